@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel identity: the artifact, and nothing else, runs on both hosts."""
+
+from __future__ import annotations
+
+from zclab import hostfacts, measure
+from zclab.inventory import Lab
+from zclab.pytest_plugin import Measured, Pair
+
+
+def test_running_kernel_is_the_artifact(pair: Pair, lab: Lab) -> None:
+    """Release and build id of each running kernel equal the artifact's."""
+    artifact = measure.deployed_kernel(lab)
+    state = hostfacts.snapshot(
+        {host.declared.name: host.remote for host in pair}, [host.declared for host in pair]
+    )
+    for name, snapshot in state.items():
+        assert (snapshot.kernel_release, snapshot.kernel_build_id) == (artifact.release, artifact.build_id), (
+            name
+        )
+
+
+def test_a_crashed_kernel_reboots_by_itself(pair: Pair) -> None:
+    """A panic reboots the host, so that it falls back to its default kernel."""
+    for host in pair:
+        seconds = host.testinfra.check_output("cat /proc/sys/kernel/panic")
+        assert int(seconds) == 10, host.declared.name
+
+
+def test_no_kernel_report(measured: Measured) -> None:
+    """No BUG, WARNING, Oops, lockdep report or hung task on either console since the run began."""
+    assert measured.document.console_reports
+    for host, reports in measured.document.console_reports.items():
+        assert not reports, f"{host}: " + "; ".join(reports)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan's measurements and verdicts."""
+
+from __future__ import annotations
+
+import pytest
+
+from zclab.inventory import Lab
+from zclab.pytest_plugin import Measured, Pair
+
+
+@pytest.mark.claim("Z1", "Z3")
+def test_every_measurement_is_valid(measured: Measured) -> None:
+    """Kernel, MTU, MSS, mapped and copied fractions, completions, retransmits and drops are as declared."""
+    assert measured.document.measurements
+    invalid = {one.id: one.invalid_reasons for one in measured.document.measurements if not one.valid}
+    assert not invalid
+    assert not measured.document.problems
+
+
+@pytest.mark.claim("F1", "F2", "F3", "F4", "F8")
+def test_comparison(measured: Measured, cell: tuple[str, str]) -> None:
+    """A comparison that the lab gates passes; one that it does not gate is sound."""
+    name, metric = cell
+    found = [one for one in measured.document.comparisons if (one.name, one.metric) == (name, metric)]
+    assert found
+    for one in found:
+        assert one.n > 0
+        if one.gated:
+            assert one.verdict == "pass", one
+        else:
+            assert one.not_gated_because
+            assert one.verdict is None, one
+
+
+def test_headers_are_split(measured: Measured, pair: Pair, lab: Lab) -> None:
+    """The receiver's NIC counted split headers in every measurement, and mapped bytes come from them."""
+    counts = [one.header_split for one in measured.document.measurements]
+    if lab.kind != "virtual" and None in counts:
+        pytest.skip(f"{pair.receiver.declared.data_interface} does not count split headers")
+    assert counts
+    assert all(count is not None and count > 0 for count in counts)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Action: read and check the inventory of this play, and return it resolved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from zclab import inventory
+from zclab.errors import ZclabError
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller; touches no host."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return {lab: the resolved lab as plain values}, or a failure of one line."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        first = variables["groups"]["all"][0]
+        try:
+            lab = inventory.load(variables["hostvars"][first]["inventory_dir"])
+        except ZclabError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, "changed": False, "lab": lab.facts()}

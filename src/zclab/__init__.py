@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""zclab: a network lab that proves TCP zero-copy on two hosts."""

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The claims that the project has to check, as data in docs/claims.yml."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import yaml
+
+from zclab.inventory import Model
+from zclab.paths import project_root
+
+
+class Claim(Model):
+    """One claim: `reference` holds the documents' figures, `unchecked` why no check serves it yet."""
+
+    id: str
+    kind: Literal["semantic", "figure"]
+    text: str
+    note: str | None = None
+    reference: dict[str, Any] = {}
+    unchecked: str | None = None
+
+
+def load() -> dict[str, Claim]:
+    """Return all claims by id."""
+    data = yaml.safe_load((project_root() / "docs" / "claims.yml").read_text(encoding="utf-8"))
+    return {claim["id"]: Claim.model_validate(claim) for claim in data["claims"]}

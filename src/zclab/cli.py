@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The zclab command."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+
+from zclab import inventory, judge, measure, playbooks, report
+from zclab import plan as plans
+from zclab.errors import ZclabError
+from zclab.inventory import Lab
+from zclab.playbooks import Timing
+from zclab.results import Run
+
+
+def _console() -> Console:
+    """Return a console for stdout; wide enough for the tables where there is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+
+
+def _lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--lab",
+        "lab_name",
+        default="virtual",
+        show_default=True,
+        metavar="LAB",
+        help="A name under inventory/, or an inventory directory.",
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zclab")
+def cli() -> None:
+    """Prove TCP zero-copy on two hosts.
+
+    Exit codes: 0 pass, 1 fail, 2 usage error, 3 inconclusive, 4 invalid (what was to be measured is not what
+    ran), 5 the lab could not be brought up.
+
+    Example: zclab run --up
+    """
+
+
+def _bring_up(lab: Lab, extra_vars: dict[str, Any] | None = None) -> list[Timing]:
+    outcome = playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", _say, extra_vars)
+    changed = ", ".join(f"{host} {count}" for host, count in outcome.changed.items())
+    _say(f"{lab.name} is up; changed: {changed}")
+    return outcome.timings
+
+
+@cli.command()
+@_lab_option
+@click.option("--promote", is_flag=True, help="Make the lab's kernel the default of each host's boot loader.")
+def up(lab_name: str, promote: bool) -> None:
+    """Make the hosts of a lab so: kernel built, booted and proven, link and limits set.
+
+    Doing it twice changes nothing. Example: zclab up --lab inventory/connectx3
+    """
+    lab = inventory.load(lab_name)
+    started = time.monotonic()
+    timings = _bring_up(lab, {"zclab_promote": True} if promote else None)
+    report.show_timings(_console(), timings, time.monotonic() - started)
+
+
+@cli.command()
+@_lab_option
+@click.argument("plan_name", metavar="[PLAN]", required=False)
+@click.option("--up", "bring_up", is_flag=True, help="Bring the lab up first.")
+@click.option("--modes", help="Only comparisons that use one of these modes, such as map_once,zerocopy.")
+@click.option("--sizes", help="Message sizes in bytes instead of the plan's, such as 65536,262144.")
+@click.option("--paces", help="Paces in Gbit/s instead of the plan's, such as none,0.1.")
+@click.option("--seconds", type=float, help="Measured seconds each instead of the plan's.")
+@click.option("--repeats", type=int, help="Measurements of each arm instead of the plan's.")
+@click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
+@click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
+def run(
+    lab_name: str,
+    plan_name: str | None,
+    bring_up: bool,
+    modes: str | None,
+    sizes: str | None,
+    paces: str | None,
+    seconds: float | None,
+    repeats: int | None,
+    resume: str | None,
+    since: float | None,
+) -> None:
+    """Measure a lab by a plan, keep everything in runs/<id>, and say the verdict.
+
+    PLAN is a name in lab_tests/plans or a file; without it the lab's own. Example: zclab run --modes
+    map_once --seconds 2
+    """
+    began = since or time.time()
+    lab = inventory.load(lab_name)
+    plan = plans.load(plan_name or lab.plan).select(
+        modes=_list(modes, str, "--modes"),
+        sizes=_list(sizes, int, "--sizes"),
+        paces=_list(paces, lambda text: None if text == "none" else float(text), "--paces"),
+        seconds=seconds,
+        repeats=repeats,
+    )
+    unfinished = Run.find(resume) if resume else None
+    timings = _bring_up(lab) if bring_up else []
+    console = _console()
+    started = time.monotonic()
+    result = measure.execute(lab, plan, report.RunReporter(console), unfinished)
+    document = judge.judge(result.manifest(), result.records())
+    report.show(console, document)
+    if bring_up:
+        timings.append(Timing("measurements", time.monotonic() - started))
+        report.show_timings(console, timings, time.time() - began)
+    sys.exit(document.exit_code)
+
+
+def _list(text: str | None, convert: Callable[[str], Any], option: str) -> list[Any] | None:
+    if text is None:
+        return None
+    try:
+        return [convert(part.strip()) for part in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{error}", param_hint=option) from None
+
+
+@cli.command()
+@click.argument("run_name", metavar="[RUN]", default="latest")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON document.")
+def show(run_name: str, as_json: bool) -> None:
+    """Show a run: its measurements, comparisons and verdict, judged again from its files.
+
+    RUN is a run's id, its directory, or latest. Example: zclab show latest --json
+    """
+    found = Run.find(run_name)
+    document = judge.judge(found.manifest(), found.records())
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        report.show(_console(), document)
+    sys.exit(document.exit_code)
+
+
+def main() -> None:
+    """Run the command; print an error that is meant for people as one line."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        click.echo("zclab: interrupted", err=True)
+        sys.exit(130)
+    except ZclabError as error:
+        click.echo(f"zclab: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host says of itself, read with a shell so that it costs an emulated host little."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from zclab.inventory import Host, Lab
+from zclab.remote import Process, Remote, RemoteError
+from zclab.results import Artifact, HostFacts, Nic, Snapshot
+
+_FILES = {
+    "boot_id": "/proc/sys/kernel/random/boot_id",
+    "kernel_release": "/proc/sys/kernel/osrelease",
+    "tcp_timestamps": "/proc/sys/net/ipv4/tcp_timestamps",
+}
+#: Packets that the interface received or was given and lost, whichever layer counted them.
+_DROP_COUNTERS = ("rx_dropped", "rx_missed_errors", "rx_errors", "tx_dropped", "tx_errors")
+_GNU_BUILD_ID_TYPE = 3
+
+
+def build_id(notes: bytes) -> str | None:
+    """Return the GNU build id in ELF notes such as /sys/kernel/notes, in hex (elf(5), section Notes)."""
+    offset = 0
+    while offset + 12 <= len(notes):
+        name_size, data_size, kind = (
+            int.from_bytes(notes[offset + at : offset + at + 4], "little") for at in (0, 4, 8)
+        )
+        name_start = offset + 12
+        data_start = name_start + (name_size + 3) // 4 * 4
+        if kind == _GNU_BUILD_ID_TYPE and notes[name_start : name_start + name_size] == b"GNU\0":
+            return notes[data_start : data_start + data_size].hex()
+        offset = data_start + (data_size + 3) // 4 * 4
+    return None
+
+
+def _snapshot_command(interface: str) -> str:
+    name = shlex.quote(interface)
+    directory = f"/sys/class/net/{name}"
+    counters = [f"{directory}/statistics/{counter}" for counter in _DROP_COUNTERS]
+    return "; ".join(
+        [
+            f"grep -H . {' '.join([*_FILES.values(), f'{directory}/mtu', *counters])}",
+            "od -An -v -tx1 /sys/kernel/notes | tr -d ' \\n' | sed 's/^/notes:/'; echo",
+            f"ip -o addr show dev {name} | sed 's/^/address:/'",
+            f"ethtool -S {name} 2>/dev/null | sed 's/^/counter:/'",
+        ]
+    )
+
+
+def _parse(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        found.setdefault(key, []).append(value.strip())
+    return found
+
+
+def start_snapshot(remote: Remote, host: Host) -> Process:
+    """Start reading a host's state; `finish_snapshot` returns it. Two hosts can so be read at once."""
+    return remote.start(_snapshot_command(host.data_interface))
+
+
+def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapshot:
+    """Return the state that `start_snapshot` began to read.
+
+    Raises:
+        RemoteError: the host is gone, or its answer lacks a value.
+    """
+    found = _parse(process.wait(seconds).stdout)
+    directory = f"/sys/class/net/{host.data_interface}"
+    try:
+        counters = dict(re.findall(r"^(\S+?): (\d+)$", "\n".join(found.get("counter", [])), re.MULTILINE))
+        return Snapshot(
+            boot_id=found[_FILES["boot_id"]][0],
+            kernel_release=found[_FILES["kernel_release"]][0],
+            kernel_build_id=build_id(bytes.fromhex(found["notes"][0])),
+            mtu=int(found[f"{directory}/mtu"][0]),
+            tcp_timestamps=int(found[_FILES["tcp_timestamps"]][0]),
+            addresses=[
+                match[1]
+                for line in found.get("address", [])
+                if (match := re.search(r"\binet6?\s+(\S+/\d+)", line)) is not None
+            ],
+            drops=sum(int(found[f"{directory}/statistics/{name}"][0]) for name in _DROP_COUNTERS),
+            header_split=int(counters["rx_header_split"]) if "rx_header_split" in counters else None,
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise RemoteError(
+            f"{host.name}: cannot read the state of {host.data_interface} ({error}): is the interface there?"
+        ) from None
+
+
+def snapshot(remotes: dict[str, Remote], hosts: list[Host]) -> dict[str, Snapshot]:
+    """Return the state of several hosts, read at the same time.
+
+    Raises:
+        RemoteError: a host is gone.
+    """
+    started = [(host, start_snapshot(remotes[host.name], host)) for host in hosts]
+    return {host.name: finish_snapshot(process, host) for host, process in started}
+
+
+def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact, state: Snapshot) -> HostFacts:
+    """Return a host's facts for the manifest: the NIC, the kernel, the sysctls that the lab declares.
+
+    Raises:
+        RemoteError: the host is gone.
+    """
+    name = shlex.quote(host.data_interface)
+    keys = " ".join(f"/proc/sys/{key.replace('.', '/')}" for key in lab.limits.sysctls)
+    text = remote.output(
+        f"echo driver:$(basename $(readlink -f /sys/class/net/{name}/device/driver)); "
+        f"echo speed:$(cat /sys/class/net/{name}/speed 2>/dev/null); grep -H . {keys} || true"
+    )
+    found = _parse(text)
+    speed = found["speed"][0]
+    sysctls: dict[str, int | str | None] = {}
+    for key in lab.limits.sysctls:
+        value = " ".join(found.get(f"/proc/sys/{key.replace('.', '/')}", [""])[0].split())
+        sysctls[key] = int(value) if value.lstrip("-").isdigit() else value or None
+    return HostFacts(
+        name=host.name,
+        role=host.role,
+        kernel_release=state.kernel_release,
+        kernel_build_id=state.kernel_build_id,
+        artifact_key=artifact.key if state.kernel_build_id == artifact.build_id else None,
+        boot_id=state.boot_id,
+        nic=Nic(
+            name=host.data_interface,
+            driver=found["driver"][0] or None,
+            mtu=state.mtu,
+            speed_mbps=int(speed) if speed.isdigit() else None,
+            header_split=state.header_split,
+        ),
+        sysctls=sysctls,
+    )

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inventory model: what a lab is and what it expects, read once and checked before anything is touched.
+
+Ansible reads the files (`ansible-inventory --list`); pydantic checks the values. An error is one line that
+names the file, the key and what to do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zclab import link as link_math
+from zclab.errors import UsageError
+from zclab.kernel.spec import KernelVariant
+from zclab.paths import cache_dir, lab_dir, project_root, state_dir
+
+Role = Literal["sender", "receiver"]
+ReceiveMode = Literal["copy", "map_once", "map_once_hybrid"]
+SendMode = Literal["copy", "zerocopy"]
+#: What a comparison can be about, and the unit of each.
+METRIC_UNITS = {
+    "gbit_per_s": "gbit_per_s",
+    "receiver_usec_per_mib": "usec_per_mib",
+    "sender_usec_per_mib": "usec_per_mib",
+}
+Metric = Literal["gbit_per_s", "receiver_usec_per_mib", "sender_usec_per_mib"]
+CPU_METRICS = frozenset({"receiver_usec_per_mib", "sender_usec_per_mib"})
+
+
+class Model(BaseModel):
+    """A frozen model that knows every key it may hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Link(Model):
+    """The link between the hosts of a pair.
+
+    `mtu` is derived from the IP version where it is not declared; `speed_mbps` is the declared rate of the
+    physical link in Mbit/s, null where there is none (virtual hosts).
+    """
+
+    ip_version: Literal[4, 6]
+    mtu: int = Field(ge=1280, le=65535)
+    speed_mbps: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_mtu(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("mtu") is None and data.get("ip_version") in (4, 6):
+            return {**data, "mtu": link_math.whole_page_mtu(data["ip_version"])}
+        return data
+
+    @model_validator(mode="after")
+    def _whole_pages(self) -> Link:
+        payload = link_math.mss(self.ip_version, self.mtu)
+        if payload % link_math.PAGE_BYTES == 0:
+            return self
+        other = 10 - self.ip_version
+        wanted = link_math.whole_page_mtu(self.ip_version)
+        if link_math.mss(other, self.mtu) % link_math.PAGE_BYTES == 0:
+            raise ValueError(
+                f"MTU {self.mtu} carries whole pages over IPv{other}, but ip_version is {self.ip_version}: "
+                f"set mtu to {wanted} or leave it out"
+            )
+        raise ValueError(
+            f"MTU {self.mtu} carries {payload} bytes a segment over IPv{self.ip_version}, not whole pages of "
+            f"{link_math.PAGE_BYTES}: set mtu to {wanted} or leave it out"
+        )
+
+    @property
+    def mss(self) -> int:
+        """Payload bytes of a full segment."""
+        return link_math.mss(self.ip_version, self.mtu)
+
+
+class Limits(Model):
+    """Host limits: sysctls by name, locked memory in KiB, the receive low-water mark in bytes."""
+
+    receive_low_water_bytes: int = Field(gt=0)
+    locked_memory_kib: int | Literal["unlimited"]
+    sysctls: dict[str, int | str]
+
+    @model_validator(mode="after")
+    def _low_water_fits(self) -> Limits:
+        rmem = str(self.sysctls.get("net.ipv4.tcp_rmem", "")).split()
+        if rmem and (len(rmem) != 3 or not all(part.isdigit() for part in rmem)):
+            raise ValueError("sysctls: net.ipv4.tcp_rmem needs three numbers: smallest, default, largest")
+        if rmem and int(rmem[2]) // 2 < self.receive_low_water_bytes:
+            raise ValueError(
+                f"receive_low_water_bytes {self.receive_low_water_bytes} is more than half of the largest "
+                f"tcp_rmem ({rmem[2]}), where the kernel caps it: raise the third value of net.ipv4.tcp_rmem"
+            )
+        return self
+
+
+class Tuning(Model):
+    """What the data interface is set to: offloads by ethtool's names, queue pairs, coalescing values."""
+
+    offloads: dict[str, bool] = {}
+    queues: int | None = Field(default=None, gt=0)
+    coalescing: dict[str, int | bool] = {}
+
+
+class Virtual(Model):
+    """The size of each virtual host."""
+
+    memory_mib: int = Field(ge=192)
+    cpus: int = Field(default=1, ge=1)
+    disk_mib: int = Field(default=3072, ge=1024)
+
+
+class Bounds(Model):
+    """A range for a fraction between 0 and 1; an end that is left out is open."""
+
+    at_least: float | None = Field(default=None, ge=0, le=1)
+    at_most: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Bounds:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("needs at_least or at_most")
+        return self
+
+
+class Validity(Model):
+    """What makes a measurement count."""
+
+    retransmitted_share_at_most: float = Field(ge=0, le=1)
+    drops_at_most: int = Field(ge=0)
+    copied_fraction: Bounds
+    mapped_fraction: dict[ReceiveMode, dict[SendMode, Bounds]]
+
+
+class Threshold(Model):
+    """A bound on a comparison: on the ratio of arm B to arm A, or on the median of one arm."""
+
+    comparison: str
+    metric: Metric
+    arm: Literal["a", "b"] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    unit: str
+    paced: bool | None = None
+    claims: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_bound_in_its_unit(self) -> Threshold:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("needs exactly one of at_least and at_most")
+        wanted = METRIC_UNITS[self.metric] if self.arm else "ratio"
+        if self.unit != wanted:
+            raise ValueError(f"unit is {self.unit!r}, but this threshold is in {wanted!r}")
+        return self
+
+
+class Host(Model):
+    """One host of a pair and its end of the link."""
+
+    name: str
+    role: Role
+    pair: int = Field(ge=1)
+    data_interface: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")
+    data_address: str
+    peer: str
+    peer_address: str
+    address: str
+    nic_model: Literal["e1000e", "virtio-net"] | None = None
+    tuning: Tuning
+
+    @property
+    def ip(self) -> str:
+        """The data address without its prefix length."""
+        return self.data_address.partition("/")[0]
+
+
+class Lab(Model):
+    """A lab, whole: every value resolved, nothing left to derive."""
+
+    name: str
+    kind: Literal["virtual", "hardware"]
+    lab_dir: Path
+    state_dir: Path
+    plan: str
+    link: Link
+    limits: Limits
+    virtual: Virtual | None = None
+    kernel_variant: str
+    kernel_variants: dict[str, KernelVariant]
+    validity: Validity
+    thresholds: list[Threshold]
+    hosts: list[Host]
+
+    @property
+    def kernel(self) -> KernelVariant:
+        """The kernel that this lab boots."""
+        return self.kernel_variants[self.kernel_variant]
+
+    def pair(self, number: int = 1) -> tuple[Host, Host]:
+        """Return the sender and the receiver of a pair."""
+        members = {host.role: host for host in self.hosts if host.pair == number}
+        return members["sender"], members["receiver"]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values)."""
+        document = self.model_dump(mode="json")
+        document["link"]["mss"] = self.link.mss
+        document["kernel"] = {
+            "variant": self.kernel_variant,
+            **document["kernel_variants"][self.kernel_variant],
+        }
+        document["kernels"] = document.pop("kernel_variants")
+        document["cache_dir"] = str(cache_dir())
+        document["root"] = str(project_root())
+        return document
+
+
+# Inventory keys that every host must agree on, and the model field each one fills.
+_LAB_KEYS = {
+    "zclab_kind": "kind",
+    "zclab_plan": "plan",
+    "zclab_link": "link",
+    "zclab_limits": "limits",
+    "zclab_virtual": "virtual",
+    "zclab_kernel_variant": "kernel_variant",
+    "zclab_kernel_variants": "kernel_variants",
+    "zclab_validity": "validity",
+    "zclab_thresholds": "thresholds",
+}
+_HOST_KEYS = {
+    "zclab_pair": "pair",
+    "zclab_data_interface": "data_interface",
+    "zclab_data_address": "data_address",
+    "zclab_nic_model": "nic_model",
+    "zclab_tuning": "tuning",
+}
+_OPTIONAL = {"zclab_virtual", "zclab_nic_model", "zclab_thresholds"}
+
+
+class _Source:
+    """Finds the file of an inventory that gives a key, for error messages."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def file_of(self, key: str) -> str:
+        """Return the file that defines `key`, relative to the inventory's parent."""
+        for path in sorted(self.directory.rglob("*.y*ml")):
+            if re.search(rf"^\s*{re.escape(key)}\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
+                return str(path.relative_to(self.directory.parent))
+        return str(self.directory.relative_to(self.directory.parent))
+
+    def error(self, key: str, problem: str) -> UsageError:
+        return UsageError(f"{self.file_of(key.partition('.')[0])}: {key}: {problem}")
+
+
+def load(name_or_path: str | Path) -> Lab:
+    """Read and check a lab given as a name under inventory/ or as a directory.
+
+    Raises:
+        UsageError: the inventory is missing, cannot be parsed, or says something impossible.
+    """
+    directory = lab_dir(name_or_path)
+    if not directory.is_dir():
+        known = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
+        raise UsageError(f"{name_or_path}: no such lab: name one of {', '.join(known)}, or a directory")
+    return parse(directory, _ansible_inventory(directory))
+
+
+def _ansible_inventory(directory: Path) -> dict[str, Any]:
+    command = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(directory), "--list"]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
+        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+    }
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
+    if done.returncode != 0:
+        reason = " ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+        raise UsageError(f"{directory}: ansible-inventory cannot read this inventory: {reason}")
+    listing: dict[str, Any] = json.loads(done.stdout)
+    return listing
+
+
+def parse(directory: Path, listing: dict[str, Any]) -> Lab:
+    """Make the model from what `ansible-inventory --list` printed.
+
+    Raises:
+        UsageError: one line naming the file and the key.
+    """
+    source = _Source(directory)
+    hostvars: dict[str, dict[str, Any]] = listing.get("_meta", {}).get("hostvars", {})
+    roles: dict[str, Role] = {
+        **dict.fromkeys(listing.get("senders", {}).get("hosts", []), "sender"),
+        **dict.fromkeys(listing.get("receivers", {}).get("hosts", []), "receiver"),
+    }
+    for name, variables in hostvars.items():
+        _check_keys(source, name, variables, roles)
+    for role in ("sender", "receiver"):
+        if role not in roles.values():
+            raise source.error(f"{role}s", f"this lab has no {role}: add a host to the group {role}s")
+
+    common = {field: _agreed(source, key, hostvars) for key, field in _LAB_KEYS.items()}
+    hosts = _hosts(source, {name: hostvars[name] for name in roles}, roles)
+    try:
+        lab = Lab(
+            name=directory.name,
+            lab_dir=directory,
+            state_dir=state_dir(directory),
+            hosts=hosts,
+            **{field: value for field, value in common.items() if value is not None},
+        )
+    except ValidationError as error:
+        raise _first_problem(source, error, {field: key for key, field in _LAB_KEYS.items()}) from None
+    _check_whole(source, lab)
+    return lab
+
+
+def _check_keys(source: _Source, host: str, variables: dict[str, Any], roles: dict[str, Role]) -> None:
+    if host not in roles:
+        raise source.error(host, f"{host} is neither in group senders nor in group receivers")
+    for key in variables:
+        if key.startswith("ansible_") or key in _LAB_KEYS or key in _HOST_KEYS:
+            continue
+        raise source.error(key, "unknown key: remove it or correct its name (docs/inventory.md lists them)")
+
+
+def _agreed(source: _Source, key: str, hostvars: dict[str, dict[str, Any]]) -> Any:
+    """Return the one value that all hosts have for a key of the lab."""
+    values = [variables.get(key) for variables in hostvars.values()]
+    if any(value != values[0] for value in values):
+        raise source.error(key, "differs between hosts: declare it once, in group_vars/all")
+    if values[0] is None and key not in _OPTIONAL:
+        raise source.error(key, "missing: declare it in group_vars/all")
+    return [] if values[0] is None and key == "zclab_thresholds" else values[0]
+
+
+def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str, Role]) -> list[Host]:
+    pairs = Counter((variables.get("zclab_pair"), roles[name]) for name, variables in hostvars.items())
+    hosts = []
+    for name, variables in hostvars.items():
+        for key in _HOST_KEYS:
+            if key not in variables and key not in _OPTIONAL:
+                raise source.error(key, f"missing for host {name}")
+        number = variables["zclab_pair"]
+        if any(pairs[number, role] != 1 for role in ("sender", "receiver")):
+            raise source.error("zclab_pair", f"pair {number} needs exactly one sender and one receiver")
+        peer = next(
+            other
+            for other, its in hostvars.items()
+            if its.get("zclab_pair") == number and roles[other] != roles[name]
+        )
+        fields = {field: variables[key] for key, field in _HOST_KEYS.items() if key in variables}
+        try:
+            hosts.append(
+                Host(
+                    name=name,
+                    role=roles[name],
+                    peer=peer,
+                    peer_address=str(hostvars[peer].get("zclab_data_address", "")).partition("/")[0],
+                    address=str(variables.get("ansible_host", name)),
+                    **fields,
+                )
+            )
+        except ValidationError as error:
+            raise _first_problem(source, error, {field: key for key, field in _HOST_KEYS.items()}) from None
+    return hosts
+
+
+def _first_problem(source: _Source, error: ValidationError, keys: dict[str, str]) -> UsageError:
+    problem = error.errors()[0]
+    field, *inner = (str(part) for part in problem["loc"])
+    key = ".".join([keys.get(field, field), *inner])
+    text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        text = "unknown key: remove it or correct its name (docs/inventory.md lists them)"
+    elif problem["type"] == "missing":
+        text = "missing: declare it" + (
+            " (ratio, gbit_per_s or usec_per_mib)" if inner[-1:] == ["unit"] else ""
+        )
+    elif problem["type"] != "value_error":
+        text = f"{text[0].lower()}{text[1:]}, not {problem['input']!r}"
+    return source.error(key, text)
+
+
+def _check_whole(source: _Source, lab: Lab) -> None:
+    """Check what no single value can tell."""
+    if lab.kernel_variant not in lab.kernel_variants:
+        known = ", ".join(lab.kernel_variants)
+        raise source.error("zclab_kernel_variant", f"no variant is called {lab.kernel_variant!r}: {known}")
+    if lab.kind == "virtual" and lab.virtual is None:
+        raise source.error("zclab_virtual", "missing: a virtual lab declares the size of its hosts")
+    for host in lab.hosts:
+        try:
+            interface = ipaddress.ip_interface(host.data_address)
+        except ValueError:
+            raise source.error("zclab_data_address", f"{host.data_address!r} is no address/prefix") from None
+        if interface.version != lab.link.ip_version:
+            raise source.error(
+                "zclab_data_address",
+                f"{host.data_address} of {host.name} is IPv{interface.version}, "
+                f"but zclab_link.ip_version is {lab.link.ip_version}",
+            )
+        if host.data_address == f"{host.peer_address}/{interface.network.prefixlen}":
+            raise source.error("zclab_data_address", f"{host.name} and {host.peer} have the same address")
+        if ipaddress.ip_address(host.peer_address) not in interface.network:
+            raise source.error("zclab_data_address", f"{host.peer} is not in the network of {host.name}")
+        if lab.kind == "virtual" and host.nic_model is None:
+            raise source.error("zclab_nic_model", f"missing for {host.name}: a virtual host declares its NIC")

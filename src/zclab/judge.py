@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From raw records to a verdict: what counts, what was compared, what that says.
+
+Pure functions of a manifest and its records, so that every run can be judged again from its files.
+"""
+
+from __future__ import annotations
+
+import statistics as plain_statistics
+from typing import Any
+
+from zclab import claims
+from zclab.inventory import CPU_METRICS, METRIC_UNITS, Bounds, Metric, Threshold
+from zclab.plan import PlannedComparison, metrics_of
+from zclab.results import (
+    SCHEMA_VERSION,
+    ComparisonDocument,
+    Completions,
+    Cpu,
+    End,
+    Manifest,
+    MeasurementDocument,
+    Record,
+    RunDocument,
+    Snapshot,
+    Verdict,
+)
+from zclab.statistics import Interval, decide, median_interval
+
+#: The command's exit code for each verdict, and which of several goes first.
+EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+_WORST_FIRST: tuple[Verdict, ...] = ("invalid", "fail", "inconclusive", "pass")
+
+MIB = 2**20
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """Return the verdict that goes before the others; of none, pass."""
+    return min(verdicts, key=_WORST_FIRST.index, default="pass")
+
+
+def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
+    """Judge a run from its files."""
+    measurements = [judge_measurement(manifest, record) for record in records]
+    comparisons = [
+        comparison
+        for cell, planned, _, pace in manifest.plan.cells()
+        for comparison in _compare_cell(manifest, cell, planned, pace, measurements)
+    ]
+    problems = _problems(manifest, measurements)
+    verdicts: list[Verdict] = [one.verdict for one in comparisons if one.verdict is not None]
+    if any(not one.valid and one.skipped is None for one in measurements) or problems:
+        verdicts.append("invalid")
+    if any(manifest.console_reports.values()):
+        verdicts.append("fail")
+    verdict = worst(verdicts)
+    return RunDocument(
+        schema_version=SCHEMA_VERSION,
+        run_id=manifest.run_id,
+        lab=manifest.lab,
+        emulated=manifest.emulated,
+        started_at=manifest.started_at,
+        finished_at=manifest.finished_at,
+        exit_code=EXIT_CODES[verdict],
+        hosts=manifest.hosts,
+        measurements=measurements,
+        comparisons=comparisons,
+        console_reports=manifest.console_reports,
+        problems=problems,
+        verdict=verdict,
+    )
+
+
+def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> list[str]:
+    """Return what is wrong with the run as a whole."""
+    missing = len(manifest.plan.measurements()) - len(measurements)
+    problems = [f"{missing} planned measurements were not made: continue with `zclab run --resume`"] * (
+        missing > 0
+    )
+    if manifest.finished_at is None:
+        problems.append("the run did not finish")
+    return problems
+
+
+def judge_measurement(manifest: Manifest, record: Record) -> MeasurementDocument:
+    """Turn one record into its document, with every reason that makes it invalid."""
+    planned = record.planned
+    receiver, sender = _document(record.receiver), _document(record.sender)
+    window, sent_window = receiver.get("window") or {}, sender.get("window") or {}
+    received, seconds = window.get("bytes"), window.get("seconds")
+    mapped = window.get("mapped_bytes")
+    tcp = sender.get("tcp") or {}
+    retransmitted, segments = tcp.get("retransmitted_segments"), tcp.get("data_segments_out")
+    cpu = receiver.get("cpu") or {}
+    completions = sender.get("completions")
+    reasons = [] if record.skipped else invalid_reasons(manifest, record)
+    receiver_host = manifest.pair[1].name
+    return MeasurementDocument(
+        id=planned.id,
+        comparison=planned.comparison,
+        arm=planned.arm,
+        order=planned.order,
+        receive_mode=planned.receive_mode,
+        send_mode=planned.send_mode,
+        ip_version=manifest.link.ip_version,
+        message_bytes=planned.message_bytes,
+        pace_gbit_per_s=planned.pace_gbit_per_s,
+        seconds=seconds,
+        bytes_received=received,
+        gbit_per_s=received * 8 / seconds / 1e9 if received and seconds else None,
+        mapped_bytes=mapped,
+        copied_bytes=window.get("copied_bytes"),
+        mapped_fraction=mapped / received if received and mapped is not None else None,
+        receiver_cpu=_cpu(receiver, received),
+        sender_cpu=_cpu(sender, sent_window.get("bytes")),
+        receiver_context_switches=_sum(
+            cpu.get("voluntary_context_switches"), cpu.get("involuntary_context_switches")
+        ),
+        retransmitted_segments=retransmitted,
+        retransmitted_share=retransmitted / segments if segments and retransmitted is not None else None,
+        mss=tcp.get("snd_mss"),
+        completions=Completions.model_validate(completions) if completions else None,
+        integrity="not checked",
+        system_calls=receiver.get("system_calls"),
+        header_split=_difference(record, receiver_host, "header_split"),
+        drops=_sum(*(_difference(record, host.name, "drops") for host in manifest.pair)),
+        skipped=record.skipped,
+        valid=not reasons and record.skipped is None,
+        invalid_reasons=reasons,
+    )
+
+
+def _document(end: End | None) -> dict[str, Any]:
+    return (end.document if end else None) or {}
+
+
+def _sum(*values: int | None) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _difference(record: Record, host: str, field: str) -> int | None:
+    before, after = record.before.get(host), record.after.get(host)
+    if before is None or after is None:
+        return None
+    start, end = getattr(before, field), getattr(after, field)
+    return end - start if start is not None and end is not None else None
+
+
+def _cpu(document: dict[str, Any], window_bytes: int | None) -> Cpu | None:
+    cpu, host_cpu = document.get("cpu"), document.get("host_cpu") or {}
+    if not cpu:
+        return None
+    used = cpu["user_s"] + cpu["system_s"]
+    return Cpu(
+        user_s=cpu["user_s"],
+        system_s=cpu["system_s"],
+        usec_per_mib=used * 1e6 / (window_bytes / MIB) if window_bytes else None,
+        softirq_s=host_cpu.get("softirq_s"),
+        host_busy_s=None,
+    )
+
+
+def invalid_reasons(manifest: Manifest, record: Record) -> list[str]:
+    """Return every reason for which a measurement does not count, in the order to look at them."""
+    reasons = [record.problem] if record.problem else []
+    for host in manifest.pair:
+        for when, snapshot in (
+            ("before", record.before.get(host.name)),
+            ("after", record.after.get(host.name)),
+        ):
+            if snapshot is None:
+                if not record.problem:
+                    reasons.append(f"{host.name}: its state {when} the measurement is not known")
+                continue
+            reasons += _host_reasons(manifest, host.name, snapshot)
+    if not record.problem:
+        reasons += _transfer_reasons(record)
+        reasons += _transport_reasons(manifest, record)
+        reasons += _zero_copy_reasons(manifest, record)
+    return list(dict.fromkeys(reasons))
+
+
+def host_reasons(manifest: Manifest, state: dict[str, Snapshot]) -> list[str]:
+    """Return why measuring hosts in this state would be invalid from the start."""
+    return [reason for host, snapshot in state.items() for reason in _host_reasons(manifest, host, snapshot)]
+
+
+def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot) -> list[str]:
+    facts = next(one for one in manifest.hosts if one.name == name)
+    host = next(one for one in manifest.pair if one.name == name)
+    artifact = manifest.artifact
+    reasons = []
+    if snapshot.kernel_release != artifact.release:
+        reasons.append(f"{name}: runs {snapshot.kernel_release}, not the artifact {artifact.release}")
+    elif snapshot.kernel_build_id != artifact.build_id:
+        reasons.append(
+            f"{name}: build id {snapshot.kernel_build_id} is not the artifact's {artifact.build_id}"
+        )
+    if snapshot.boot_id != facts.boot_id:
+        reasons.append(f"{name}: rebooted since the run began")
+    if snapshot.mtu != manifest.link.mtu:
+        reasons.append(f"{name}: MTU is {snapshot.mtu}, the lab declares {manifest.link.mtu}")
+    if snapshot.tcp_timestamps != 1:
+        reasons.append(f"{name}: net.ipv4.tcp_timestamps is {snapshot.tcp_timestamps}, not 1")
+    if host.data_address not in snapshot.addresses:
+        reasons.append(f"{name}: lost its data address {host.data_address}")
+    if host.nic_model is not None and facts.nic.driver != host.nic_model.replace("-", "_"):
+        reasons.append(f"{name}: {facts.nic.name} is {facts.nic.driver}, the lab declares {host.nic_model}")
+    return reasons
+
+
+def _transfer_reasons(record: Record) -> list[str]:
+    """Return how the transfer itself fell short."""
+    reasons = []
+    for name, end in (("receiver", record.receiver), ("sender", record.sender)):
+        if end is None or end.document is None:
+            said = (end.stderr.strip().splitlines() or ["no message"])[-1] if end else "did not start"
+            reasons.append(f"{name}: left no result: {said}")
+            continue
+        outcome = end.document.get("outcome")
+        if outcome != "complete":
+            reasons.append(f"{name}: {outcome}: {end.document.get('error') or 'no message'}")
+        elif not (end.document.get("window") or {}).get("complete"):
+            reasons.append(f"{name}: the measured window was cut short")
+    received = (_document(record.receiver).get("total") or {}).get("bytes")
+    sent = (_document(record.sender).get("total") or {}).get("bytes")
+    if received == 0:
+        reasons.append("receiver: zero bytes received")
+    if received is not None and sent is not None and received != sent:
+        reasons.append(f"receiver: got {received} bytes of the {sent} that were sent")
+    return reasons
+
+
+def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
+    reasons = []
+    tcp = _document(record.sender).get("tcp") or {}
+    if tcp:
+        if tcp["snd_mss"] != manifest.link.mss:
+            reasons.append(f"sender: MSS was {tcp['snd_mss']}, the lab's link carries {manifest.link.mss}")
+        limit = manifest.validity.retransmitted_share_at_most
+        segments, again = tcp["data_segments_out"], tcp["retransmitted_segments"]
+        if segments and again / segments > limit:
+            reasons.append(
+                f"sender: {again} of {segments} segments were retransmitted, more than {limit:.2%}"
+            )
+    for host in manifest.pair:
+        drops = _difference(record, host.name, "drops")
+        if drops is not None and drops > manifest.validity.drops_at_most:
+            reasons.append(f"{host.name}: {host.data_interface} dropped {drops} packets")
+    asked = _document(record.receiver).get("rcvlowat") or {}
+    if asked and asked["asked"] is not None and asked["got"] != asked["asked"]:
+        reasons.append(
+            f"receiver: SO_RCVLOWAT {asked['asked']} was asked for and {asked['got']} was got: "
+            "raise the third value of net.ipv4.tcp_rmem"
+        )
+    return reasons
+
+
+def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
+    """Return where bytes were not mapped or pinned as the lab expects."""
+    reasons = []
+    planned = record.planned
+    expected = manifest.validity.mapped_fraction.get(planned.receive_mode, {}).get(planned.send_mode)
+    window = _document(record.receiver).get("window") or {}
+    if planned.receive_mode != "copy" and expected is None:
+        reasons.append(
+            f"zclab_validity.mapped_fraction says nothing of {planned.receive_mode}, {planned.send_mode}"
+        )
+    elif expected is not None and window.get("bytes"):
+        mapped = (window.get("mapped_bytes") or 0) / window["bytes"]
+        reasons += _outside("receiver: mapped fraction", mapped, expected)
+    if planned.send_mode == "zerocopy" and record.sender and record.sender.document:
+        completions = record.sender.document.get("completions") or {}
+        completed = completions.get("completed", 0)
+        if not completed:
+            reasons.append("sender: a zerocopy sender without completions")
+        else:
+            if completed != completions["sends"]:
+                reasons.append(f"sender: {completed} of {completions['sends']} zerocopy sends were completed")
+            copied = completions["copied"] / completed
+            reasons += _outside("sender: copied fraction", copied, manifest.validity.copied_fraction)
+    return reasons
+
+
+def _outside(what: str, value: float, bounds: Bounds) -> list[str]:
+    if bounds.at_least is not None and value < bounds.at_least:
+        return [f"{what} {value:.4f} is below {bounds.at_least}"]
+    if bounds.at_most is not None and value > bounds.at_most:
+        return [f"{what} {value:.4f} is above {bounds.at_most}"]
+    return []
+
+
+def metric_of(measurement: MeasurementDocument, metric: Metric) -> float | None:
+    """Return the value of a metric, in its unit."""
+    if metric == "gbit_per_s":
+        return measurement.gbit_per_s
+    cpu = measurement.receiver_cpu if metric == "receiver_usec_per_mib" else measurement.sender_cpu
+    return cpu.usec_per_mib if cpu else None
+
+
+def _compare_cell(
+    manifest: Manifest,
+    cell: str,
+    planned: PlannedComparison,
+    pace: float | None,
+    measurements: list[MeasurementDocument],
+) -> list[ComparisonDocument]:
+    members = sorted((one for one in measurements if one.comparison == cell), key=lambda one: one.order)
+    documents = []
+    for metric in metrics_of(planned, pace):
+        thresholds = [
+            one
+            for one in manifest.thresholds
+            if one.comparison == planned.name
+            and one.metric == metric
+            and one.paced in (None, pace is not None)
+        ]
+        asked: list[Threshold | None] = [*thresholds] or [None]
+        documents += [_compare(manifest, cell, planned, metric, one, members) for one in asked]
+    return documents
+
+
+def _compare(
+    manifest: Manifest,
+    cell: str,
+    planned: PlannedComparison,
+    metric: Metric,
+    threshold: Threshold | None,
+    members: list[MeasurementDocument],
+) -> ComparisonDocument:
+    values = {arm: [metric_of(one, metric) for one in members if one.arm == arm] for arm in ("a", "b")}
+    pairs = [(a, b) for a, b in zip(values["a"], values["b"], strict=False) if a and b]
+    arm = threshold.arm if threshold else None
+    if arm is None:
+        samples = [b / a for a, b in pairs]
+    else:
+        samples = [value for value in values[arm] if value is not None]
+    interval = median_interval(samples) if samples else None
+    skipped = next((one.skipped for one in members if one.skipped), None)
+    because = f"skipped: {skipped}" if skipped else _not_gated(manifest, metric, threshold)
+    claim_ids = sorted({*planned.metrics[metric], *(threshold.claims if threshold else [])})
+    known = claims.load()
+    return ComparisonDocument(
+        name=cell,
+        metric=metric,
+        arm_a=None if arm else _arm_name(planned, "a"),
+        arm_b=_arm_name(planned, arm or "b"),
+        n=len(samples),
+        median_a=median([a for a in values["a"] if a is not None]),
+        median_b=median([b for b in values["b"] if b is not None]),
+        ratio_median=interval.median if interval else None,
+        ratio_ci95=(interval.low, interval.high) if interval else (None, None),
+        threshold=(threshold.at_least if threshold.at_most is None else threshold.at_most)
+        if threshold
+        else None,
+        unit=threshold.unit if threshold else "ratio",
+        direction=("at_least" if threshold.at_most is None else "at_most") if threshold else None,
+        gated=because is None,
+        not_gated_because=because,
+        verdict=_verdict(members, interval, threshold if because is None else None),
+        claim_ids=claim_ids,
+        reference={claim: known[claim].reference for claim in claim_ids if known[claim].reference},
+    )
+
+
+def median(values: list[float]) -> float | None:
+    """Return the median, null of nothing."""
+    return plain_statistics.median(values) if values else None
+
+
+def _arm_name(planned: PlannedComparison, arm: str) -> str:
+    modes = planned.a if arm == "a" else planned.b
+    return f"{modes.send_mode} to {modes.receive_mode}"
+
+
+def _not_gated(manifest: Manifest, metric: Metric, threshold: Threshold | None) -> str | None:
+    if metric in CPU_METRICS and manifest.emulated:
+        return "emulated CPU"
+    return None if threshold else "not declared by the lab"
+
+
+def _verdict(
+    members: list[MeasurementDocument], interval: Interval | None, threshold: Threshold | None
+) -> Verdict | None:
+    """Return null for a comparison that is sound and not gated: nothing was asked of it.
+
+    A comparison whose measurements were skipped is inconclusive: never counted as passed.
+    """
+    if any(one.skipped for one in members):
+        return "inconclusive"
+    if interval is None or not all(one.valid for one in members):
+        return "invalid"
+    if threshold is None:
+        return None
+    return decide(interval, threshold.at_least, threshold.at_most)
+
+
+def unit_of(comparison: ComparisonDocument) -> str:
+    """Return the unit of a comparison's arm medians."""
+    return METRIC_UNITS[comparison.metric]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds kernel artifacts: source, patches and configuration in, one Debian package out."""

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of playbooks through ansible-runner: progress, timings, and failures as one line each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ansible_runner
+
+from zclab.errors import LabError
+from zclab.paths import project_root
+
+#: Playbook runs kept in a lab's state directory.
+_KEPT_RUNS = 10
+
+
+class Timing(NamedTuple):
+    """How long one part of bringing a lab up really took; a part that had nothing to do has none."""
+
+    part: str
+    seconds: float
+
+
+class Outcome(NamedTuple):
+    """What a playbook run left: where its artifacts are, timings, and the number of changes per host."""
+
+    directory: Path
+    timings: list[Timing]
+    changed: dict[str, int]
+
+
+def run(
+    playbook: str,
+    lab_dir: Path,
+    artifacts: Path,
+    say: Callable[[str], None],
+    extra_vars: dict[str, Any] | None = None,
+) -> Outcome:
+    """Run playbooks/<playbook>.yml on a lab; artifacts go to a new folder under `artifacts`.
+
+    Raises:
+        LabError: a task failed or a host was unreachable; the message names host, task and reason.
+    """
+    directory = artifacts / f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{playbook}"
+    directory.mkdir(parents=True)
+    listener = _Listener(say)
+    result = ansible_runner.run(
+        private_data_dir=str(directory),
+        project_dir=str(project_root()),
+        playbook=f"playbooks/{playbook}.yml",
+        inventory=str(lab_dir),
+        extravars=extra_vars or {},
+        envvars={
+            "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        },
+        event_handler=listener.hear,
+        quiet=True,
+    )
+    _drop_old(artifacts)
+    if result.status != "successful":
+        reasons = listener.failures or [f"ansible-playbook ended as {result.status}: see {directory}"]
+        raise LabError("; ".join(dict.fromkeys(reasons)))
+    stats = result.stats or {}
+    hosts = {*stats.get("ok", {}), *stats.get("changed", {})}
+    return Outcome(
+        directory, listener.timings, {host: stats.get("changed", {}).get(host, 0) for host in sorted(hosts)}
+    )
+
+
+def _drop_old(artifacts: Path) -> None:
+    for directory in sorted(path for path in artifacts.iterdir() if path.is_dir())[:-_KEPT_RUNS]:
+        shutil.rmtree(directory)
+
+
+class _Listener:
+    """Turns ansible-runner's events into lines, timings and failures."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._task = ""
+        self.timings: list[Timing] = []
+        self.failures: list[str] = []
+
+    def hear(self, event: dict[str, Any]) -> bool:
+        """Take one event; an exception here would end the whole run, so unknown shapes are passed over."""
+        data = event.get("event_data") or {}
+        kind = event.get("event")
+        result: dict[str, Any] = data["res"] if isinstance(data.get("res"), dict) else {}
+        if kind == "playbook_on_task_start":
+            self._start(str(data.get("name", "")))
+        elif kind in ("runner_on_ok", "runner_on_failed"):
+            self._keep_timings(result.get("zclab_timing"), data)
+            if kind == "runner_on_failed" and not data.get("ignore_errors"):
+                self.failures.append(f"{data.get('host')}: {data.get('task')}: {_reason(result)}")
+        elif kind == "runner_on_unreachable":
+            self.failures.append(f"{data.get('host')}: unreachable: {_reason(result)}")
+        elif kind == "verbose" and (line := str(event.get("stdout", "")).strip()):
+            self._say(f"    {line}")
+        return True
+
+    def _start(self, task: str) -> None:
+        if "Validating arguments" not in task and task != self._task:
+            self._task = task
+            self._say(task)
+
+    def _keep_timings(self, found: Any, data: dict[str, Any]) -> None:
+        for one in found if isinstance(found, list) else [found]:
+            if isinstance(one, dict) and one.get("seconds") is not None:
+                part = str(one.get("part", "")).replace("{host}", str(data.get("host")))
+                self.timings.append(Timing(part, float(one["seconds"])))
+
+
+def _reason(result: dict[str, Any]) -> str:
+    message = str(result.get("msg") or result.get("stderr") or result.get("exception") or "no message")
+    return " ".join(message.split()) if "\n" not in message.strip() else message.strip()

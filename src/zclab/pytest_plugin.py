@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pytest plugin for lab_tests: carries out the lab's plan once, and gives the tests the pair and the run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import testinfra
+from rich.console import Console
+
+from zclab import claims, inventory, judge, measure, report
+from zclab import plan as plans
+from zclab.errors import ZclabError
+from zclab.inventory import Host, Lab
+from zclab.paths import project_root
+from zclab.plan import Plan
+from zclab.remote import Remote, connected
+from zclab.results import Run, RunDocument
+
+
+_RUN = pytest.StashKey[Path]()
+_JUNIT = pytest.StashKey[Path]()
+
+
+class HostUnderTest(NamedTuple):
+    """One host: what the inventory says of it, testinfra's view, and zclab's own channel."""
+
+    declared: Host
+    testinfra: Any
+    remote: Remote
+
+
+class Pair(NamedTuple):
+    """The two hosts of a pair."""
+
+    sender: HostUnderTest
+    receiver: HostUnderTest
+
+
+class Measured(NamedTuple):
+    """The run that this test session made, judged."""
+
+    run: Run
+    document: RunDocument
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --lab and --plan."""
+    group = parser.getgroup("zclab")
+    group.addoption("--lab", default="virtual", help="lab to test: a name under inventory/, or a directory")
+    group.addoption("--plan", default=None, help="plan to carry out instead of the lab's own")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker that ties a test to its claims; have lab tests write JUnit XML."""
+    config.addinivalue_line("markers", "claim(*ids): the claims of docs/claims.yml that this test serves")
+    lab_tests = project_root() / "lab_tests"
+    if config.option.xmlpath is None and any(
+        Path(argument.partition("::")[0]).resolve().is_relative_to(lab_tests) for argument in config.args
+    ):
+        # The run's folder is not known yet: written aside first, and moved there at the end.
+        config.stash[_JUNIT] = Path(tempfile.mkdtemp(prefix="zclab-")) / "junit.xml"
+        config.option.xmlpath = str(config.stash[_JUNIT])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Move the JUnit XML into the run's folder."""
+    junit, run = config.stash.get(_JUNIT, None), config.stash.get(_RUN, None)
+    if junit is None:
+        return
+    if run is not None and junit.is_file():
+        shutil.move(junit, run / "junit.xml")
+    shutil.rmtree(junit.parent)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that names a claim which does not exist."""
+    known = claims.load()
+    for item in items:
+        for marker in item.iter_markers("claim"):
+            if unknown := [claim for claim in marker.args if claim not in known]:
+                raise pytest.UsageError(f"{item.nodeid}: docs/claims.yml has no claim {', '.join(unknown)}")
+
+
+def chosen_lab(config: pytest.Config) -> Lab:
+    """Return the lab that --lab names; an impossible one is a usage error."""
+    try:
+        return inventory.load(config.getoption("--lab"))
+    except ZclabError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def chosen_plan(config: pytest.Config) -> Plan:
+    """Return the plan that --plan names, or the lab's own."""
+    try:
+        return plans.load(config.getoption("--plan") or chosen_lab(config).plan)
+    except ZclabError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
+    """The lab under test, from its inventory."""
+    return chosen_lab(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def pair(lab: Lab) -> Iterator[Pair]:
+    """The sender and the receiver, connected."""
+    ssh_config = lab.state_dir / "ssh_config"
+    hosts = list(lab.pair())
+    try:
+        with connected([host.name for host in hosts], ssh_config) as remotes:
+            yield Pair(
+                *(
+                    HostUnderTest(
+                        host,
+                        testinfra.get_host(f"paramiko://{host.name}", ssh_config=str(ssh_config)),
+                        remotes[host.name],
+                    )
+                    for host in hosts
+                )
+            )
+    except ZclabError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
+
+
+@pytest.fixture(scope="session")
+def measured(lab: Lab, pytestconfig: pytest.Config) -> Measured:
+    """The lab's plan, carried out once and judged; runs/<id> holds it and this session's JUnit XML."""
+    reporter = report.RunReporter(Console(force_terminal=False, width=160))
+    try:
+        run = measure.execute(lab, chosen_plan(pytestconfig), reporter)
+    except ZclabError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
+    pytestconfig.stash[_RUN] = run.directory
+    return Measured(run, judge.judge(run.manifest(), run.records()))

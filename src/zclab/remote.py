@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""zclab's own SSH channels: one persistent connection a host, a time limit for each command, never twice.
+
+testinfra's channels have no time limit and run a command again after a reconnect, which a measurement can not
+bear; so traffic is driven over these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import paramiko
+
+from zclab.errors import LabError
+
+
+class Completed(NamedTuple):
+    """What a command left: exit status (null if it was killed by a signal or lost), stdout, stderr."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+
+
+class RemoteError(LabError):
+    """A host could not be reached, or a command on it did not end in time."""
+
+
+class Process:
+    """A command that runs on a host. Closing it closes its channel, which ends the command's stdin."""
+
+    def __init__(self, host: str, command: str, channel: paramiko.Channel) -> None:
+        self.host = host
+        self.command = command
+        self._channel = channel
+        self._stdout = bytearray()
+        self._stderr = bytearray()
+
+    def _drain(self) -> None:
+        while self._channel.recv_ready():
+            self._stdout += self._channel.recv(65536)
+        while self._channel.recv_stderr_ready():
+            self._stderr += self._channel.recv_stderr(65536)
+
+    def _wait_readable(self, deadline: float) -> None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise RemoteError(
+                f"{self.host}: no end in time: {self.command}: see what holds it, then try again"
+            )
+        select.select([self._channel], [], [], min(remaining, 0.5))
+        self._drain()
+
+    def wait_for_stderr_line(self, start: str, seconds: float) -> str | None:
+        """Return the first stderr line that begins with `start`, or None if the command ends without it.
+
+        Raises:
+            RemoteError: neither happened within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self._channel.exit_status_ready()
+            self._drain()
+            for line in self._stderr.decode(errors="replace").splitlines():
+                if line.startswith(start):
+                    return line
+            if ended:
+                return None
+            self._wait_readable(deadline)
+
+    def wait(self, seconds: float) -> Completed:
+        """Return what the command left.
+
+        Raises:
+            RemoteError: it did not end within `seconds`; its channel is closed.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            while not (self._channel.exit_status_ready() and self._channel.eof_received):
+                if self._channel.closed or self._channel.get_transport() is None:
+                    break
+                self._wait_readable(deadline)
+                transport = self._channel.get_transport()
+                if transport is None or not transport.is_active():
+                    raise RemoteError(f"{self.host}: the connection was lost during: {self.command}")
+            self._drain()
+            status = self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
+            return Completed(
+                status if status is not None and status >= 0 else None,
+                self._stdout.decode(errors="replace"),
+                self._stderr.decode(errors="replace"),
+            )
+        finally:
+            self._channel.close()
+
+    def close(self) -> None:
+        """Close the channel; the command sees its stdin end."""
+        self._channel.close()
+
+
+class Remote:
+    """One host, reached as the lab's ssh_config says, with its host key checked."""
+
+    def __init__(self, name: str, ssh_config: Path) -> None:
+        self.name = name
+        self._ssh_config = ssh_config
+        self._client: paramiko.SSHClient | None = None
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; commands still running on it see their stdin end."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def connect(self, seconds: float = 20) -> paramiko.SSHClient:
+        """Return the live connection, making a new one if the old one was lost.
+
+        Raises:
+            RemoteError: the host does not answer within `seconds`, or its host key is not the known one.
+        """
+        if self._client is not None:
+            transport = self._client.get_transport()
+            if transport is not None and transport.is_active():
+                return self._client
+            self.close()
+        if not self._ssh_config.is_file():
+            raise RemoteError(
+                f"{self.name}: {self._ssh_config} is missing: run `zclab up` for this lab first"
+            )
+        options = paramiko.SSHConfig.from_path(str(self._ssh_config)).lookup(self.name)
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        address = f"{options['hostname']} port {options.get('port', 22)}"
+        try:
+            for known_hosts in options.get("userknownhostsfile", "").split():
+                client.load_host_keys(known_hosts.strip('"'))
+            client.connect(
+                options["hostname"],
+                port=int(options.get("port", 22)),
+                username=options.get("user"),
+                key_filename=next((key.strip('"') for key in options.get("identityfile", [])), None),
+                timeout=seconds,
+                banner_timeout=seconds,
+                auth_timeout=seconds,
+                look_for_keys="identityfile" not in options,
+                allow_agent="identityfile" not in options,
+            )
+        except paramiko.BadHostKeyException:
+            client.close()
+            raise RemoteError(
+                f"{self.name} ({address}): its host key is not the one in {options['userknownhostsfile']}: "
+                "find out why it changed before trusting it"
+            ) from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            client.close()
+            raise RemoteError(
+                f"{self.name} ({address}): cannot connect: {error}: run `zclab up` to bring it up again"
+            ) from None
+        transport = client.get_transport()
+        if transport is not None:
+            transport.set_keepalive(5)
+        self._client = client
+        return client
+
+    def start(self, command: str) -> Process:
+        """Start a command. It is never run a second time, whatever happens to the connection.
+
+        Raises:
+            RemoteError: the host cannot be reached.
+        """
+        transport = self.connect().get_transport()
+        try:
+            if transport is None:
+                raise EOFError("no transport")
+            channel = transport.open_session(timeout=20)
+            channel.exec_command(command)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self.close()
+            raise RemoteError(f"{self.name}: cannot start `{command}`: {error}") from None
+        return Process(self.name, command, channel)
+
+    def run(self, command: str, seconds: float = 30) -> Completed:
+        """Run a command to its end.
+
+        Raises:
+            RemoteError: the host cannot be reached, or the command did not end within `seconds`.
+        """
+        return self.start(command).wait(seconds)
+
+    def output(self, command: str, seconds: float = 30) -> str:
+        """Return the stdout of a command that must succeed.
+
+        Raises:
+            RemoteError: as `run`, or the command failed.
+        """
+        done = self.run(command, seconds)
+        if done.status != 0:
+            reason = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            raise RemoteError(f"{self.name}: `{command}` failed with status {done.status}: {reason}")
+        return done.stdout
+
+
+@contextlib.contextmanager
+def connected(names: list[str], ssh_config: Path) -> Iterator[dict[str, Remote]]:
+    """Yield a connection a host, all open; close them at the end."""
+    with contextlib.ExitStack() as stack:
+        remotes = {name: stack.enter_context(Remote(name, ssh_config)) for name in names}
+        for remote in remotes.values():
+            remote.connect()
+        yield remotes

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves behind: the manifest, one raw record a measurement, and the document made from them.
+
+runs/<id>/manifest.json      what was measured, on what, expecting what
+runs/<id>/measurements.jsonl one Record a line, appended and never edited
+runs/<id>/playbooks/         what bringing the lab up printed, where the run did that
+runs/<id>/console/           what each console said since the run began
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from zclab.errors import UsageError
+from zclab.inventory import Host, Link, Metric, Model, Threshold, Validity
+from zclab.paths import runs_dir
+from zclab.plan import ArmName, Measurement, Plan
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
+
+
+class Snapshot(Model):
+    """What one host says of itself just before or after a measurement."""
+
+    boot_id: str
+    kernel_release: str
+    kernel_build_id: str | None
+    mtu: int
+    tcp_timestamps: int
+    addresses: list[str]
+    drops: int
+    header_split: int | None
+
+
+class End(Model):
+    """How one end of a measurement ended: its document (the traffic tool's own), status and messages."""
+
+    document: dict[str, Any] | None
+    status: int | None
+    stderr: str
+
+
+class Record(Model):
+    """One measurement as it came, before any judgement. Times are UTC, ISO 8601."""
+
+    planned: Measurement
+    started_at: str
+    ended_at: str
+    problem: str | None = None
+    skipped: str | None = None
+    receiver: End | None = None
+    sender: End | None = None
+    before: dict[str, Snapshot] = {}
+    after: dict[str, Snapshot] = {}
+
+
+class Artifact(Model):
+    """The kernel that every host of the lab has to run."""
+
+    variant: str
+    key: str
+    release: str
+    build_id: str
+
+
+class Nic(Model):
+    """The data interface of a host; `header_split` is null where the NIC does not count it."""
+
+    name: str
+    driver: str | None
+    mtu: int
+    speed_mbps: int | None
+    header_split: int | None
+
+
+class HostFacts(Model):
+    """A host as it was when the run began."""
+
+    name: str
+    role: Literal["sender", "receiver"]
+    kernel_release: str
+    kernel_build_id: str | None
+    artifact_key: str | None
+    boot_id: str
+    nic: Nic
+    sysctls: dict[str, int | str | None]
+
+
+class Manifest(Model):
+    """What a run was: everything that judging its records again needs."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    lab: str
+    emulated: bool
+    accelerator: str | None
+    started_at: str
+    finished_at: str | None = None
+    plan: Plan
+    link: Link
+    validity: Validity
+    thresholds: list[Threshold]
+    receive_low_water_bytes: int
+    pair: list[Host]
+    artifact: Artifact
+    hosts: list[HostFacts]
+    versions: dict[str, str]
+    console_reports: dict[str, list[str]] = {}
+
+
+class Cpu(Model):
+    """CPU of one end inside the window: seconds, and microseconds per MiB (2^20 bytes) received.
+
+    `user_s` and `system_s` are the traffic process's own (getrusage). `softirq_s` is the whole host's, from
+    /proc/stat. `host_busy_s` (less an idle baseline) is not measured yet.
+    """
+
+    user_s: float | None
+    system_s: float | None
+    usec_per_mib: float | None
+    softirq_s: float | None
+    host_busy_s: float | None
+
+
+class Completions(Model):
+    """Zero-copy sends of a measurement, their completions, and how many said that the kernel copied."""
+
+    sends: int
+    completed: int
+    copied: int
+
+
+class MeasurementDocument(Model):
+    """One measurement, judged. A field that was not measured is null."""
+
+    id: str
+    comparison: str
+    arm: ArmName
+    order: int
+    receive_mode: str
+    send_mode: str
+    ip_version: int
+    message_bytes: int
+    pace_gbit_per_s: float | None
+    seconds: float | None
+    bytes_received: int | None
+    gbit_per_s: float | None
+    mapped_bytes: int | None
+    copied_bytes: int | None
+    mapped_fraction: float | None
+    receiver_cpu: Cpu | None
+    sender_cpu: Cpu | None
+    receiver_context_switches: int | None
+    retransmitted_segments: int | None
+    retransmitted_share: float | None
+    mss: int | None
+    completions: Completions | None
+    integrity: Literal["verified", "mismatch", "not checked"]
+    system_calls: int | None
+    header_split: int | None
+    drops: int | None
+    skipped: str | None
+    valid: bool
+    invalid_reasons: list[str]
+
+
+class ComparisonDocument(Model):
+    """Two arms compared by one metric, or one arm's median held against a threshold (arm_a is null then)."""
+
+    name: str
+    metric: Metric
+    arm_a: str | None
+    arm_b: str
+    n: int
+    median_a: float | None
+    median_b: float | None
+    ratio_median: float | None
+    ratio_ci95: tuple[float | None, float | None]
+    threshold: float | None
+    unit: str
+    direction: Literal["at_least", "at_most"] | None
+    gated: bool
+    not_gated_because: str | None
+    verdict: Verdict | None
+    claim_ids: list[str]
+    reference: dict[str, Any]
+
+
+class RunDocument(Model):
+    """What `zclab show --json` prints."""
+
+    schema_version: int
+    run_id: str
+    lab: str
+    emulated: bool
+    started_at: str
+    finished_at: str | None
+    exit_code: int
+    hosts: list[HostFacts]
+    measurements: list[MeasurementDocument]
+    comparisons: list[ComparisonDocument]
+    console_reports: dict[str, list[str]]
+    problems: list[str]
+    verdict: Verdict
+
+
+def now() -> str:
+    """Return the time as UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manifest_path = directory / "manifest.json"
+        self.measurements_path = directory / "measurements.jsonl"
+
+    @property
+    def id(self) -> str:
+        """The run's id: the folder's name."""
+        return self.directory.name
+
+    @classmethod
+    def create(cls, lab: str) -> Run:
+        """Make a folder for a new run of a lab, named so that names sort by time."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        directory = runs_dir() / f"{stamp}-{lab}-{secrets.token_hex(2)}"
+        directory.mkdir(parents=True)
+        return cls(directory)
+
+    @classmethod
+    def find(cls, name: str) -> Run:
+        """Return a run by its id, by its directory, or the newest one by "latest".
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name == "latest":
+            runs = sorted(path.parent for path in runs_dir().glob("*/manifest.json"))
+            if not runs:
+                raise UsageError(f"{runs_dir()}: no run yet: make one with `zclab run`")
+            return cls(runs[-1])
+        for directory in (runs_dir() / name, Path(name)):
+            if (directory / "manifest.json").is_file():
+                return cls(directory)
+        raise UsageError(f"{name}: no such run in {runs_dir()}: `zclab show latest` shows the newest")
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest, whole or not at all."""
+        partial = self.manifest_path.with_suffix(".partial")
+        partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(self.manifest_path)
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises:
+            UsageError: it is missing, or another schema wrote it.
+        """
+        try:
+            return Manifest.model_validate_json(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise UsageError(f"{self.manifest_path}: cannot be read: {str(error).splitlines()[0]}") from None
+
+    def append(self, record: Record) -> None:
+        """Add one record, on disk before this returns."""
+        with self.measurements_path.open("a", encoding="utf-8") as file:
+            file.write(record.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep_whole_records(self) -> list[Record]:
+        """Return all records, and cut a line that a crash left unfinished off the file."""
+        records = self.records()
+        if self.measurements_path.is_file():
+            whole = self.measurements_path.read_bytes().splitlines(keepends=True)[: len(records)]
+            os.truncate(self.measurements_path, sum(map(len, whole)))
+        return records
+
+    def records(self) -> list[Record]:
+        """Read all records; a last line that was cut off by a crash is left out.
+
+        Raises:
+            UsageError: another line is damaged.
+        """
+        if not self.measurements_path.is_file():
+            return []
+        lines = self.measurements_path.read_text(encoding="utf-8").splitlines()
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(Record.model_validate(json.loads(line)))
+            except (ValueError, ValidationError):
+                if number == len(lines):
+                    break
+                raise UsageError(f"{self.measurements_path}: line {number} is damaged") from None
+        return records
