@@ -165,7 +165,7 @@ class Threshold(Model):
 
 
 class Host(Model):
-    """One host of a pair and its end of the link."""
+    """One host of a pair, how it is reached (address, user, port: hardware only), and its end of the link."""
 
     name: str
     role: Role
@@ -175,6 +175,8 @@ class Host(Model):
     peer: str
     peer_address: str
     address: str
+    user: str = "root"
+    port: int = Field(default=22, ge=1, le=65535)
     nic_model: Literal["e1000e", "virtio-net"] | None = None
     tuning: Tuning
 
@@ -372,6 +374,8 @@ def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str
                     peer=peer,
                     peer_address=str(hostvars[peer].get("zclab_data_address", "")).partition("/")[0],
                     address=str(variables.get("ansible_host", name)),
+                    user=str(variables.get("ansible_user", "root")),
+                    port=variables.get("ansible_port", 22),
                     **fields,
                 )
             )

@@ -7,7 +7,6 @@ Pure functions of a manifest and its records, so that every run can be judged ag
 from __future__ import annotations
 
 import statistics as plain_statistics
-from typing import Any
 
 from zclab import claims
 from zclab.inventory import CPU_METRICS, METRIC_UNITS, Bounds, Metric, Threshold
@@ -26,6 +25,7 @@ from zclab.results import (
     Verdict,
 )
 from zclab.statistics import Interval, decide, median_interval
+from zclab.traffic import TrafficDocument
 
 #: The command's exit code for each verdict, and which of several goes first.
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
@@ -86,15 +86,14 @@ def judge_measurement(manifest: Manifest, record: Record) -> MeasurementDocument
     """Turn one record into its document, with every reason that makes it invalid."""
     planned = record.planned
     receiver, sender = _document(record.receiver), _document(record.sender)
-    window, sent_window = receiver.get("window") or {}, sender.get("window") or {}
-    received, seconds = window.get("bytes"), window.get("seconds")
-    mapped = window.get("mapped_bytes")
-    tcp = sender.get("tcp") or {}
-    retransmitted, segments = tcp.get("retransmitted_segments"), tcp.get("data_segments_out")
-    cpu = receiver.get("cpu") or {}
-    completions = sender.get("completions")
+    received = receiver.window.bytes if receiver else None
+    seconds = receiver.window.seconds if receiver else None
+    mapped = receiver.window.mapped_bytes if receiver else None
+    tcp = sender.tcp if sender else None
+    retransmitted = tcp.total.retransmits if tcp else None
+    segments = tcp.total.data_segs_out if tcp else None
+    completions = sender.completions if sender else None
     reasons = [] if record.skipped else invalid_reasons(manifest, record)
-    receiver_host = manifest.pair[1].name
     return MeasurementDocument(
         id=planned.id,
         comparison=planned.comparison,
@@ -109,20 +108,22 @@ def judge_measurement(manifest: Manifest, record: Record) -> MeasurementDocument
         bytes_received=received,
         gbit_per_s=received * 8 / seconds / 1e9 if received and seconds else None,
         mapped_bytes=mapped,
-        copied_bytes=window.get("copied_bytes"),
+        copied_bytes=receiver.window.copied_bytes if receiver else None,
         mapped_fraction=mapped / received if received and mapped is not None else None,
-        receiver_cpu=_cpu(receiver, received),
-        sender_cpu=_cpu(sender, sent_window.get("bytes")),
-        receiver_context_switches=_sum(
-            cpu.get("voluntary_context_switches"), cpu.get("involuntary_context_switches")
-        ),
+        receiver_cpu=_cpu(receiver),
+        sender_cpu=_cpu(sender),
+        receiver_context_switches=_context_switches(receiver),
         retransmitted_segments=retransmitted,
         retransmitted_share=retransmitted / segments if segments and retransmitted is not None else None,
-        mss=tcp.get("snd_mss"),
-        completions=Completions.model_validate(completions) if completions else None,
+        mss=tcp.snd_mss if tcp else None,
+        completions=Completions(
+            sends=completions.sends, completed=completions.completed, copied=completions.copied
+        )
+        if completions
+        else None,
         integrity="not checked",
-        system_calls=receiver.get("system_calls"),
-        header_split=_difference(record, receiver_host, "header_split"),
+        system_calls=receiver.system_calls if receiver else None,
+        header_split=_difference(record, manifest.pair[1].name, "header_split"),
         drops=_sum(*(_difference(record, host.name, "drops") for host in manifest.pair)),
         skipped=record.skipped,
         valid=not reasons and record.skipped is None,
@@ -130,8 +131,12 @@ def judge_measurement(manifest: Manifest, record: Record) -> MeasurementDocument
     )
 
 
-def _document(end: End | None) -> dict[str, Any]:
-    return (end.document if end else None) or {}
+def _document(end: End | None) -> TrafficDocument | None:
+    return end.document if end else None
+
+
+def _context_switches(end: TrafficDocument | None) -> int | None:
+    return _sum(end.cpu.voluntary_context_switches, end.cpu.involuntary_context_switches) if end else None
 
 
 def _sum(*values: int | None) -> int | None:
@@ -147,16 +152,19 @@ def _difference(record: Record, host: str, field: str) -> int | None:
     return end - start if start is not None and end is not None else None
 
 
-def _cpu(document: dict[str, Any], window_bytes: int | None) -> Cpu | None:
-    cpu, host_cpu = document.get("cpu"), document.get("host_cpu") or {}
-    if not cpu:
+def _cpu(end: TrafficDocument | None) -> Cpu | None:
+    if end is None:
         return None
-    used = cpu["user_s"] + cpu["system_s"]
+    user, system, moved = end.cpu.user_s, end.cpu.system_s, end.window.bytes
+    if user is None or system is None or not moved:
+        usec_per_mib = None
+    else:
+        usec_per_mib = (user + system) * 1e6 / (moved / MIB)
     return Cpu(
-        user_s=cpu["user_s"],
-        system_s=cpu["system_s"],
-        usec_per_mib=used * 1e6 / (window_bytes / MIB) if window_bytes else None,
-        softirq_s=host_cpu.get("softirq_s"),
+        user_s=user,
+        system_s=system,
+        usec_per_mib=usec_per_mib,
+        softirq_s=end.host_cpu.softirq_s,
         host_busy_s=None,
     )
 
@@ -214,33 +222,37 @@ def _transfer_reasons(record: Record) -> list[str]:
     """Return how the transfer itself fell short."""
     reasons = []
     for name, end in (("receiver", record.receiver), ("sender", record.sender)):
-        if end is None or end.document is None:
+        document = _document(end)
+        if document is None:
             said = (end.stderr.strip().splitlines() or ["no message"])[-1] if end else "did not start"
             reasons.append(f"{name}: left no result: {said}")
-            continue
-        outcome = end.document.get("outcome")
-        if outcome != "complete":
-            reasons.append(f"{name}: {outcome}: {end.document.get('error') or 'no message'}")
-        elif not (end.document.get("window") or {}).get("complete"):
+        elif document.outcome != "complete":
+            reasons.append(f"{name}: {document.outcome}: {document.error or 'no message'}")
+        elif not document.window.complete:
             reasons.append(f"{name}: the measured window was cut short")
-    received = (_document(record.receiver).get("total") or {}).get("bytes")
-    sent = (_document(record.sender).get("total") or {}).get("bytes")
-    if received == 0:
+    receiver, sender = _document(record.receiver), _document(record.sender)
+    if receiver and not receiver.total.bytes:
         reasons.append("receiver: zero bytes received")
-    if received is not None and sent is not None and received != sent:
-        reasons.append(f"receiver: got {received} bytes of the {sent} that were sent")
+    if receiver and sender and receiver.total.bytes != sender.total.bytes:
+        reasons.append(
+            f"receiver: got {receiver.total.bytes} bytes of the {sender.total.bytes} that were sent"
+        )
     return reasons
 
 
 def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
     reasons = []
-    tcp = _document(record.sender).get("tcp") or {}
-    if tcp:
-        if tcp["snd_mss"] != manifest.link.mss:
-            reasons.append(f"sender: MSS was {tcp['snd_mss']}, the lab's link carries {manifest.link.mss}")
+    receiver, sender = _document(record.receiver), _document(record.sender)
+    if sender:
+        if sender.tcp.snd_mss != manifest.link.mss:
+            reasons.append(
+                f"sender: MSS was {sender.tcp.snd_mss}, the lab's link carries {manifest.link.mss}"
+            )
         limit = manifest.validity.retransmitted_share_at_most
-        segments, again = tcp["data_segments_out"], tcp["retransmitted_segments"]
-        if segments and again / segments > limit:
+        segments, again = sender.tcp.total.data_segs_out, sender.tcp.total.retransmits
+        if segments is None or again is None:
+            reasons.append("sender: this kernel does not count retransmitted segments")
+        elif segments and again / segments > limit:
             reasons.append(
                 f"sender: {again} of {segments} segments were retransmitted, more than {limit:.2%}"
             )
@@ -248,10 +260,10 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
         drops = _difference(record, host.name, "drops")
         if drops is not None and drops > manifest.validity.drops_at_most:
             reasons.append(f"{host.name}: {host.data_interface} dropped {drops} packets")
-    asked = _document(record.receiver).get("rcvlowat") or {}
-    if asked and asked["asked"] is not None and asked["got"] != asked["asked"]:
+    low_water = receiver.rcvlowat if receiver else None
+    if low_water and low_water.got != low_water.asked:
         reasons.append(
-            f"receiver: SO_RCVLOWAT {asked['asked']} was asked for and {asked['got']} was got: "
+            f"receiver: SO_RCVLOWAT {low_water.asked} was asked for and {low_water.got} was got: "
             "raise the third value of net.ipv4.tcp_rmem"
         )
     return reasons
@@ -261,24 +273,23 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
     """Return where bytes were not mapped or pinned as the lab expects."""
     reasons = []
     planned = record.planned
+    receiver, sender = _document(record.receiver), _document(record.sender)
     expected = manifest.validity.mapped_fraction.get(planned.receive_mode, {}).get(planned.send_mode)
-    window = _document(record.receiver).get("window") or {}
     if planned.receive_mode != "copy" and expected is None:
         reasons.append(
             f"zclab_validity.mapped_fraction says nothing of {planned.receive_mode}, {planned.send_mode}"
         )
-    elif expected is not None and window.get("bytes"):
-        mapped = (window.get("mapped_bytes") or 0) / window["bytes"]
+    elif expected is not None and receiver and receiver.window.bytes:
+        mapped = (receiver.window.mapped_bytes or 0) / receiver.window.bytes
         reasons += _outside("receiver: mapped fraction", mapped, expected)
-    if planned.send_mode == "zerocopy" and record.sender and record.sender.document:
-        completions = record.sender.document.get("completions") or {}
-        completed = completions.get("completed", 0)
-        if not completed:
+    if planned.send_mode == "zerocopy" and sender:
+        if sender.completions is None or not sender.completions.completed:
             reasons.append("sender: a zerocopy sender without completions")
         else:
-            if completed != completions["sends"]:
-                reasons.append(f"sender: {completed} of {completions['sends']} zerocopy sends were completed")
-            copied = completions["copied"] / completed
+            sends, completed = sender.completions.sends, sender.completions.completed
+            if completed != sends:
+                reasons.append(f"sender: {completed} of {sends} zerocopy sends were completed")
+            copied = sender.completions.copied / completed
             reasons += _outside("sender: copied fraction", copied, manifest.validity.copied_fraction)
     return reasons
 

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from zclab import console, hostfacts, judge
 from zclab.errors import LabError, UsageError
@@ -25,6 +26,7 @@ from zclab.kernel.spec import KernelVariant
 from zclab.plan import Measurement, Plan
 from zclab.remote import Completed, Process, Remote, RemoteError, connected
 from zclab.results import Artifact, End, Manifest, Record, Run, Snapshot, now
+from zclab.traffic import TrafficDocument
 
 TRAFFIC = "/usr/local/bin/zclab-traffic"
 #: Seconds that either end may take beyond its window: start, connect, drain. A limit, not an expectation.
@@ -266,16 +268,16 @@ def _window_options(planned: Measurement) -> list[str]:
 
 
 def _end(done: Completed) -> End:
+    """Keep what an end printed; a document that is none, or of another version, counts as none."""
     try:
-        document = json.loads(done.stdout)
-    except ValueError:
-        document = None
+        document = TrafficDocument.model_validate_json(done.stdout)
+    except ValidationError as error:
+        printed = f"printed no valid result: {error.errors()[0]['msg']}" if done.stdout else ""
+        return End(document=None, status=done.status, stderr="\n".join(filter(None, [done.stderr, printed])))
     return End(document=document, status=done.status, stderr=done.stderr)
 
 
 def _unsupported(*ends: End | None) -> str | None:
     """Return why an end could not do what was asked of it on this kernel, if so."""
-    for end in ends:
-        if end and end.document and end.document.get("outcome") == "unsupported":
-            return str(end.document.get("error"))
-    return None
+    documents = [end.document for end in ends if end and end.document]
+    return next((one.error or "unsupported" for one in documents if one.outcome == "unsupported"), None)

@@ -22,7 +22,6 @@ from zclab.plan import Plan
 from zclab.remote import Remote, connected
 from zclab.results import Run, RunDocument
 
-
 _RUN = pytest.StashKey[Path]()
 _JUNIT = pytest.StashKey[Path]()
 

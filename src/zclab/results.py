@@ -22,6 +22,7 @@ from zclab.errors import UsageError
 from zclab.inventory import Host, Link, Metric, Model, Threshold, Validity
 from zclab.paths import runs_dir
 from zclab.plan import ArmName, Measurement, Plan
+from zclab.traffic import TrafficDocument
 
 SCHEMA_VERSION = 1
 
@@ -42,9 +43,9 @@ class Snapshot(Model):
 
 
 class End(Model):
-    """How one end of a measurement ended: its document (the traffic tool's own), status and messages."""
+    """How one end of a measurement ended: the traffic tool's document, its exit status and messages."""
 
-    document: dict[str, Any] | None
+    document: TrafficDocument | None
     status: int | None
     stderr: str
 

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""End to end, on two virtual hosts of this test's own: from nothing to a verdict, and lies that are caught.
+
+Each test leaves the lab as `zclab up` makes it. They run in the order of this file, which is the order in
+which a user would meet them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from zclab import inventory
+from zclab.inventory import Lab
+from zclab.paths import project_root, runs_dir
+from zclab.remote import Remote, RemoteError
+
+pytestmark = pytest.mark.lab
+
+#: A plan as short as it can be while its gates could still decide: it covers both mapping senders.
+SHORT_PLAN = {
+    "seconds": 1,
+    "warmup_seconds": 0.3,
+    "repeats": 2,
+    "message_bytes": [262144],
+    "chunk_bytes": 524288,
+    "pace_gbit_per_s": [None],
+    "comparisons": [
+        {
+            "name": "receive",
+            "a": {"receive_mode": "copy", "send_mode": "copy"},
+            "b": {"receive_mode": "map_once", "send_mode": "copy"},
+            "metrics": {"receiver_usec_per_mib": ["F4"], "gbit_per_s": []},
+        },
+        {
+            "name": "both",
+            "a": {"receive_mode": "map_once_hybrid", "send_mode": "copy"},
+            "b": {"receive_mode": "map_once", "send_mode": "zerocopy"},
+            "metrics": {"gbit_per_s": []},
+        },
+    ],
+}
+
+
+class Done(NamedTuple):
+    """What a command printed and how it ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def __str__(self) -> str:
+        return f"status {self.status}\n{self.stdout[-6000:]}\n{self.stderr[-3000:]}"
+
+
+class LabUnderTest:
+    """A copy of the virtual inventory with a state of its own, driven by the commands a user types."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "inventory" / "virtual"
+        shutil.copytree(project_root() / "inventory" / "virtual", self.directory)
+        self.plan = directory / "short.yml"
+        self.plan.write_text(yaml.safe_dump(SHORT_PLAN), encoding="utf-8")
+        self._set("lab.yml", "zclab_plan", str(self.plan))
+
+    @property
+    def lab(self) -> Lab:
+        return inventory.load(self.directory)
+
+    def _set(self, file: str, key: str, value: Any) -> None:
+        """Replace one top-level key of a file in group_vars (all/ unless the file is a group's own)."""
+        path = self.directory / "group_vars" / file
+        if not path.exists():
+            path = self.directory / "group_vars" / "all" / file
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data[key] = value
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+
+    def set(self, file: str, key: str, value: Any) -> None:
+        self._set(file, key, value)
+
+    def run_tool(self, *command: str, seconds: float = 1500) -> Done:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            cwd=project_root(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def zclab(self, command: str, *arguments: str) -> Done:
+        return self.run_tool("zclab", command, "--lab", str(self.directory), *arguments)
+
+    def playbook(self, name: str, *arguments: str) -> Done:
+        return self.run_tool(
+            "ansible-playbook", "-i", str(self.directory), f"playbooks/{name}.yml", *arguments
+        )
+
+    def up(self) -> str:
+        done = self.zclab("up")
+        assert done.status == 0, done
+        return done.stdout
+
+    def measure(self) -> tuple[Done, dict[str, Any]]:
+        """Carry out the short plan; return what was printed and the run's document."""
+        done = self.zclab("run")
+        match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
+        assert match, done
+        document = json.loads(self.run_tool("zclab", "show", match[1], "--json").stdout)
+        shutil.rmtree(runs_dir() / match[1])
+        return done, document
+
+    def remote(self, host: str) -> Remote:
+        return Remote(host, self.lab.state_dir / "ssh_config")
+
+    def shell(self, host: str, command: str) -> str:
+        with self.remote(host) as remote:
+            return remote.output(command)
+
+    def wait_for_reboot(self, host: str, boot_id: str) -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            try:
+                if self.shell(host, "cat /proc/sys/kernel/random/boot_id").strip() != boot_id:
+                    return
+            except RemoteError:
+                time.sleep(2)
+        raise AssertionError(f"{host} did not come back")
+
+
+def changed_counts(stdout: str) -> dict[str, int]:
+    """Return `changed=` per host of a playbook's recap."""
+    return {
+        host: int(count)
+        for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", stdout, re.MULTILINE)
+    }
+
+
+@pytest.fixture(scope="module")
+def virtual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
+    lab = LabUnderTest(tmp_path_factory.mktemp("lab"))
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.zclab("down")
+
+
+def reasons(document: dict[str, Any]) -> str:
+    return "\n".join(reason for one in document["measurements"] for reason in one["invalid_reasons"])
+
+
+def test_verdict_passes_and_the_bytes_were_mapped(virtual: LabUnderTest) -> None:
+    done, document = virtual.measure()
+    assert done.status == 0, done
+    assert document["verdict"] == "pass"
+    assert len(document["measurements"]) == 8
+    for one in document["measurements"]:
+        assert one["valid"], one
+        if one["receive_mode"] != "copy":
+            assert one["mapped_fraction"] >= (0.97 if one["send_mode"] == "zerocopy" else 0.99)
+        if one["send_mode"] == "zerocopy":
+            assert one["completions"]["copied"] == 0
+            assert one["completions"]["sends"] == one["completions"]["completed"] > 0
+        assert one["retransmitted_share"] < 0.001
+        assert one["header_split"] > 0
+    cpu = [one for one in document["comparisons"] if one["metric"].endswith("usec_per_mib")]
+    assert cpu
+    if document["emulated"]:
+        assert {one["not_gated_because"] for one in cpu} == {"emulated CPU"}
+
+
+def test_kernel_is_the_artifact_on_both_hosts(virtual: LabUnderTest) -> None:
+    kernel = json.loads((virtual.lab.state_dir / "kernel.json").read_text(encoding="utf-8"))["artifact"]
+    assert kernel["variant"] == "stock"
+    for host in virtual.lab.hosts:
+        assert virtual.shell(host.name, "uname -r").strip() == kernel["release"]
+
+
+def test_doing_it_again_changes_nothing(virtual: LabUnderTest) -> None:
+    boots = {
+        host.name: virtual.shell(host.name, "cat /proc/sys/kernel/random/boot_id")
+        for host in virtual.lab.hosts
+    }
+    done = virtual.playbook("site")
+    assert done.status == 0, done
+    counts = changed_counts(done.stdout)
+    assert set(counts) >= set(boots)
+    assert not any(counts.values()), done
+    for host, boot_id in boots.items():
+        assert virtual.shell(host, "cat /proc/sys/kernel/random/boot_id") == boot_id
+
+
+def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
+    before = set(runs_dir().glob("*")) if runs_dir().is_dir() else set()
+    done = virtual.run_tool("pytest", "lab_tests", "--lab", str(virtual.directory))
+    made = set(runs_dir().glob("*")) - before
+    try:
+        assert done.status == 0, done
+        assert len(made) == 1
+        suite = ElementTree.parse(made.copy().pop() / "junit.xml").getroot().find("testsuite")
+        assert suite is not None
+        assert int(suite.attrib["tests"]) > 15
+        assert suite.attrib["failures"] == suite.attrib["errors"] == suite.attrib["skipped"] == "0"
+    finally:
+        for directory in made:
+            shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        ("ip link set data0 mtu 1500", "receiver1: MTU is 1500, the lab declares 4168"),
+        ("sysctl -qw net.ipv4.tcp_timestamps=0", "receiver1: net.ipv4.tcp_timestamps is 0, not 1"),
+    ],
+    ids=["MTU 1500", "timestamps off"],
+)
+def test_a_wrong_setting_is_invalid_and_repaired(virtual: LabUnderTest, lie: str, reason: str) -> None:
+    virtual.shell("receiver1", lie)
+    done, document = virtual.measure()
+    assert done.status == 4, done
+    assert document["verdict"] == "invalid"
+    assert reason in reasons(document)
+    virtual.up()
+    assert virtual.measure()[1]["verdict"] == "pass"
+
+
+def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
+    virtual.set("lab.yml", "zclab_plan", str(virtual.plan))
+    planted = "WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x0/0x1"
+    process = virtual.remote("sender1").start(f"sleep 4; echo '<4>{planted}' > /dev/kmsg")
+    done, document = virtual.measure()
+    process.close()
+    assert done.status == 1, done
+    assert document["verdict"] == "fail"
+    assert planted in " ".join(document["console_reports"]["sender1"])
+
+
+def test_a_reboot_in_mid_run_is_invalid(virtual: LabUnderTest) -> None:
+    boot_id = virtual.shell("receiver1", "cat /proc/sys/kernel/random/boot_id").strip()
+    process = virtual.remote("receiver1").start("sleep 6; echo b > /proc/sysrq-trigger")
+    done, document = virtual.measure()
+    process.close()
+    assert done.status == 4, done
+    assert document["verdict"] == "invalid"
+    assert any(not one["valid"] for one in document["measurements"])
+    virtual.wait_for_reboot("receiver1", boot_id)
+
+
+def test_the_distribution_kernel_is_not_the_artifact(virtual: LabUnderTest) -> None:
+    """After the reboot of the test above the one-shot kernel is gone and the known-good one runs."""
+    assert "zclab" not in virtual.shell("receiver1", "uname -r")
+    done, document = virtual.measure()
+    assert done.status == 4, done
+    assert "not the artifact" in reasons(document)
+    assert "receiver1: lost its data address" in reasons(document)
+    virtual.up()
+    assert virtual.measure()[1]["verdict"] == "pass"
+
+
+def test_a_receiver_without_header_split_is_invalid(virtual: LabUnderTest) -> None:
+    """virtio-net as the receiver's NIC maps nothing, whether or not the inventory owns up to it."""
+    virtual.set("receivers.yml", "zclab_nic_model", "virtio-net")
+    try:
+        virtual.up()
+        done, document = virtual.measure()
+        assert done.status == 4, done
+        mapping = [one for one in document["measurements"] if one["receive_mode"] != "copy"]
+        assert {one["mapped_bytes"] for one in mapping} == {0}
+        assert "mapped fraction 0.0000 is below 0.99" in reasons(document)
+    finally:
+        virtual.set("receivers.yml", "zclab_nic_model", "e1000e")
+        virtual.up()
+
+
+def test_a_dead_host_is_one_line_and_started_again(virtual: LabUnderTest) -> None:
+    pid = int((virtual.lab.state_dir / "hosts" / "sender1" / "pid").read_text(encoding="utf-8"))
+    os.kill(pid, 9)
+    done = virtual.zclab("run")
+    assert done.status == 5, done
+    assert done.stderr.startswith("zclab: sender1 (127.0.0.1 port ")
+    assert len(done.stderr.splitlines()) == 1
+    virtual.up()
+    assert virtual.measure()[1]["verdict"] == "pass"
+
+
+def test_a_changed_host_key_is_refused(virtual: LabUnderTest) -> None:
+    known_hosts = virtual.lab.state_dir / "known_hosts"
+    right = known_hosts.read_text(encoding="utf-8")
+    lines = right.splitlines()
+    keys = [line.split()[-1] for line in lines]
+    known_hosts.write_text(
+        "\n".join(line.replace(key, other) for line, key, other in zip(lines, keys, keys[::-1], strict=True))
+        + "\n",
+        encoding="utf-8",
+    )
+    try:
+        done = virtual.zclab("run")
+        assert done.status == 5, done
+        assert "its host key is not the one in" in done.stderr
+    finally:
+        known_hosts.write_text(right, encoding="utf-8")
+
+
+def test_down_leaves_no_process(virtual: LabUnderTest) -> None:
+    pids = [
+        int((virtual.lab.state_dir / "hosts" / host.name / "pid").read_text(encoding="utf-8"))
+        for host in virtual.lab.hosts
+    ]
+    done = virtual.zclab("down")
+    assert done.status == 0, done
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert virtual.zclab("run").status == 5
