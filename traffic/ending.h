@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a session ended: one outcome and, unless it is complete, one line of text. */
+#ifndef ZCLAB_ENDING_H
+#define ZCLAB_ENDING_H
+
+#include <stdbool.h>
+
+enum outcome {
+    OUTCOME_COMPLETE,    /* the whole window was measured and the stream ended in order */
+    OUTCOME_CUT_SHORT,   /* the connection or the stream ended too early */
+    OUTCOME_STOPPED,     /* a signal, or the end of standard input, asked for the end */
+    OUTCOME_UNSUPPORTED, /* this kernel can not do what was asked */
+    OUTCOME_ERROR,       /* anything else that went wrong */
+    OUTCOME_TIMEOUT,     /* nothing happened for longer than allowed */
+};
+
+struct ending {
+    enum outcome outcome;
+    char error[512]; /* empty while the outcome is complete */
+};
+
+/* Records the first failure (later ones are consequences of it); returns false, for `return ending_set()`. */
+bool ending_set(struct ending *ending, enum outcome outcome, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+const char *outcome_name(enum outcome outcome);
+
+#endif

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "handshake.h"
+
+#include "clock.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAGIC "zclab-traffic/1\n" /* 16 bytes */
+#define MAX_PENDING 32
+#define HELLO_TIMEOUT_NS (5 * NS_PER_S)
+#define MAX_LOGGED 20
+
+struct hello {
+    uint8_t magic[16];
+    uint8_t token_bytes;
+    uint8_t reserved[15];
+    uint8_t token[TOKEN_MAX];
+};
+_Static_assert(sizeof(struct hello) == 64, "the hello has a fixed size");
+
+/* A connection from the right address that has not shown its token yet. */
+struct pending {
+    int fd;
+    struct address from;
+    int64_t deadline_ns;
+    size_t got;
+    uint8_t bytes[sizeof(struct hello)];
+};
+
+struct door {
+    struct session *session;
+    int listener;
+    struct hello expected;
+    struct pending pending[MAX_PENDING];
+    int count;
+};
+
+static void hello_fill(struct hello *hello, const struct options *options)
+{
+    memset(hello, 0, sizeof(*hello));
+    memcpy(hello->magic, MAGIC, sizeof(hello->magic));
+    hello->token_bytes = (uint8_t)options->token_bytes;
+    memcpy(hello->token, options->token, options->token_bytes);
+}
+
+/* Takes the same time wherever the first difference is, so that a token can not be guessed byte by byte. */
+static bool same_bytes(const void *a, const void *b, size_t length)
+{
+    const volatile uint8_t *left = a, *right = b;
+    uint8_t difference = 0;
+
+    for (size_t i = 0; i < length; i++)
+        difference |= left[i] ^ right[i];
+    return difference == 0;
+}
+
+static void refuse(struct session *session, int fd, const struct address *from, const char *reason)
+{
+    char text[ADDRESS_TEXT];
+
+    close(fd);
+    session->refused++;
+    if (session->refused <= MAX_LOGGED)
+        fprintf(stderr, "refused %s port %u: %s\n", address_text(from, text), address_port(from), reason);
+}
+
+static void pending_remove(struct door *door, int index)
+{
+    door->pending[index] = door->pending[--door->count];
+}
+
+/* Opens the listening socket and says so on stderr. Buffer sizes are set before the handshake of TCP, which
+ * fixes the window scale. */
+static bool door_open(struct door *door)
+{
+    const struct options *options = door->session->options;
+    struct ending *ending = &door->session->ending;
+    struct address bound = options->bind;
+    socklen_t length = address_length(&bound);
+    char text[ADDRESS_TEXT];
+    const int on = 1;
+    int fd = socket(bound.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    door->listener = fd;
+    address_text(&bound, text);
+    if (fd < 0)
+        return ending_set(ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bound.any.sa_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    if (options->rcvbuf)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options->rcvbuf, sizeof(options->rcvbuf));
+    if (bind(fd, &bound.any, length) < 0 || listen(fd, 128) < 0 || getsockname(fd, &bound.any, &length) < 0)
+        return ending_set(ending, OUTCOME_ERROR, "can not listen on %s port %u: %s", text,
+                          address_port(&bound), strerror(errno));
+    fprintf(stderr, "listening %s %u\n", text, address_port(&bound));
+    fflush(stderr);
+    return true;
+}
+
+/* Takes in what has connected; connections from another address end here. */
+static bool door_accept(struct door *door)
+{
+    struct session *session = door->session;
+
+    for (int i = 0; i < MAX_PENDING; i++) {
+        struct address from = {0};
+        socklen_t length = sizeof(from.v6);
+        int fd = accept4(door->listener, &from.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS || errno == EBADF)
+                return ending_set(&session->ending, OUTCOME_ERROR, "can not accept a connection: %s",
+                                  strerror(errno));
+            return true; /* nothing more, or a connection that is gone already */
+        }
+        if (!address_same_host(&from, &session->options->peer)) {
+            refuse(session, fd, &from, "not the expected peer");
+            continue;
+        }
+        if (door->count == MAX_PENDING) { /* the one that has been silent longest makes room */
+            int oldest = 0;
+
+            for (int j = 1; j < door->count; j++)
+                if (door->pending[j].deadline_ns < door->pending[oldest].deadline_ns)
+                    oldest = j;
+            refuse(session, door->pending[oldest].fd, &door->pending[oldest].from,
+                   "too many without a hello");
+            pending_remove(door, oldest);
+        }
+        door->pending[door->count++] =
+            (struct pending){.fd = fd, .from = from, .deadline_ns = clock_now() + HELLO_TIMEOUT_NS};
+    }
+    return true;
+}
+
+/* Reads on one pending connection; returns its descriptor once it has proved itself, else -1. The connection
+ * may have been removed. Never reads past the hello. */
+static int door_hear(struct door *door, int index)
+{
+    struct pending *one = &door->pending[index];
+    ssize_t got = recv(one->fd, one->bytes + one->got, sizeof(one->bytes) - one->got, MSG_DONTWAIT);
+    const char *reason = NULL;
+    int fd = one->fd;
+
+    if (got > 0) {
+        one->got += (size_t)got;
+        if (one->got < sizeof(one->bytes))
+            return -1;
+        if (same_bytes(one->bytes, &door->expected, sizeof(door->expected))) {
+            pending_remove(door, index);
+            return fd;
+        }
+        reason = memcmp(one->bytes, MAGIC, sizeof(door->expected.magic)) ? "not a zclab-traffic sender"
+                                                                         : "wrong token";
+    } else if (got == 0) {
+        reason = "closed before its hello";
+    } else if (errno == EAGAIN || errno == EINTR) {
+        return -1;
+    } else {
+        reason = strerror(errno);
+    }
+    refuse(door->session, fd, &one->from, reason);
+    pending_remove(door, index);
+    return -1;
+}
+
+/* Waits until one connection has proved itself. All pending ones are polled together, each with its own
+ * deadline, so a silent client keeps nobody waiting. */
+static int door_wait(struct door *door)
+{
+    struct session *session = door->session;
+    const struct options *options = session->options;
+    const int64_t deadline = clock_now() + options->accept_timeout_ns;
+
+    for (;;) {
+        struct pollfd pollers[MAX_PENDING + 1] = {{.fd = door->listener, .events = POLLIN}};
+        int64_t now;
+
+        for (int i = 0; i < door->count; i++)
+            pollers[i + 1] = (struct pollfd){.fd = door->pending[i].fd, .events = POLLIN};
+        poll(pollers, (nfds_t)door->count + 1, (int)(TICK_NS / NS_PER_MS));
+        now = clock_now();
+        if (stop_asked()) {
+            ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for the peer");
+            return -1;
+        }
+        for (int i = door->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
+            if (pollers[i + 1].revents) {
+                int fd = door_hear(door, i);
+
+                if (fd >= 0)
+                    return fd;
+            } else if (now >= door->pending[i].deadline_ns) {
+                refuse(session, door->pending[i].fd, &door->pending[i].from, "no hello in time");
+                pending_remove(door, i);
+            }
+        }
+        if (pollers[0].revents && !door_accept(door))
+            return -1;
+        if (now >= deadline) {
+            char text[ADDRESS_TEXT];
+
+            ending_set(&session->ending, OUTCOME_TIMEOUT,
+                       "no session from %s with the right token within %.3f s (--accept-timeout)",
+                       address_text(&options->peer, text), (double)options->accept_timeout_ns / 1e9);
+            return -1;
+        }
+    }
+}
+
+bool handshake_accept(struct session *session)
+{
+    struct door door = {.session = session, .listener = -1};
+    int fd = -1;
+
+    hello_fill(&door.expected, session->options);
+    if (door_open(&door))
+        fd = door_wait(&door);
+    /* From here on the kernel itself resets whoever still connects, or sits unaccepted in the queue: the
+     * measured loop does not spend a single instruction on them, which is worth more than counting them. */
+    if (door.listener >= 0)
+        close(door.listener);
+    while (door.count) {
+        refuse(session, door.pending[0].fd, &door.pending[0].from,
+               "the session belongs to another connection");
+        pending_remove(&door, 0);
+    }
+    if (fd < 0)
+        return false;
+    session_connected(session, fd);
+    return true;
+}
+
+bool handshake_tell(struct session *session, char byte)
+{
+    return send(session->fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+}
+
+/* Waits for `events` on the connecting socket until `deadline`. */
+static bool wait_until(struct session *session, int fd, short events, int64_t deadline,
+                       const char *waiting_for)
+{
+    struct pollfd poller = {.fd = fd, .events = events};
+
+    while (poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) <= 0) {
+        if (stop_asked())
+            return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for %s",
+                              waiting_for);
+        if (clock_now() >= deadline)
+            return ending_set(&session->ending, OUTCOME_TIMEOUT, "waited %.3f s for %s (--connect-timeout)",
+                              (double)session->options->connect_timeout_ns / 1e9, waiting_for);
+    }
+    return true;
+}
+
+static bool dial(struct session *session, int fd, int64_t deadline)
+{
+    const struct options *options = session->options;
+    struct ending *ending = &session->ending;
+    char text[ADDRESS_TEXT];
+    const int on = 1;
+    int error = 0;
+
+    /* The hello has to leave at once, as a segment of its own. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (options->sndbuf)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options->sndbuf, sizeof(options->sndbuf));
+    if (bind(fd, &options->bind.any, address_length(&options->bind)) < 0)
+        return ending_set(ending, OUTCOME_ERROR, "can not bind to %s: %s", address_text(&options->bind, text),
+                          strerror(errno));
+    if (connect(fd, &options->peer.any, address_length(&options->peer)) < 0) {
+        error = errno;
+        if (error == EINPROGRESS) {
+            if (!wait_until(session, fd, POLLOUT, deadline, "the connection"))
+                return false;
+            error = socket_option(fd, SO_ERROR);
+        }
+    }
+    if (error)
+        return ending_set(ending, OUTCOME_ERROR, "can not connect to %s port %u: %s",
+                          address_text(&options->peer, text), address_port(&options->peer), strerror(error));
+    return true;
+}
+
+bool handshake_connect(struct session *session)
+{
+    const int64_t deadline = clock_now() + session->options->connect_timeout_ns;
+    int fd = socket(session->options->bind.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct hello hello;
+    char answer = 0;
+    ssize_t got;
+
+    if (fd < 0)
+        return ending_set(&session->ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+    if (!dial(session, fd, deadline)) {
+        close(fd);
+        return false;
+    }
+    session_connected(session, fd);
+    hello_fill(&hello, session->options);
+    if (send(fd, &hello, sizeof(hello), MSG_NOSIGNAL) != (ssize_t)sizeof(hello))
+        return session_failed(session, "sending the hello", errno);
+    if (!wait_until(session, fd, POLLIN, deadline, "the receiver's go"))
+        return false;
+    got = recv(fd, &answer, 1, MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno == ECONNRESET))
+        return ending_set(&session->ending, OUTCOME_ERROR,
+                          "the receiver refused the session: wrong token or wrong peer");
+    if (got < 0)
+        return session_failed(session, "waiting for the receiver's go", errno);
+    if (answer != BYTE_GO)
+        return ending_set(&session->ending, OUTCOME_ERROR, "the other end is not a zclab-traffic receiver");
+    session_progress(session, clock_now());
+    return true;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes one JSON document on one line, into memory, so that it leaves in one piece. */
+#ifndef ZCLAB_JSON_H
+#define ZCLAB_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct json {
+    char text[16384];
+    size_t used;
+    bool first; /* no comma before the next member */
+    bool full;  /* the text did not fit: a bug, and never printed */
+};
+
+/* `key` is NULL for the outermost object only. */
+void json_open(struct json *json, const char *key);
+void json_close(struct json *json);
+void json_null(struct json *json, const char *key);
+void json_bool(struct json *json, const char *key, bool value);
+void json_integer(struct json *json, const char *key, int64_t value);
+void json_count(struct json *json, const char *key, bool known, uint64_t value); /* null unless known */
+void json_decimal(struct json *json, const char *key, double value, int digits);
+void json_seconds(struct json *json, const char *key, bool known, int64_t nanoseconds);
+void json_string(struct json *json, const char *key, const char *value); /* NULL gives null */
+/* Writes the line to stdout; false when that fails. */
+bool json_print(struct json *json);
+
+#endif

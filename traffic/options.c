@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "options.h"
+
+#include "clock.h"
+#include "receive_modes.h"
+#include "send_modes.h"
+#include "version.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_BYTES (UINT64_C(1) << 62)
+#define MAX_BUFFER (UINT64_C(1) << 30)
+#define MAX_SECONDS 1e6
+
+enum id {
+    ID_BIND,
+    ID_PEER,
+    ID_PORT,
+    ID_TOKEN,
+    ID_MODE,
+    ID_CHUNK,
+    ID_MESSAGE,
+    ID_RCVLOWAT,
+    ID_COPY_BUFFER,
+    ID_PACE,
+    ID_WARMUP,
+    ID_SECONDS,
+    ID_BYTES,
+    ID_RCVBUF,
+    ID_SNDBUF,
+    ID_INFLIGHT,
+    ID_NO_CORK,
+    ID_MARGIN,
+    ID_ACCEPT_TIMEOUT,
+    ID_CONNECT_TIMEOUT,
+    ID_IDLE_TIMEOUT,
+    ID_WATCH_STDIN,
+    ID_COUNT
+};
+
+#define RECEIVE (1u << END_RECEIVE)
+#define SEND (1u << END_SEND)
+#define BOTH (RECEIVE | SEND)
+
+/* One row an option: the parser and --help both read it. A row without `value` is a switch. */
+struct row {
+    const char *name;
+    const char *value;
+    unsigned int ends;     /* where it is known */
+    unsigned int required; /* where it must be given */
+    const char *help;
+};
+
+static const struct row rows[ID_COUNT] = {
+    [ID_BIND] = {"bind", "ADDR", BOTH, BOTH, "own address, numeric IPv4 or IPv6; no other is used"},
+    [ID_PEER] = {"peer", "ADDR", BOTH, BOTH, "address of the other end"},
+    [ID_PORT] = {"port", "N", BOTH, SEND,
+                 "TCP port of the receiver; 0 at the receiver: pick one (default 0)"},
+    [ID_TOKEN] = {"token", "HEX", BOTH, BOTH, "session token, the same at both ends, 16 to 64 hex digits"},
+    [ID_MODE] = {"mode", "MODE", BOTH, BOTH, "how to move data, see below"},
+    [ID_CHUNK] = {"chunk-bytes", "N", RECEIVE, 0,
+                  "bytes asked per receive call, and size of the standing mapping (default 524288)"},
+    [ID_RCVLOWAT] = {"rcvlowat", "N", RECEIVE, 0, "SO_RCVLOWAT, bytes; read back (default: the kernel's)"},
+    [ID_COPY_BUFFER] =
+        {"copy-buffer", "N", RECEIVE, 0,
+         "map_once_hybrid: bytes the kernel may copy in the same call; below one page, since a "
+         "larger one makes it copy what could be mapped (default: one page less one byte)"},
+    [ID_MESSAGE] = {"message-bytes", "N", SEND, SEND, "bytes given to each send call"},
+    [ID_PACE] = {"pace-gbit", "G", SEND, 0,
+                 "payload rate, Gbit/s (10^9 bits); 0 or absent: as fast as it goes"},
+    [ID_WARMUP] = {"warmup", "S", BOTH, 0, "seconds discarded from the first payload byte on (default 0)"},
+    [ID_SECONDS] = {"seconds", "S", BOTH, 0, "length of the measured window, seconds; this or --bytes"},
+    [ID_BYTES] = {"bytes", "N", BOTH, 0, "transfer exactly N bytes; the window is the whole transfer"},
+    [ID_RCVBUF] = {"rcvbuf", "N", RECEIVE, 0, "SO_RCVBUF, bytes (default: automatic)"},
+    [ID_SNDBUF] = {"sndbuf", "N", SEND, 0, "SO_SNDBUF, bytes (default: automatic)"},
+    [ID_INFLIGHT] = {"inflight-bytes", "N", SEND, 0,
+                     "size of the pool of send buffers, at least two messages; bounds what zerocopy pins "
+                     "(default 4194304)"},
+    [ID_NO_CORK] =
+        {"no-cork", NULL, SEND, 0,
+         "let segments end where the receive window ends, not only at full size; costs mapped pages"},
+    [ID_MARGIN] =
+        {"margin", "S", SEND, 0,
+         "after the own window keep sending at most this many seconds until the receiver says that its "
+         "window closed (default 5)"},
+    [ID_ACCEPT_TIMEOUT] = {"accept-timeout", "S", RECEIVE, 0,
+                           "seconds to wait for the right peer (default 30)"},
+    [ID_CONNECT_TIMEOUT] = {"connect-timeout", "S", SEND, 0,
+                            "seconds to wait for the connection and the receiver's go (default 10)"},
+    [ID_IDLE_TIMEOUT] = {"idle-timeout", "S", BOTH, 0,
+                         "give up after this many seconds without progress (default 10)"},
+    [ID_WATCH_STDIN] =
+        {"watch-stdin", NULL, BOTH, 0,
+         "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
+};
+
+static const char *const end_names[] = {[END_RECEIVE] = "receive", [END_SEND] = "send"};
+
+__attribute__((format(printf, 1, 2))) static enum parsed wrong(const char *format, ...)
+{
+    va_list args;
+
+    fputs("zclab-traffic: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return PARSED_WRONG;
+}
+
+static void help_wrapped(const char *text)
+{
+    const size_t width = 76;
+
+    while (*text) {
+        size_t length = strlen(text);
+
+        if (length > width) {
+            length = width;
+            while (length > 1 && text[length] != ' ')
+                length--;
+        }
+        printf("        %.*s\n", (int)length, text);
+        text += length;
+        text += strspn(text, " ");
+    }
+}
+
+static void help_modes(enum end end)
+{
+    puts("\nmodes:");
+    if (end == END_RECEIVE)
+        for (const struct receive_mode *mode = receive_modes; mode->name; mode++)
+            printf("  %-16s %s\n", mode->name, mode->help);
+    else
+        for (const struct send_mode *mode = send_modes; mode->name; mode++)
+            printf("  %-16s %s\n", mode->name, mode->help);
+}
+
+static void help_end(enum end end)
+{
+    printf("usage: zclab-traffic %s OPTIONS\n\n%s\n\noptions (* = required):\n", end_names[end],
+           end == END_RECEIVE ? "Serve one session: take its payload, print one JSON document on stdout."
+                              : "Run one session: send its payload, print one JSON document on stdout.");
+    for (int id = 0; id < ID_COUNT; id++) {
+        const struct row *row = &rows[id];
+
+        if (!(row->ends & (1u << end)))
+            continue;
+        printf("  --%s%s%s%s\n", row->name, row->value ? " " : "", row->value ? row->value : "",
+               row->required & (1u << end) ? " *" : "");
+        help_wrapped(row->help);
+    }
+    help_modes(end);
+    puts("\nexit: 0 complete, 2 usage error, 3 any other outcome (the document says which)");
+}
+
+static void help_main(void)
+{
+    puts("usage: zclab-traffic receive|send OPTIONS\n"
+         "       zclab-traffic receive|send --help\n"
+         "       zclab-traffic --version\n\n"
+         "Moves one TCP stream between two hosts, with or without zero-copy, and measures its own end.\n\n"
+         "example, one terminal each:\n"
+         "  zclab-traffic receive --bind fd00::2 --peer fd00::1 --port 5900 --token 0011223344556677 \\\n"
+         "      --mode map_once --rcvlowat 524288 --warmup 1 --seconds 10\n"
+         "  zclab-traffic send --bind fd00::1 --peer fd00::2 --port 5900 --token 0011223344556677 \\\n"
+         "      --mode zerocopy --message-bytes 524288 --warmup 1 --seconds 10");
+}
+
+/* Plain decimal digits only, within [low, high]. */
+static bool read_count(const char *text, uint64_t low, uint64_t high, uint64_t *value)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    if (digits == 0 || digits > 19 || text[digits])
+        return false;
+    *value = strtoull(text, NULL, 10);
+    return *value >= low && *value <= high;
+}
+
+/* Plain decimal with an optional point, within [0, high]. */
+static bool read_decimal(const char *text, double high, double *value)
+{
+    char *end;
+
+    if (!*text || text[strspn(text, "0123456789.")])
+        return false;
+    *value = strtod(text, &end);
+    return !*end && end != text && *value <= high;
+}
+
+static bool read_token(const char *text, struct options *options)
+{
+    size_t digits = strlen(text);
+
+    if (digits % 2 || digits < 2 * TOKEN_MIN || digits > 2 * TOKEN_MAX ||
+        text[strspn(text, "0123456789abcdefABCDEF")])
+        return false;
+    for (size_t i = 0; i < digits / 2; i++) {
+        char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
+
+        options->token[i] = (uint8_t)strtoul(pair, NULL, 16);
+    }
+    options->token_bytes = digits / 2;
+    return true;
+}
+
+static const char *find_mode(enum end end, const char *name)
+{
+    if (end == END_RECEIVE) {
+        const struct receive_mode *mode = receive_mode_find(name);
+
+        return mode ? mode->name : NULL;
+    }
+    const struct send_mode *mode = send_mode_find(name);
+
+    return mode ? mode->name : NULL;
+}
+
+static enum parsed bad_value(const struct row *row, const char *text, const char *wanted)
+{
+    return wrong("--%s %s: must be %s", row->name, text, wanted);
+}
+
+/* Takes one value into `options`. Ranges are checked here, relations between options in check(). */
+static enum parsed take(struct options *options, enum id id, const char *text, uint16_t *port)
+{
+    const struct row *row = &rows[id];
+    uint64_t count = 0;
+    double decimal = 0;
+
+    switch (id) {
+    case ID_BIND:
+    case ID_PEER:
+        if (!address_parse(id == ID_BIND ? &options->bind : &options->peer, text))
+            return bad_value(row, text, "a numeric IPv4 or IPv6 address (link-local: with %interface)");
+        break;
+    case ID_PORT:
+        if (!read_count(text, options->end == END_SEND ? 1 : 0, 65535, &count))
+            return bad_value(row, text, options->end == END_SEND ? "1 to 65535" : "0 to 65535");
+        *port = (uint16_t)count;
+        break;
+    case ID_TOKEN:
+        if (!read_token(text, options))
+            return wrong("--token: must be 16 to 64 hex digits, an even number of them");
+        break;
+    case ID_MODE:
+        options->mode = find_mode(options->end, text);
+        if (!options->mode)
+            return bad_value(row, text, "one of the modes listed by --help");
+        break;
+    case ID_CHUNK:
+    case ID_MESSAGE:
+    case ID_INFLIGHT:
+        if (!read_count(text, 1, MAX_BUFFER, &count))
+            return bad_value(row, text, "1 to 1073741824 bytes");
+        *(id == ID_CHUNK     ? &options->chunk_bytes
+          : id == ID_MESSAGE ? &options->message_bytes
+                             : &options->inflight_bytes) = count;
+        break;
+    case ID_RCVLOWAT:
+    case ID_RCVBUF:
+    case ID_SNDBUF:
+        if (!read_count(text, 1, MAX_BUFFER, &count))
+            return bad_value(row, text, "1 to 1073741824 bytes");
+        *(id == ID_RCVLOWAT ? &options->rcvlowat
+          : id == ID_RCVBUF ? &options->rcvbuf
+                            : &options->sndbuf) = (int)count;
+        break;
+    case ID_COPY_BUFFER:
+        if (!read_count(text, 1, MAX_BUFFER, &count) || count >= (uint64_t)sysconf(_SC_PAGESIZE))
+            return bad_value(row, text,
+                             "at least 1 and below one page: a larger one makes the kernel copy what it "
+                             "could map");
+        options->copy_buffer = count;
+        break;
+    case ID_BYTES:
+        if (!read_count(text, 1, MAX_BYTES, &options->bytes))
+            return bad_value(row, text, "a number of bytes, 1 or more");
+        break;
+    case ID_PACE:
+        if (!read_decimal(text, 1e6, &options->pace_gbit))
+            return bad_value(row, text, "a number of Gbit/s, 0 or more");
+        break;
+    case ID_WARMUP:
+    case ID_SECONDS:
+    case ID_MARGIN:
+    case ID_ACCEPT_TIMEOUT:
+    case ID_CONNECT_TIMEOUT:
+    case ID_IDLE_TIMEOUT: {
+        int64_t *field = id == ID_WARMUP            ? &options->warmup_ns
+                         : id == ID_SECONDS         ? &options->seconds_ns
+                         : id == ID_MARGIN          ? &options->margin_ns
+                         : id == ID_ACCEPT_TIMEOUT  ? &options->accept_timeout_ns
+                         : id == ID_CONNECT_TIMEOUT ? &options->connect_timeout_ns
+                                                    : &options->idle_timeout_ns;
+        bool zero_allowed = id == ID_WARMUP || id == ID_MARGIN;
+
+        if (!read_decimal(text, MAX_SECONDS, &decimal) || (!zero_allowed && decimal < 0.001))
+            return bad_value(row, text,
+                             zero_allowed ? "a number of seconds, 0 or more"
+                                          : "a number of seconds, 0.001 or more");
+        *field = (int64_t)(decimal * 1e9);
+        break;
+    }
+    case ID_NO_CORK:
+        options->cork = false;
+        break;
+    case ID_WATCH_STDIN:
+        options->watch_stdin = true;
+        break;
+    case ID_COUNT:
+        break;
+    }
+    return PARSED_RUN;
+}
+
+/* What no single option shows. */
+static enum parsed check(struct options *options, const bool seen[ID_COUNT], uint16_t port)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    for (int id = 0; id < ID_COUNT; id++)
+        if ((rows[id].required & (1u << options->end)) && !seen[id])
+            return wrong("%s needs --%s (see zclab-traffic %s --help)", end_names[options->end],
+                         rows[id].name, end_names[options->end]);
+    if (options->bind.any.sa_family != options->peer.any.sa_family)
+        return wrong("--bind and --peer: must be of the same IP version");
+    if (seen[ID_SECONDS] == seen[ID_BYTES])
+        return wrong("%s needs exactly one of --seconds and --bytes", end_names[options->end]);
+    if (seen[ID_BYTES] && options->warmup_ns)
+        return wrong("--warmup: goes with --seconds only; with --bytes the window is the whole transfer");
+    if (options->end == END_RECEIVE) {
+        const struct receive_mode *mode = receive_mode_find(options->mode);
+
+        if (mode->maps && options->chunk_bytes % page)
+            return wrong("--chunk-bytes %zu: must be a multiple of the page size (%zu) for a mode that maps",
+                         options->chunk_bytes, page);
+        if (seen[ID_COPY_BUFFER] && !mode->copy_buffer)
+            return wrong("--copy-buffer: goes with --mode map_once_hybrid only");
+        if (mode->copy_buffer && !seen[ID_COPY_BUFFER])
+            options->copy_buffer = page - 1;
+        address_set_port(&options->bind, port);
+    } else {
+        if (seen[ID_INFLIGHT] && options->inflight_bytes < 2 * options->message_bytes)
+            return wrong("--inflight-bytes %zu: must hold at least two messages of %zu bytes",
+                         options->inflight_bytes, options->message_bytes);
+        address_set_port(&options->peer, port);
+    }
+    return PARSED_RUN;
+}
+
+enum parsed options_parse(struct options *options, int argc, char **argv)
+{
+    bool seen[ID_COUNT] = {false};
+    uint16_t port = 0;
+
+    if (argc < 2)
+        return wrong("needs a subcommand, receive or send (see zclab-traffic --help)");
+    if (!strcmp(argv[1], "--version")) {
+        puts("zclab-traffic " ZCLAB_TRAFFIC_VERSION);
+        return PARSED_HELP;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        help_main();
+        return PARSED_HELP;
+    }
+    *options = (struct options){
+        .chunk_bytes = 512 << 10,
+        .inflight_bytes = 4 << 20,
+        .cork = true,
+        .margin_ns = 5 * NS_PER_S,
+        .accept_timeout_ns = 30 * NS_PER_S,
+        .connect_timeout_ns = 10 * NS_PER_S,
+        .idle_timeout_ns = 10 * NS_PER_S,
+    };
+    if (!strcmp(argv[1], "receive"))
+        options->end = END_RECEIVE;
+    else if (!strcmp(argv[1], "send"))
+        options->end = END_SEND;
+    else
+        return wrong("%s: unknown subcommand, must be receive or send (see zclab-traffic --help)", argv[1]);
+
+    for (int i = 2; i < argc; i++) {
+        const char *value = strchr(argv[i], '=');
+        size_t length = value ? (size_t)(value - argv[i]) : strlen(argv[i]);
+        enum parsed parsed;
+        int id;
+
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            help_end(options->end);
+            return PARSED_HELP;
+        }
+        for (id = 0; id < ID_COUNT; id++)
+            if ((rows[id].ends & (1u << options->end)) && length > 2 && !strncmp(argv[i], "--", 2) &&
+                strlen(rows[id].name) == length - 2 && !strncmp(argv[i] + 2, rows[id].name, length - 2))
+                break;
+        if (id == ID_COUNT)
+            return wrong("%.*s: unknown option of %s (see zclab-traffic %s --help)", (int)length, argv[i],
+                         end_names[options->end], end_names[options->end]);
+        if (seen[id])
+            return wrong("--%s: given twice", rows[id].name);
+        seen[id] = true;
+        if (!rows[id].value) {
+            if (value)
+                return wrong("--%s: takes no value", rows[id].name);
+        } else if (value) {
+            value++;
+        } else if (++i < argc) {
+            value = argv[i];
+        } else {
+            return wrong("--%s: needs a value (%s)", rows[id].name, rows[id].value);
+        }
+        parsed = take(options, (enum id)id, value, &port);
+        if (parsed != PARSED_RUN)
+            return parsed;
+    }
+    return check(options, seen, port);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line, checked: what comes out of here can be relied on. */
+#ifndef ZCLAB_OPTIONS_H
+#define ZCLAB_OPTIONS_H
+
+#include "address.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TOKEN_MIN 8  /* bytes */
+#define TOKEN_MAX 32 /* bytes */
+
+enum end { END_RECEIVE, END_SEND };
+
+struct options {
+    enum end end;
+    struct address bind; /* with the port at the receiver */
+    struct address peer; /* with the port at the sender */
+    uint8_t token[TOKEN_MAX];
+    size_t token_bytes;
+    const char *mode; /* a name from the mode table of this end */
+    int64_t warmup_ns;
+    int64_t seconds_ns;      /* 0: the window is the whole transfer of `bytes` */
+    uint64_t bytes;          /* 0: by time */
+    int64_t idle_timeout_ns; /* longest time without any progress */
+    bool watch_stdin;
+    /* receiver */
+    size_t chunk_bytes;
+    int rcvlowat;       /* 0: not asked */
+    size_t copy_buffer; /* 0: none */
+    int rcvbuf;         /* 0: automatic */
+    int64_t accept_timeout_ns;
+    /* sender */
+    size_t message_bytes;
+    double pace_gbit; /* 0: unpaced */
+    int sndbuf;       /* 0: automatic */
+    size_t inflight_bytes;
+    bool cork;
+    int64_t connect_timeout_ns;
+    int64_t margin_ns;
+};
+
+enum parsed { PARSED_RUN, PARSED_HELP, PARSED_WRONG };
+
+/* Fills `options`; help goes to stdout, a mistake as one line to stderr. */
+enum parsed options_parse(struct options *options, int argc, char **argv);
+
+#endif

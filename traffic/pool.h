@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Page-aligned buffers that are used in turn. */
+#ifndef ZCLAB_POOL_H
+#define ZCLAB_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed? No: every page is written once, so that it is there and is its own. NULL when there is no memory.
+ * Small pages only, so that the figures do not depend on the host's huge page setting. munmap() frees it. */
+void *pages_allocate(size_t bytes);
+
+struct pool {
+    unsigned char *memory;
+    size_t stride; /* bytes from one buffer to the next, whole pages */
+    uint32_t count;
+    uint32_t next;
+    uint32_t *pending; /* for each buffer: sends that the kernel has not completed yet */
+};
+
+/* At least two buffers of `buffer_bytes`, together about `bytes`. */
+bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes);
+void pool_free(struct pool *pool);
+/* The buffer whose turn it is. */
+unsigned char *pool_buffer(const struct pool *pool);
+/* Is it still in flight? */
+bool pool_busy(const struct pool *pool);
+void pool_advance(struct pool *pool);
+
+#endif

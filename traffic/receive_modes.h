@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ways to take payload from the socket. A new one is a new row of the table. */
+#ifndef ZCLAB_RECEIVE_MODES_H
+#define ZCLAB_RECEIVE_MODES_H
+
+#include "ending.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct session;
+
+struct receiver {
+    struct session *session;
+    const struct receive_mode *mode;
+    size_t chunk_bytes;
+    unsigned char *buffer;    /* page-aligned; what is copied goes here */
+    size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
+    unsigned char *straggler; /* where it copies them */
+    void *mapping;            /* the standing mapping of the socket, or NULL */
+};
+
+enum took {
+    TOOK_SOME,
+    TOOK_NOTHING, /* there was nothing after all: wait again */
+    TOOK_END,     /* the peer will send no more */
+    TOOK_FAILED,  /* the session's ending says why */
+};
+
+struct receive_mode {
+    const char *name;
+    const char *help;
+    bool maps;        /* needs chunks of whole pages */
+    bool copy_buffer; /* takes --copy-buffer */
+    /* Can this kernel do it? Called before anybody is let in. May be NULL. */
+    bool (*probe)(struct ending *ending);
+    /* Called with the connection there and no payload yet. */
+    bool (*prepare)(struct receiver *receiver);
+    /* Takes at most one chunk; the socket was seen readable. Never blocks. */
+    enum took (*take)(struct receiver *receiver);
+};
+
+extern const struct receive_mode receive_modes[]; /* ended by a row without a name */
+
+const struct receive_mode *receive_mode_find(const char *name);
+
+#endif

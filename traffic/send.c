@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "send.h"
+
+#include "clock.h"
+#include "handshake.h"
+#include "pool.h"
+#include "send_modes.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+#define STOPPED_GRACE_NS (2 * NS_PER_S) /* for what is in flight when a stop was asked for */
+
+/* Makes the connected socket ready for bulk payload.
+ *
+ * The cork is what keeps payload in whole pages: without it TCP cuts a segment where the receiver's window
+ * ends, and that is rarely at a multiple of the segment size. Such a short segment, and the rest of the one
+ * it was cut from, can not be mapped; the faster the sender (zerocopy), the more often the window is the
+ * limit. Corked, only full segments leave, except at the end of the stream; what a message leaves over goes
+ * out with the next one.
+ *
+ * Sends block, at most one tick at a time, so that stops and deadlines are seen. */
+static bool prepare_socket(struct sender *sender)
+{
+    struct session *session = sender->session;
+    const struct timeval tick = {.tv_usec = TICK_NS / 1000};
+    const int on = 1;
+
+    if (fcntl(session->fd, F_SETFL, 0) < 0 ||
+        setsockopt(session->fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) < 0 ||
+        (session->options->cork && setsockopt(session->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) < 0))
+        return ending_set(&session->ending, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
+    return sender->mode->prepare(sender);
+}
+
+/* Takes a byte from the receiver if there is one: it says that its window has closed. An end of the
+ * receiver's stream before our own is a failure. */
+static bool listen_back(struct sender *sender, bool end_expected, bool *ended)
+{
+    struct session *session = sender->session;
+    char byte = 0;
+    ssize_t got;
+
+    session->counters.calls++;
+    got = recv(session->fd, &byte, 1, MSG_DONTWAIT);
+    if (got == 1 && byte == BYTE_WINDOW_CLOSED)
+        sender->window_closed_there = true;
+    else if (got == 0 && !end_expected)
+        return ending_set(&session->ending, OUTCOME_CUT_SHORT,
+                          "the receiver closed the connection in mid-stream");
+    else if (got == 0)
+        *ended = true;
+    else if (got < 0 && errno != EAGAIN && errno != EINTR)
+        return session_failed(session, "receiving", errno);
+    return true;
+}
+
+/* Sleeps until `due_ns`, but not longer than a tick at once. */
+static void sleep_towards(struct session *session, int64_t due_ns, int64_t now)
+{
+    const int64_t until = due_ns - now < TICK_NS ? due_ns : now + TICK_NS;
+    const struct timespec target = {.tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S};
+
+    session->counters.calls++;
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &target, NULL);
+    session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
+}
+
+/* Sends `length` bytes of the current buffer. */
+static bool send_message(struct sender *sender, size_t length)
+{
+    struct session *session = sender->session;
+    const unsigned char *from = pool_buffer(&sender->pool);
+
+    while (length) {
+        ssize_t sent;
+        int64_t now;
+
+        session->counters.calls++;
+        sent = send(session->fd, from, length, sender->mode->flags | MSG_NOSIGNAL);
+        now = clock_now();
+        if (sent > 0) {
+            from += sent;
+            length -= (size_t)sent;
+            session->counters.bytes += (uint64_t)sent;
+            session_progress(session, now);
+            sender->mode->sent(sender);
+        } else if (sent < 0 && errno == ENOBUFS) {
+            if (!sender->mode->no_buffers(sender))
+                return false;
+        } else if (sent == 0 || (errno != EAGAIN && errno != EINTR)) {
+            return session_failed(session, "sending", sent ? errno : EPIPE);
+        }
+        if (length) { /* interrupted, or a tick has passed */
+            window_tick(&session->window, session->fd, &session->counters, now);
+            if (!session_may_go_on(session, now, "the peer to take payload"))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Nothing more to send? By bytes: all are sent. By time: the own window has closed and the receiver's too, or
+ * it has had its margin: its window starts later, and its clock may run differently. */
+static bool finished(struct sender *sender, int64_t now, bool *failed)
+{
+    const struct session *session = sender->session;
+    const struct options *options = session->options;
+    bool ended = false;
+
+    if (options->bytes)
+        return session->counters.bytes >= options->bytes;
+    if (session->window.state != WINDOW_CLOSED)
+        return false;
+    if (!sender->window_closed_there && !listen_back(sender, false, &ended)) {
+        *failed = true;
+        return true;
+    }
+    return sender->window_closed_there || now - session->window.close.at_ns >= options->margin_ns;
+}
+
+/* The payload, message by message. */
+static bool send_stream(struct sender *sender)
+{
+    struct session *session = sender->session;
+    const struct options *options = session->options;
+    const double interval_ns =
+        options->pace_gbit > 0 ? (double)options->message_bytes * 8 / options->pace_gbit : 0;
+    const int64_t start = clock_now();
+    bool failed = false;
+
+    window_start(&session->window, session->fd, &session->counters, start);
+    for (uint64_t message = 0;;) {
+        /* Due times count from the start: a late message does not make the later ones late. */
+        const int64_t due = start + (int64_t)((double)message * interval_ns);
+        const int64_t now = clock_now();
+        size_t length = options->message_bytes;
+
+        if (stop_asked())
+            return session_may_go_on(session, now, "the next message");
+        window_tick(&session->window, session->fd, &session->counters, now);
+        if (finished(sender, now, &failed))
+            return !failed;
+        if (now < due) {
+            sleep_towards(session, due, now);
+            continue;
+        }
+        if (options->bytes && options->bytes - session->counters.bytes < length)
+            length = (size_t)(options->bytes - session->counters.bytes);
+        if (!sender->mode->acquire(sender) || !send_message(sender, length))
+            return false;
+        pool_advance(&sender->pool);
+        message++;
+    }
+}
+
+/* Ends the stream in order: half-close, completions, then the receiver's own end, which says that it has read
+ * all. */
+static bool finish(struct sender *sender)
+{
+    struct session *session = sender->session;
+    const int64_t grace = stop_asked() ? STOPPED_GRACE_NS : session->options->idle_timeout_ns;
+    const int64_t deadline = clock_now() + grace;
+    bool ended = false;
+
+    if (shutdown(session->fd, SHUT_WR) < 0)
+        return session_failed(session, "ending the stream", errno);
+    if (!sender->mode->settle(sender, deadline))
+        return false;
+    while (!stop_insisted()) {
+        if (!listen_back(sender, true, &ended))
+            return false;
+        if (ended)
+            return true;
+        if (clock_now() >= deadline)
+            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+                              "the receiver did not end the session within %.3f s (--idle-timeout)",
+                              (double)grace / 1e9);
+        session_poll(session, POLLIN);
+    }
+    return false;
+}
+
+void send_run(struct session *session)
+{
+    const struct options *options = session->options;
+    struct sender sender = {.session = session, .mode = send_mode_find(options->mode)};
+    bool complete = false;
+
+    if (!pool_init(&sender.pool, options->message_bytes, options->inflight_bytes)) {
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "no memory for send buffers (--inflight-bytes, --message-bytes)");
+        return;
+    }
+    if (handshake_connect(session) && prepare_socket(&sender)) {
+        bool streamed = send_stream(&sender);
+
+        /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
+        if (streamed || session->ending.outcome == OUTCOME_STOPPED)
+            complete = finish(&sender) && streamed;
+        else
+            sender.mode->settle(&sender, clock_now()); /* count what has completed before it is lost */
+    }
+    window_close(&session->window, session->fd, &session->counters, complete);
+    session_close(session);
+    pool_free(&sender.pool);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ways to hand payload to the socket. A new one is a new row of the table. */
+#ifndef ZCLAB_SEND_MODES_H
+#define ZCLAB_SEND_MODES_H
+
+#include "pool.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct session;
+
+struct sender {
+    struct session *session;
+    const struct send_mode *mode;
+    struct pool pool;
+    bool window_closed_there; /* the receiver has said so */
+};
+
+struct send_mode {
+    const char *name;
+    const char *help;
+    int flags; /* for send() */
+    /* Called on the connected socket before the first payload byte. */
+    bool (*prepare)(struct sender *sender);
+    /* Waits until the buffer whose turn it is may be used. */
+    bool (*acquire)(struct sender *sender);
+    /* A send call has taken bytes of that buffer. */
+    void (*sent)(struct sender *sender);
+    /* send() failed with ENOBUFS: true when it is worth trying again. */
+    bool (*no_buffers)(struct sender *sender);
+    /* Waits until the kernel needs none of the buffers any more, at most until `deadline_ns`. */
+    bool (*settle)(struct sender *sender, int64_t deadline_ns);
+};
+
+extern const struct send_mode send_modes[]; /* ended by a row without a name */
+
+const struct send_mode *send_mode_find(const char *name);
+
+#endif

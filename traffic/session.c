@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session.h"
+
+#include "clock.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+void session_init(struct session *session, const struct options *options)
+{
+    memset(session, 0, sizeof(*session));
+    session->options = options;
+    session->fd = -1;
+    session->rcvbuf = session->sndbuf = session->rcvlowat = -1;
+    session->window.warmup_ns = options->warmup_ns;
+    session->window.length_ns = options->seconds_ns;
+}
+
+void session_connected(struct session *session, int fd)
+{
+    socklen_t length = sizeof(session->local.v6);
+
+    session->fd = fd;
+    session->connected = getsockname(fd, &session->local.any, &length) == 0;
+    length = sizeof(session->remote.v6);
+    session->connected = getpeername(fd, &session->remote.any, &length) == 0 && session->connected;
+    session_progress(session, clock_now());
+}
+
+bool session_poll(struct session *session, short events)
+{
+    struct pollfd poller = {.fd = session->fd, .events = events};
+
+    session->counters.calls++;
+    return poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) > 0;
+}
+
+void session_progress(struct session *session, int64_t now)
+{
+    session->progress_ns = now;
+}
+
+bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for)
+{
+    if (stop_asked())
+        return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for %s",
+                          waiting_for);
+    if (now - session->progress_ns >= session->options->idle_timeout_ns)
+        return ending_set(&session->ending, OUTCOME_TIMEOUT, "waited %.3f s for %s (--idle-timeout)",
+                          (double)(now - session->progress_ns) / 1e9, waiting_for);
+    return true;
+}
+
+bool session_failed(struct session *session, const char *action, int error)
+{
+    bool lost = error == ECONNRESET || error == EPIPE || error == ETIMEDOUT || error == EHOSTUNREACH ||
+                error == ENETUNREACH || error == ENETDOWN || error == ECONNABORTED;
+
+    return ending_set(&session->ending, lost ? OUTCOME_CUT_SHORT : OUTCOME_ERROR, "%s: %s", action,
+                      strerror(error));
+}
+
+int socket_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t length = sizeof(value);
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
+}
+
+void session_close(struct session *session)
+{
+    if (session->fd < 0)
+        return;
+    session->rcvbuf = socket_option(session->fd, SO_RCVBUF);
+    session->sndbuf = socket_option(session->fd, SO_SNDBUF);
+    tcp_sample_take(&session->final, session->fd);
+    close(session->fd);
+    session->fd = -1;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What both ends of one session have in common: the connection, its counters, its window and its ending. */
+#ifndef ZCLAB_SESSION_H
+#define ZCLAB_SESSION_H
+
+#include "address.h"
+#include "completions.h"
+#include "ending.h"
+#include "options.h"
+#include "window.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct session {
+    const struct options *options;
+    struct ending ending;
+    int fd;         /* the connection, or -1 */
+    bool connected; /* ever: `local` and `remote` are known */
+    struct address local;
+    struct address remote;
+    struct counters counters;
+    struct window window;
+    struct tcp_sample final; /* when all was over */
+    int64_t progress_ns;     /* when something moved last */
+    int rcvbuf;              /* bytes, as the kernel says after the transfer; -1 unknown */
+    int sndbuf;
+    /* receiver */
+    int rcvlowat; /* as read back; -1 unknown */
+    uint64_t refused;
+    /* sender, zerocopy */
+    struct completions completions;
+};
+
+void session_init(struct session *session, const struct options *options);
+/* Takes over a connected socket. */
+void session_connected(struct session *session, int fd);
+/* Waits for `events` or at most one tick; true when something is ready. Counts the call. */
+bool session_poll(struct session *session, short events);
+/* Something moved. */
+void session_progress(struct session *session, int64_t now);
+/* False, with the ending set, once a stop was asked for or nothing has moved for the idle time. */
+bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for);
+/* Sets the ending from an errno of the connection; returns false. */
+bool session_failed(struct session *session, const char *action, int error);
+/* Records the last readings and closes the connection. */
+void session_close(struct session *session);
+
+int socket_option(int fd, int option); /* SOL_SOCKET integer, -1 when unknown */
+
+#endif
