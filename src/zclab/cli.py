@@ -11,12 +11,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from zclab import inventory, judge, measure, playbooks, report
+from zclab import cache, inventory, judge, measure, playbooks, report
+from zclab import console as consoles
 from zclab import plan as plans
-from zclab.errors import ZclabError
+from zclab.errors import UsageError, ZclabError
 from zclab.inventory import Lab
 from zclab.playbooks import Timing
+from zclab.remote import Remote
 from zclab.results import Run
+from zclab.virtual import hosts as virtual_hosts
 
 
 def _console() -> Console:
@@ -146,6 +149,78 @@ def show(run_name: str, as_json: bool) -> None:
     else:
         report.show(_console(), document)
     sys.exit(document.exit_code)
+
+
+@cli.command()
+@_lab_option
+def status(lab_name: str) -> None:
+    """Show each host of a lab: whether it runs, where SSH answers, what runs it.
+
+    Example: zclab status --lab virtual
+    """
+    lab = inventory.load(lab_name)
+    if lab.kind == "virtual":
+        report.show_hosts(_console(), lab, virtual_hosts.status(lab.state_dir))
+        return
+    for host in lab.hosts:
+        with Remote(host.name, lab.state_dir / "ssh_config") as remote:
+            click.echo(f"{host.name}: {host.role}, runs {remote.output('uname -r').strip()}")
+
+
+@cli.command()
+@_lab_option
+@click.argument("host")
+@click.option("--lines", default=50, show_default=True, help="How many of its last lines.")
+@click.option("--follow", is_flag=True, help="Go on as it grows, until Ctrl-C.")
+def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
+    """Show the end of a virtual host's console log.
+
+    Example: zclab console receiver1 --follow
+    """
+    lab = inventory.load(lab_name)
+    if host not in {one.name for one in lab.hosts}:
+        raise UsageError(f"{lab.name}: has no host {host!r}: {', '.join(one.name for one in lab.hosts)}")
+    path = consoles.log_path(lab.state_dir, host)
+    if not path.is_file():
+        raise UsageError(f"{path}: no console log: the lab was never up, or its consoles are not logged here")
+    offset = consoles.size(path)
+    click.echo(consoles.tail(path, lines))
+    while follow:
+        click.echo(consoles.since(path, offset), nl=False)
+        offset = consoles.size(path)
+        time.sleep(0.5)
+
+
+@cli.command()
+@_lab_option
+@click.option("--purge", is_flag=True, help="Also remove the hosts' disks and keys, and clear the caches.")
+def down(lab_name: str, purge: bool) -> None:
+    """Stop the virtual hosts of a lab. Nothing of them stays behind but their disks and keys.
+
+    Example: zclab down --purge
+    """
+    lab = inventory.load(lab_name)
+    if lab.kind != "virtual":
+        raise UsageError(
+            f"{lab.name}: only virtual hosts can be taken down: playbooks/restore.yml undoes the rest"
+        )
+    playbooks.run("hosts_down", lab.lab_dir, cache.runner_dir(), _say, {"purge": purge})
+    if purge:
+        for line in cache.prune(keep=0):
+            click.echo(line)
+
+
+@cli.command(name="cache")
+@click.option("--prune", is_flag=True, help="Remove what no lab uses, but the newest kernels.")
+@click.option("--keep", default=3, show_default=True, help="How many of the newest kernels --prune keeps.")
+def show_cache(prune: bool, keep: int) -> None:
+    """Show what the caches hold: images, kernels, compiler output. All of it can be made again.
+
+    Example: zclab cache --prune
+    """
+    lines = cache.prune(keep) if prune else cache.listing()
+    for line in lines or ["nothing"]:
+        click.echo(line)
 
 
 def main() -> None:

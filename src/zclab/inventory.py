@@ -165,7 +165,10 @@ class Threshold(Model):
 
 
 class Host(Model):
-    """One host of a pair, how it is reached (address, user, port: hardware only), and its end of the link."""
+    """One host of a pair, how it is reached, and its end of the link.
+
+    `address`, `user` and `port` are for hardware; `ssh_port` fixes the forwarded port of a virtual host.
+    """
 
     name: str
     role: Role
@@ -178,6 +181,7 @@ class Host(Model):
     user: str = "root"
     port: int = Field(default=22, ge=1, le=65535)
     nic_model: Literal["e1000e", "virtio-net"] | None = None
+    ssh_port: int | None = Field(default=None, ge=1, le=65535)
     tuning: Tuning
 
     @property
@@ -217,11 +221,9 @@ class Lab(Model):
         """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values)."""
         document = self.model_dump(mode="json")
         document["link"]["mss"] = self.link.mss
-        document["kernel"] = {
-            "variant": self.kernel_variant,
-            **document["kernel_variants"][self.kernel_variant],
-        }
         document["kernels"] = document.pop("kernel_variants")
+        document["kernel"] = {"variant": self.kernel_variant, **document["kernels"][self.kernel_variant]}
+        document["host_by_name"] = {host["name"]: host for host in document["hosts"]}
         document["cache_dir"] = str(cache_dir())
         document["root"] = str(project_root())
         return document
@@ -244,9 +246,10 @@ _HOST_KEYS = {
     "zclab_data_interface": "data_interface",
     "zclab_data_address": "data_address",
     "zclab_nic_model": "nic_model",
+    "zclab_ssh_port": "ssh_port",
     "zclab_tuning": "tuning",
 }
-_OPTIONAL = {"zclab_virtual", "zclab_nic_model", "zclab_thresholds"}
+_OPTIONAL = {"zclab_virtual", "zclab_nic_model", "zclab_ssh_port", "zclab_thresholds"}
 
 
 class _Source:

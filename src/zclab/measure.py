@@ -27,6 +27,7 @@ from zclab.plan import Measurement, Plan
 from zclab.remote import Completed, Process, Remote, RemoteError, connected
 from zclab.results import Artifact, End, Manifest, Record, Run, Snapshot, now
 from zclab.traffic import TrafficDocument
+from zclab.virtual import hosts
 
 TRAFFIC = "/usr/local/bin/zclab-traffic"
 #: Seconds that either end may take beyond its window: start, connect, drain. A limit, not an expectation.
@@ -97,9 +98,9 @@ def execute(lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None)
         UsageError: the run to resume is of another lab or already whole.
     """
     artifact = deployed_kernel(lab)
-    hosts = list(lab.pair())
-    with exclusive(lab), connected([host.name for host in hosts], lab.state_dir / "ssh_config") as remotes:
-        state = hostfacts.snapshot(remotes, hosts)
+    members = list(lab.pair())
+    with exclusive(lab), connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes:
+        state = hostfacts.snapshot(remotes, members)
         manifest = _manifest(lab, plan, artifact, remotes, state)
         if resume is None:
             run, done = Run.create(lab.name), set[str]()
@@ -108,13 +109,13 @@ def execute(lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None)
             manifest = _resumed(resume, manifest)
         manifest = manifest.model_copy(update={"run_id": run.id})
         run.write_manifest(manifest)
-        consoles = {host.name: console.size(console.log_path(lab.state_dir, host.name)) for host in hosts}
+        consoles = {host.name: console.size(console.log_path(lab.state_dir, host.name)) for host in members}
         todo = [planned for planned in manifest.plan.measurements() if planned.id not in done]
         reporter.started(run, manifest.plan, len(todo))
         try:
             unfit = judge.host_reasons(manifest, state)
             for planned in todo:
-                record = _not_made(planned, unfit) if unfit else _measure(lab, planned, hosts, remotes)
+                record = _not_made(planned, unfit) if unfit else _measure(lab, planned, members, remotes)
                 run.append(record)
                 reporter.measured(run, manifest, record)
             manifest = manifest.model_copy(update={"finished_at": now()})
@@ -155,8 +156,18 @@ def _manifest(
 
 
 def _accelerator(lab: Lab) -> str | None:
-    """Return what runs the lab's virtual hosts ("kvm" or "tcg"); null on hardware."""
-    raise NotImplementedError
+    """Return what runs the virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); null on hardware.
+
+    Raises:
+        LabError: a virtual host does not run.
+    """
+    if lab.kind != "virtual":
+        return None
+    names = {host.name for host in lab.pair()}
+    found = [host.accelerator for host in hosts.status(lab.state_dir) if host.name in names]
+    if len(found) != len(names) or None in found:
+        raise LabError(f"{lab.name}: a virtual host does not run: run `zclab up`")
+    return "tcg" if "tcg" in found else "kvm"
 
 
 def _resumed(run: Run, fresh: Manifest) -> Manifest:
@@ -194,14 +205,14 @@ def _not_made(planned: Measurement, reasons: list[str]) -> Record:
     return Record(planned=planned, started_at=time, ended_at=time, problem=f"not made: {'; '.join(reasons)}")
 
 
-def _measure(lab: Lab, planned: Measurement, hosts: list[Host], remotes: dict[str, Remote]) -> Record:
+def _measure(lab: Lab, planned: Measurement, members: list[Host], remotes: dict[str, Remote]) -> Record:
     """Make one measurement. Whatever goes wrong is kept in its record; the plan goes on."""
     started_at = now()
     found: dict[str, Any] = {}
     try:
-        found["before"] = hostfacts.snapshot(remotes, hosts)
-        found["receiver"], found["sender"] = _transfer(lab, planned, hosts, remotes)
-        found["after"] = hostfacts.snapshot(remotes, hosts)
+        found["before"] = hostfacts.snapshot(remotes, members)
+        found["receiver"], found["sender"] = _transfer(lab, planned, members, remotes)
+        found["after"] = hostfacts.snapshot(remotes, members)
         found["skipped"] = _unsupported(found["receiver"], found["sender"])
     except RemoteError as error:
         found["problem"] = str(error)
@@ -211,9 +222,9 @@ def _measure(lab: Lab, planned: Measurement, hosts: list[Host], remotes: dict[st
 
 
 def _transfer(
-    lab: Lab, planned: Measurement, hosts: list[Host], remotes: dict[str, Remote]
+    lab: Lab, planned: Measurement, members: list[Host], remotes: dict[str, Remote]
 ) -> tuple[End, End | None]:
-    sender, receiver = hosts
+    sender, receiver = members
     token = secrets.token_hex(16)
     limit = planned.warmup_seconds + planned.seconds + _GRACE_SECONDS
     receiving = remotes[receiver.name].start(receive_command(lab, planned, receiver, token))

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from zclab import judge
+from zclab.inventory import Lab
 from zclab.plan import Plan
 from zclab.playbooks import Timing
 from zclab.results import ComparisonDocument, Manifest, MeasurementDocument, Record, Run, RunDocument
+from zclab.virtual.hosts import HostStatus
 
 _STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
 
@@ -160,6 +164,25 @@ def _comparisons_table(comparisons: list[ComparisonDocument], emulated: bool) ->
             f"[{_STYLES[one.verdict]}]{verdict}[/]" if one.verdict else verdict,
         )
     return table
+
+
+def show_hosts(console: Console, lab: Lab, found: list[HostStatus]) -> None:
+    """Print the virtual hosts of a lab."""
+    table = Table(title=f"lab {lab.name}", title_justify="left")
+    for heading in ("host", "role", "state", "pid", "ssh", "accelerator", "up for"):
+        table.add_column(heading)
+    by_name = {host.name: host for host in found}
+    for host in lab.hosts:
+        one = by_name.get(host.name)
+        if one is None or not one.running:
+            table.add_row(host.name, host.role, "down", "-", "-", "-", "-")
+            continue
+        kind = "emulated (tcg)" if one.accelerator == "tcg" else str(one.accelerator)
+        up_for = str(timedelta(seconds=round(one.uptime_s or 0)))
+        table.add_row(
+            host.name, host.role, "running", str(one.pid), f"127.0.0.1:{one.ssh_port}", kind, up_for
+        )
+    console.print(table)
 
 
 def show_timings(console: Console, timings: list[Timing], total: float) -> None:

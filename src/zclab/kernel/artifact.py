@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store of built kernels: one directory a key, complete or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zclab.errors import LabError
+from zclab.kernel.workspace import (
+    appearing,
+    in_use,
+    kernel_cache,
+    locked_if_free,
+    remove_abandoned_builds,
+    remove_tree,
+    unused,
+)
+
+# Raise it when the same inputs are to give another kernel or package than before.
+RECIPE = 1
+
+# A play that got an artifact copies it to its hosts a little later, in another process.
+_JUST_USED_SECONDS = 3600.0
+
+
+class PatchRecord(BaseModel):
+    """A patch that went into an artifact: its name at that time and the sha256 of its diff."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: str
+
+
+class Artifact(BaseModel):
+    """What is known about a built kernel; the content of artifact.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    variant: str
+    release: str
+    build_id: str
+    deb: str
+    deb_sha256: str
+    size_bytes: int
+    source: str
+    patches: tuple[PatchRecord, ...]
+    config_sha256: str
+    compiler: str
+    linker: str
+    recipe: int
+    objects: int
+    build_seconds: float
+    built_at: str
+
+    @property
+    def directory(self) -> Path:
+        """Return where the package, the configuration and the build log lie."""
+        return artifacts_dir() / self.key
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An artifact in the store: its bytes on disk, and when it was last asked for (seconds since 1970)."""
+
+    artifact: Artifact
+    disk_bytes: int
+    used_at: float
+
+
+def artifacts_dir() -> Path:
+    """Return the directory that holds one directory an artifact."""
+    return kernel_cache() / "artifacts"
+
+
+def artifact_key(
+    source: str,
+    patches: tuple[PatchRecord, ...],
+    config: str,
+    compiler: str,
+    linker: str,
+    recipe: int = RECIPE,
+) -> str:
+    """Return the key of the kernel that source, diffs in order, configuration and compiler make.
+
+    Names do not count: the same kernel by another name is the same artifact.
+    """
+    parts = {
+        "recipe": recipe,
+        "source": source,
+        "patches": [patch.sha256 for patch in patches],
+        "config": config,
+        "compiler": compiler,
+        "linker": linker,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def lookup(key: str) -> Artifact | None:
+    """Return the artifact of a key and note that it was used now, or None when it is not there whole."""
+    artifact = _read(artifacts_dir() / key)
+    if artifact is not None:
+        os.utime(artifact.directory)
+    return artifact
+
+
+def stored() -> list[Stored]:
+    """Return all artifacts, the last used first."""
+    found = []
+    for directory in artifacts_dir().glob("[0-9a-f]*"):
+        if artifact := _read(directory):
+            size = sum(file.stat().st_size for file in directory.iterdir())
+            found.append(Stored(artifact, size, directory.stat().st_mtime))
+    return sorted(found, key=lambda entry: entry.used_at, reverse=True)
+
+
+@contextmanager
+def storing(key: str) -> Iterator[Path]:
+    """Yield an empty directory that becomes the artifact of this key if the block ends well."""
+    with appearing(artifacts_dir() / key) as making:
+        yield making
+
+
+def write(directory: Path, artifact: Artifact) -> None:
+    """Write artifact.json into a directory that is being made."""
+    (directory / "artifact.json").write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def prune(keep: int) -> list[Artifact]:
+    """Remove all but the `keep` last used artifacts, and what killed builds left behind.
+
+    Returns what was removed. An artifact that is in use, or was asked for within the last hour, stays. Raises
+    LabError when keep is negative.
+    """
+    if keep < 0:
+        raise LabError(f"kernel artifacts: can not keep {keep} of them: give a number that is not negative")
+    removed = []
+    for entry in stored()[keep:]:
+        if time.time() - entry.used_at < _JUST_USED_SECONDS:
+            continue
+        key = entry.artifact.key
+        with unused(key) as free, locked_if_free(f"artifact-{key}") as idle:
+            if free and idle:
+                remove_tree(entry.artifact.directory)
+                (kernel_cache() / "logs" / f"{key}.log").unlink(missing_ok=True)
+                removed.append(entry.artifact)
+    remove_abandoned_builds()
+    return removed
+
+
+@contextmanager
+def using(artifact: Artifact) -> Iterator[Artifact]:
+    """Keep an artifact from being pruned within the block; raise LabError when it is gone already."""
+    with in_use(artifact.key):
+        if _read(artifact.directory) is None:
+            raise LabError(f"kernel artifact {artifact.directory}: it was removed: build the variant again")
+        yield artifact
+
+
+def _read(directory: Path) -> Artifact | None:
+    try:
+        artifact = Artifact.model_validate_json((directory / "artifact.json").read_bytes())
+        whole = (directory / artifact.deb).stat().st_size == artifact.size_bytes
+    except (OSError, ValidationError):
+        return None
+    return artifact if whole and artifact.key == directory.name else None

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a variant to its artifact: found if it is there, built once if not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from zclab.errors import LabError
+from zclab.kernel import artifact as store
+from zclab.kernel import compilation, drivers
+from zclab.kernel import config as configuration
+from zclab.kernel import patches as patching
+from zclab.kernel import source as sources
+from zclab.kernel.artifact import Artifact, PatchRecord
+from zclab.kernel.drivers import Requirement
+from zclab.kernel.process import CommandError, require_tools, run
+from zclab.kernel.spec import KernelVariant
+from zclab.kernel.workspace import (
+    Report,
+    full_disk,
+    full_disk_named,
+    in_use,
+    kernel_cache,
+    locked,
+    remove_abandoned_builds,
+    remove_tree,
+    require_space,
+    write_whole,
+)
+
+# A build directory without and with a distribution's thousands of modules.
+_SPACE_BYTES = int(2.5 * 1024**3)
+_SPACE_MODULES_BYTES = 10 * 1024**3
+_MANY_MODULES = 500
+
+# Objects compiled per option that is set, for a configuration that was never built here.
+_OBJECTS_PER_OPTION = 1.8
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one part of the work took, in seconds."""
+
+    part: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The artifact that was asked for, whether it had to be built, and the time of what was really done."""
+
+    artifact: Artifact
+    changed: bool
+    timings: tuple[Timing, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything that goes into a kernel, before anything is unpacked."""
+
+    variant: str
+    source: sources.ResolvedSource
+    patches: tuple[patching.PatchText, ...]
+    config: configuration.ConfigInputs
+    requirements: tuple[Requirement, ...]
+    compiler: str
+    linker: str
+
+    @property
+    def records(self) -> tuple[PatchRecord, ...]:
+        return tuple(PatchRecord(name=patch.name, sha256=patch.sha256) for patch in self.patches)
+
+    def digest(self) -> str:
+        """Return the hash that stands for all of it; equal inputs lead to the same artifact."""
+        needs = sorted({(need.driver, need.purpose) for need in self.requirements})
+        patches = [patch.sha256 for patch in self.patches]
+        parts = [
+            store.RECIPE,
+            self.source.identity,
+            patches,
+            self.config.digest(),
+            needs,
+            self.compiler,
+            self.linker,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass
+class _Clock:
+    timings: list[Timing] = field(default_factory=list)
+    _last: float = field(default_factory=time.monotonic)
+
+    def lap(self, part: str) -> None:
+        now = time.monotonic()
+        self.timings.append(Timing(part, round(now - self._last, 1)))
+        self._last = now
+
+
+def find(
+    variant: str,
+    spec: KernelVariant,
+    requirements: Sequence[Requirement] = (),
+    host_config: str | None = None,
+) -> Artifact | None:
+    """Return the artifact of a variant if it was built already, None if it would have to be built.
+
+    Builds nothing. Raises UsageError for inputs that do not exist, LabError when a source can not be asked.
+    """
+    return _remembered(_read_inputs(variant, spec, requirements, host_config))
+
+
+def build(
+    variant: str,
+    spec: KernelVariant,
+    requirements: Sequence[Requirement] = (),
+    host_config: str | None = None,
+    report: Report = print,
+) -> BuildResult:
+    """Return the artifact of a variant; build it if there is none.
+
+    `requirements` are the drivers that the hosts can not boot without, `host_config` is their running
+    configuration (for config base "host"), `report` gets a line of progress every few seconds.
+
+    Raises UsageError (a source, patch or fragment that does not exist or does not fit), InvalidError (a
+    configuration that is not what was asked for, or that the hosts could not boot), LabError (no network, no
+    space, no tool, a compiler error). Nothing half-made stays.
+    """
+    require_tools(compilation.TOOLS, "building a kernel")
+    inputs = _read_inputs(variant, spec, requirements, host_config)
+    if found := _remembered(inputs):
+        return BuildResult(found, changed=False)
+    remove_abandoned_builds()
+    digest = inputs.digest()[:16]
+    with locked(f"build-{digest}", report):
+        if found := _remembered(inputs):
+            return BuildResult(found, changed=False)
+        directory = kernel_cache() / "build" / digest
+        remove_tree(directory)
+        require_space(directory.parent, _SPACE_BYTES, "building a kernel")
+        directory.mkdir()
+        try:
+            with full_disk_named(directory):
+                return _build_in(directory / "linux", inputs, report)
+        finally:
+            remove_tree(directory)
+
+
+def _read_inputs(
+    variant: str, spec: KernelVariant, needs: Sequence[Requirement], host_config: str | None
+) -> _Inputs:
+    config = configuration.read_inputs(spec.config, host_config)
+    configuration.asked(config.fragments)
+    compiler, linker = compilation.toolchain()
+    return _Inputs(
+        variant=variant,
+        source=sources.resolve(spec.source),
+        patches=patching.resolve(spec.patches),
+        config=config,
+        requirements=tuple(needs),
+        compiler=compiler,
+        linker=linker,
+    )
+
+
+def _memo(inputs: _Inputs) -> Path:
+    """Return the file that remembers the artifact of these inputs: finding it anew takes a source tree."""
+    return kernel_cache() / "resolved" / inputs.digest()
+
+
+def _remembered(inputs: _Inputs) -> Artifact | None:
+    try:
+        key = _memo(inputs).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = store.lookup(key) if re.fullmatch(r"[0-9a-f]{64}", key) else None
+    return found.model_copy(update={"variant": inputs.variant}) if found else None
+
+
+def _build_in(tree: Path, inputs: _Inputs, report: Report) -> BuildResult:
+    what = f"kernel {inputs.variant}"
+    clock = _Clock()
+    unpacked = inputs.source.directory
+    fresh = not unpacked.is_dir()
+    with in_use(f"source-{unpacked.name}"):
+        sources.fetch(inputs.source, report)
+        if fresh:
+            clock.lap("kernel source")
+        report(f"{what}: preparing {inputs.source.identity}, {len(inputs.patches)} patches")
+        # Linked, not copied. Nothing writes into these files: patch(1) replaces the ones that it changes, and
+        # the build has a directory of its own.
+        _run_in_space(["cp", "-al", str(unpacked), str(tree)], tree)
+    patching.apply(tree, inputs.patches)
+    make = compilation.make_command()
+    out = tree / compilation.OUT
+    text = configuration.configure(tree, out, inputs.config, make, compilation.environment())
+    options = configuration.values(text)
+    names = [need.driver for need in inputs.requirements]
+    if names:
+        drivers.check(options, drivers.options_of(tree, names), inputs.requirements, inputs.variant)
+    plain = configuration.without_noise(text)
+    key = store.artifact_key(inputs.source.identity, inputs.records, plain, inputs.compiler, inputs.linker)
+    clock.lap("kernel configuration")
+    if sum(value == "m" for value in options.values()) > _MANY_MODULES:
+        require_space(tree.parent, _SPACE_MODULES_BYTES, "building a kernel with many modules")
+    with locked(f"artifact-{key}", report):
+        found, changed = store.lookup(key), False
+        if found is None:
+            found, changed = _make_artifact(tree, inputs, key, text, clock, report), True
+        write_whole(_memo(inputs), key + "\n")
+    return BuildResult(found.model_copy(update={"variant": inputs.variant}), changed, tuple(clock.timings))
+
+
+def _make_artifact(
+    tree: Path, inputs: _Inputs, key: str, text: str, clock: _Clock, report: Report
+) -> Artifact:
+    out = tree / compilation.OUT
+    suffix = f"-zclab-{key[:10]}"
+    plain = configuration.without_noise(text)
+    config_sha256 = hashlib.sha256(plain.encode()).hexdigest()
+    log = kernel_cache() / "logs" / f"{key}.log"
+    started = time.monotonic()
+    expected = _expected_objects(config_sha256, plain)
+    steps = compilation.Compilation(tree, suffix, log, f"kernel {inputs.variant}", expected, report)
+    steps.compile()
+    clock.lap("kernel compile")
+    package = steps.package()
+    clock.lap("kernel package")
+    release = (out / "include/config/kernel.release").read_text(encoding="ascii").strip()
+    if not release.endswith(suffix):
+        raise LabError(
+            f"kernel {inputs.variant}: its release is {release}, it should end in {suffix}: log: {log}"
+        )
+    notes = run(["readelf", "-n", str(out / "vmlinux")])
+    build_id = re.search(r"Build ID: ([0-9a-f]+)", notes)
+    if build_id is None:
+        raise LabError(
+            f"kernel {inputs.variant}: its vmlinux has no build id, so it could not be recognised: log: {log}"
+        )
+    with store.storing(key) as directory:
+        shutil.copy(package, directory / package.name)
+        shutil.copy(out / ".config", directory / "config")
+        shutil.copy(log, directory / "build.log")
+        made = Artifact(
+            key=key,
+            variant=inputs.variant,
+            release=release,
+            build_id=build_id[1],
+            deb=package.name,
+            deb_sha256=hashlib.sha256(package.read_bytes()).hexdigest(),
+            size_bytes=package.stat().st_size,
+            source=inputs.source.identity,
+            patches=inputs.records,
+            config_sha256=config_sha256,
+            compiler=inputs.compiler,
+            linker=inputs.linker,
+            recipe=store.RECIPE,
+            objects=steps.objects,
+            build_seconds=round(time.monotonic() - started, 1),
+            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        store.write(directory, made)
+    report(f"kernel {inputs.variant}: {made.release} in {made.directory}")
+    return made
+
+
+def _expected_objects(config_sha256: str, config: str) -> int:
+    """Return how many objects a configuration compiles: as many as last time, or a guess by its size."""
+    for entry in store.stored():
+        if entry.artifact.config_sha256 == config_sha256:
+            return entry.artifact.objects
+    return int(_OBJECTS_PER_OPTION * len(re.findall(r"=[ym]$", config, re.MULTILINE)))
+
+
+def _run_in_space(command: Sequence[str], directory: Path) -> None:
+    try:
+        run(command)
+    except CommandError as error:
+        if "No space left on device" in error.output:
+            raise full_disk(directory.parent) from error
+        raise

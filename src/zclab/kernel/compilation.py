@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of make and bindeb-pkg: what it is given, how it shows its progress, how it fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from zclab.errors import LabError
+from zclab.kernel.process import Environment, run, stream
+from zclab.kernel.workspace import Report, full_disk
+from zclab.paths import cache_dir
+
+OUT = "zclab-out"
+"""The build directory, in the tree: the tree is then `..` in every command, wherever it lies."""
+
+TOOLS = (
+    *("bc", "bison", "ccache", "cpio", "dpkg-buildpackage", "fakeroot", "flex", "gcc", "kmod", "ld", "make"),
+    *("openssl", "patch", "readelf", "rsync", "tar", "xz"),
+)
+"""The programs that a build calls."""
+
+_REPORT_SECONDS = 5.0
+_OBJECT = re.compile(r"  (?:CC|AS)(?: \[M\])? +\S")
+_COMPILER_ERROR = re.compile(r"(?:\S+:\d+(?::\d+)?: (?:fatal )?error: .*)|(?:\S+:\d+: Error: .*)")
+_OTHER_ERROR = re.compile(r".*(?:\bundefined reference to\b|\bld: |\berror: |^make(?:\[\d+\])?: \*\*\* )")
+_NO_SPACE = "No space left on device"
+
+# The same inputs give the same bytes: nothing says when, where, by whom or how many times it was built.
+_FIXED: dict[str, str | None] = {
+    "KBUILD_BUILD_TIMESTAMP": "2020-01-01 00:00:00 UTC",
+    "KBUILD_BUILD_USER": "zclab",
+    "KBUILD_BUILD_HOST": "zclab",
+    "KBUILD_BUILD_VERSION": "1",
+    "SOURCE_DATE_EPOCH": "1577836800",
+    "KDEB_PKGVERSION": "1",
+    "KDEB_CHANGELOG_DIST": "unstable",
+    # An emulated host unpacks gzip several times faster than xz, and the image inside is compressed anyway.
+    "KDEB_COMPRESS": "gzip",
+    "TZ": "UTC",
+}
+# What a user's shell may hold to steer other builds.
+_DROPPED = (
+    *("ARCH", "CROSS_COMPILE", "LLVM", "CC", "HOSTCC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "HOSTCFLAGS"),
+    *("KCFLAGS", "KAFLAGS", "KCPPFLAGS", "KCONFIG_CONFIG", "KCONFIG_ALLCONFIG"),
+    *("KBUILD_OUTPUT", "KBUILD_EXTMOD", "INSTALL_PATH", "INSTALL_MOD_PATH"),
+    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "V", "W", "C"),
+    *("KDEB_SOURCENAME", "KDEB_HOOKDIR", "DEB_BUILD_OPTIONS", "DEB_BUILD_PROFILES"),
+    *("EMAIL", "DEBEMAIL", "DEBFULLNAME"),
+)
+
+
+def environment(suffix: str = "") -> Environment:
+    """Return the variables of every command of a build: fixed values, one compiler cache for all.
+
+    `suffix` ends the kernel's release. It is not part of the configuration: each object would depend on it.
+    """
+    cache: dict[str, str | None] = {
+        "CCACHE_DIR": str(cache_dir() / "ccache"),
+        "CCACHE_NOHASHDIR": "1",
+        "CCACHE_MAXSIZE": "5G",
+    }
+    return dict.fromkeys(_DROPPED) | _FIXED | cache | {"LOCALVERSION": suffix}
+
+
+def make_command() -> list[str]:
+    """Return the command that runs make in a tree, with its build directory and the cached compiler."""
+    return ["make", f"O={OUT}", "CC=ccache gcc", "HOSTCC=ccache gcc"]
+
+
+def toolchain() -> tuple[str, str]:
+    """Return the versions of the compiler and of the linker, as they say it themselves."""
+    return run(["gcc", "--version"]).splitlines()[0], run(["ld", "--version"]).splitlines()[0]
+
+
+class Compilation:
+    """Runs the steps of one build into one log; `objects` counts what was compiled so far."""
+
+    def __init__(
+        self, tree: Path, suffix: str, log: Path, what: str, expected_objects: int, report: Report
+    ) -> None:
+        """Take a configured tree; progress says `what` and counts against `expected_objects` (0: unknown)."""
+        self.objects = 0
+        self._environment = environment(suffix)
+        self._tree = tree
+        self._log = log
+        self._what = what
+        self._expected = expected_objects
+        self._report = report
+        self._error = ""
+        self._compiler_error = False
+        self._started = self._reported = time.monotonic()
+
+    def compile(self) -> None:
+        """Compile everything; raise LabError with the first error of the compiler."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.unlink(missing_ok=True)
+        self._step([*make_command(), f"-j{len(os.sched_getaffinity(0))}"])
+        self._report(f"{self._what}: {self.objects} objects compiled, {self._elapsed()}")
+
+    def package(self) -> Path:
+        """Make the packages and return the one with the kernel; raise LabError."""
+        self._report(f"{self._what}: packaging")
+        self._step([*make_command(), f"-j{len(os.sched_getaffinity(0))}", "bindeb-pkg"])
+        # bindeb-pkg puts its results beside the build directory.
+        packages = [path for path in self._tree.glob("linux-image-*.deb") if "-dbg_" not in path.name]
+        if len(packages) != 1:
+            raise LabError(f"{self._what}: bindeb-pkg made {len(packages)} packages: see {self._log}")
+        return packages[0]
+
+    def _step(self, command: Sequence[str]) -> None:
+        self._error, self._compiler_error, full = "", False, False
+        with self._log.open("a", encoding="utf-8") as log:
+
+            def on_line(line: str) -> None:
+                nonlocal full
+                log.write(line + "\n")
+                full = full or _NO_SPACE in line
+                self._look_for_error(line)
+                self._count(line)
+
+            status = stream(command, on_line, cwd=self._tree, environment=self._environment)
+        if status == 0:
+            return
+        if full:
+            raise full_disk(self._tree.parent)
+        error = self._error or f"make failed with status {status}"
+        raise LabError(
+            f"{self._what} does not build: {error}: correct the patch or the config; log: {self._log}"
+        )
+
+    def _look_for_error(self, line: str) -> None:
+        if self._compiler_error:
+            return
+        if _COMPILER_ERROR.match(line):
+            self._error, self._compiler_error = line.strip(), True
+        elif not self._error and _OTHER_ERROR.match(line):
+            self._error = line.strip()
+
+    def _count(self, line: str) -> None:
+        if not _OBJECT.match(line):
+            return
+        self.objects += 1
+        now = time.monotonic()
+        if now - self._reported < _REPORT_SECONDS:
+            return
+        self._reported = now
+        total = done = ""
+        if self._expected:
+            share = min(99, 100 * self.objects // self._expected)
+            total = f" of about {max(self._expected, self.objects)}"
+            done = f" ({share} %)"
+        self._report(f"{self._what}: {self.objects}{total} objects compiled{done}, {self._elapsed()}")
+
+    def _elapsed(self) -> str:
+        seconds = int(time.monotonic() - self._started)
+        return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"

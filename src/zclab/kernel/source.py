@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel source trees, fetched once and kept by identity.
+
+An identity (a package version, a commit, a sha256) names one content for ever. It is found without fetching,
+so that a caller can tell in a moment that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zclab.errors import LabError, UsageError, ZclabError
+from zclab.kernel.process import CommandError, require_tools, run
+from zclab.kernel.spec import DebianSource, GitSource, Source, TarballSource
+from zclab.kernel.workspace import (
+    Report,
+    appearing,
+    full_disk,
+    full_disk_named,
+    kernel_cache,
+    locked,
+    require_space,
+)
+from zclab.paths import project_root
+
+# An unpacked tree takes 1.5 GB, its archive 0.15 GB.
+SPACE_BYTES = 2 * 1024**3
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# git can run commands named by a URL (ext::...): only those that fetch are allowed.
+_GIT_ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """One exact content: `identity` is part of an artifact's key, `ref` is what git fetches for it."""
+
+    source: Source
+    identity: str
+    ref: str = ""
+
+    @property
+    def directory(self) -> Path:
+        """Return where the tree lies when it has been fetched."""
+        digest = hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+        return kernel_cache() / "sources" / f"{self.source.kind}-{digest}"
+
+
+def resolve(source: Source) -> ResolvedSource:
+    """Return the exact content that a source means now, without fetching it.
+
+    Raises UsageError when there is no such thing, LabError when that can not be found out.
+    """
+    if isinstance(source, DebianSource):
+        return ResolvedSource(source, f"debian {source.package} {_debian_version(source)}")
+    if isinstance(source, GitSource):
+        commit, ref = _git_commit(source)
+        return ResolvedSource(source, f"git {commit}", ref)
+    return ResolvedSource(source, f"tarball {source.sha256}")
+
+
+def fetch(resolved: ResolvedSource, report: Report) -> Path:
+    """Return the directory that holds the tree, and fetch it first if it is not there yet.
+
+    Nobody may change it. Raises UsageError or LabError, one line that names the source.
+    """
+    target = resolved.directory
+    if target.is_dir():
+        return target
+    with locked(f"source-{target.name}", report), full_disk_named(target.parent):
+        if target.is_dir():
+            return target
+        require_space(target.parent, SPACE_BYTES, "unpacking a kernel source")
+        with appearing(target) as making:
+            try:
+                _fill(resolved, making, report)
+            except CommandError as error:
+                if "No space left on device" in error.output:
+                    raise full_disk(target.parent) from error
+                raise
+            for needed in ("Makefile", "Kconfig", "scripts"):
+                if not (making / needed).exists():
+                    raise UsageError(
+                        f"kernel source {resolved.identity}: no Linux source tree, it has no {needed}"
+                    )
+    return target
+
+
+def _fill(resolved: ResolvedSource, tree: Path, report: Report) -> None:
+    source = resolved.source
+    if isinstance(source, DebianSource):
+        _unpack_debian(source, resolved.identity.split()[-1], tree, report)
+    elif isinstance(source, GitSource):
+        _check_out(source, resolved, tree, report)
+    else:
+        _unpack_tarball(source, tree, report)
+
+
+# --- a Debian source package
+
+
+def _debian_version(source: DebianSource) -> str:
+    if source.version:
+        return source.version
+    require_tools(["apt-cache"], "a kernel source of kind debian")
+    policy = run(["apt-cache", "policy", source.package])
+    found = re.search(r"^\s*Candidate: (\S+)", policy, re.MULTILINE)
+    if not found or found[1] == "(none)":
+        raise UsageError(
+            f"kernel source package {source.package}: this machine's apt sources do not offer it: "
+            "run `apt-get update`, or name one that `apt-cache search linux-source` lists"
+        )
+    return found[1]
+
+
+def _unpack_debian(source: DebianSource, version: str, tree: Path, report: Report) -> None:
+    require_tools(["apt-get", "dpkg-deb", "tar", "xz"], "a kernel source of kind debian")
+    report(f"downloading {source.package} {version}")
+    download = tree / ".download"
+    download.mkdir()
+    command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", f"{source.package}={version}"]
+    try:
+        run(command, cwd=download)
+    except CommandError as error:
+        raise LabError(
+            f"kernel source package {source.package} {version}: apt-get can not download it: "
+            f"run `apt-get update`, or set another version ({_last_complaint(error)})"
+        ) from error
+    (package,) = download.glob("*.deb")
+    report(f"unpacking {source.package} {version}")
+    run(["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2"', "sh", str(package), str(download)])
+    package.unlink()
+    archives = list(download.glob("usr/src/linux-source-*.tar.*"))
+    if len(archives) != 1:
+        raise UsageError(f"kernel source package {source.package} {version}: no source archive in it")
+    _untar(archives[0], tree, source.package)
+    shutil.rmtree(download)
+
+
+# --- git
+
+
+def _git(arguments: Sequence[str], **environment: str) -> str:
+    return run(["git", "-c", "core.autocrlf=false", *arguments], environment=_GIT_ENVIRONMENT | environment)
+
+
+def _git_commit(source: GitSource) -> tuple[str, str]:
+    """Return the commit that a ref stands for, and the name to fetch it by."""
+    if _COMMIT.fullmatch(source.ref):
+        return source.ref, source.ref
+    require_tools(["git"], "a kernel source of kind git")
+    try:
+        listing = _git(["ls-remote", "--", source.url, source.ref, f"{source.ref}^{{}}"])
+    except CommandError as error:
+        raise LabError(
+            f"kernel source {source.url}: git can not read it: check the url and the network "
+            f"({_last_complaint(error)})"
+        ) from error
+    refs: dict[str, str] = {}
+    for line in listing.splitlines():
+        if found := re.fullmatch(r"([0-9a-f]{40,64})\t(\S+)", line):
+            refs[found[2]] = found[1]
+    # The order in which git itself looks for a short name. A tag object (^{}) stands for its commit.
+    for name in (source.ref, f"refs/{source.ref}", f"refs/tags/{source.ref}", f"refs/heads/{source.ref}"):
+        if name in refs:
+            return refs.get(f"{name}^{{}}", refs[name]), name
+    raise UsageError(f"kernel source {source.url}: no branch or tag {source.ref!r} there: correct the ref")
+
+
+def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, report: Report) -> None:
+    require_tools(["git"], "a kernel source of kind git")
+    commit = resolved.identity.split()[-1]
+    report(f"fetching {source.ref} ({commit[:12]}) of {source.url}")
+    repository = tree / ".git"
+    _git(["init", "--quiet", "--bare", str(repository)])
+    try:
+        _git(
+            [
+                "-C",
+                str(repository),
+                "fetch",
+                "--quiet",
+                "--depth=1",
+                "--no-tags",
+                "--",
+                source.url,
+                resolved.ref,
+            ]
+        )
+    except CommandError as error:
+        raise LabError(
+            f"kernel source {source.url}: git can not fetch {source.ref}: check the ref and the network "
+            f"({_last_complaint(error)})"
+        ) from error
+    fetched = _git(["-C", str(repository), "rev-parse", "FETCH_HEAD^{commit}"]).strip()
+    if fetched != commit:
+        raise LabError(
+            f"kernel source {source.url}: {source.ref} moved from {commit[:12]} to {fetched[:12]} meanwhile: "
+            "try again"
+        )
+    git_dir = [f"--git-dir={repository}", f"--work-tree={tree}"]
+    _git([*git_dir, "read-tree", commit])
+    _git([*git_dir, "checkout-index", "--all", "--quiet", f"--prefix={tree}/"])
+    # A repository around the tree would put its own state into the kernel's version.
+    shutil.rmtree(repository)
+
+
+# --- a tarball
+
+
+def _unpack_tarball(source: TarballSource, tree: Path, report: Report) -> None:
+    require_tools(["tar"], "a kernel source of kind tarball")
+    place = source.path or source.url or ""
+    if source.path is not None:
+        archive = Path(os.path.expandvars(source.path)).expanduser()
+        archive = archive if archive.is_absolute() else project_root() / archive
+        if not archive.is_file():
+            raise UsageError(f"kernel source {source.path}: no such file: correct the path (tried {archive})")
+    else:
+        report(f"downloading {place}")
+        archive = tree / ".download"
+        _download(place, archive)
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != source.sha256:
+        raise UsageError(
+            f"kernel source {place}: its sha256 is {found}, {source.sha256} was expected: "
+            "fetch it again or correct sha256"
+        )
+    report(f"unpacking {place}")
+    _untar(archive, tree, place)
+    if source.url:
+        archive.unlink()
+
+
+def _download(url: str, target: Path) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as file:
+            shutil.copyfileobj(answer, file, 1024 * 1024)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise LabError(
+            f"kernel source {url}: can not download it: check the url and the network ({reason})"
+        ) from error
+
+
+def _untar(archive: Path, tree: Path, what: str) -> None:
+    """Unpack the one directory that an archive holds as `tree`."""
+    with archive.open("rb") as file:
+        parallel_xz = file.read(6) == b"\xfd7zXZ\x00"
+    unpacked = tree / ".unpacked"
+    unpacked.mkdir()
+    decompress = ["--use-compress-program=xz -T0"] if parallel_xz else []
+    try:
+        run(["tar", *decompress, "-x", "--no-same-owner", "-f", str(archive), "-C", str(unpacked)])
+    except CommandError as error:
+        if "No space left on device" in error.output:
+            raise
+        raise UsageError(f"kernel source {what}: tar can not unpack it ({_last_complaint(error)})") from error
+    tops = list(unpacked.iterdir())
+    if len(tops) != 1 or not tops[0].is_dir():
+        raise UsageError(f"kernel source {what}: it must hold one directory, it holds {len(tops)} things")
+    for entry in tops[0].iterdir():
+        entry.rename(tree / entry.name)
+    shutil.rmtree(unpacked)
+
+
+def _last_complaint(error: ZclabError) -> str:
+    output = error.output if isinstance(error, CommandError) else str(error)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("E:", "fatal:", "error:", "tar:", "xz:"))]
+    return (told or lines or ["no output"])[0 if told else -1]

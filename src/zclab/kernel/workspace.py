@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where kernels are made and kept: directories that appear whole, locks, and room on the disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from zclab.errors import LabError
+from zclab.paths import cache_dir
+
+Report = Callable[[str], None]
+
+
+def kernel_cache() -> Path:
+    """Return the directory under the cache for everything about kernels."""
+    return cache_dir() / "kernel"
+
+
+def _lock_path(name: str) -> Path:
+    path = kernel_cache() / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def locked(name: str, report: Report) -> Iterator[None]:
+    """Hold the lock of this name; say so if another process has it and then wait for that one to end.
+
+    The operating system drops the lock when its holder dies, however it dies.
+    """
+    lock = FileLock(_lock_path(name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(f"waiting for another zclab process that works on the same thing ({name})")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def locked_if_free(name: str) -> Iterator[bool]:
+    """Hold the lock of this name if nobody else does; yield whether that is so."""
+    lock = FileLock(_lock_path(name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def in_use(name: str) -> Iterator[None]:
+    """Keep what this name stands for from being pruned; any number of processes may do so at once."""
+    handle = os.open(_lock_path(f"use-{name}"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def unused(name: str) -> AbstractContextManager[bool]:
+    """Return a context that yields whether nobody uses what this name stands for, and keeps it so."""
+    return locked_if_free(f"use-{name}")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory so that it is gone at once: out of the way first, then piece by piece."""
+    if not path.exists():
+        return
+    aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=path.parent))
+    path.rename(aside / path.name)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_abandoned_builds() -> None:
+    """Remove the build directories that killed processes left behind."""
+    for directory in (kernel_cache() / "build").glob("*"):
+        with locked_if_free(f"build-{directory.name}") as idle:
+            if idle:
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """Yield an empty directory: it becomes `target` if the block ends well and is removed if it does not.
+
+    Hold the lock of what the target stands for: what killed processes left behind is cleared away here.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".making-{target.name}-"
+    for stale in (*target.parent.glob(f"{prefix}*"), *target.parent.glob(".gone-*")):
+        shutil.rmtree(stale, ignore_errors=True)
+    making = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        making.chmod(0o755)
+        yield making
+        remove_tree(target)
+        making.rename(target)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def require_space(directory: Path, needed_bytes: int, what_for: str) -> None:
+    """Raise LabError when the file system of `directory` has less free space than needed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes < needed_bytes:
+        raise LabError(
+            f"{directory}: {what_for} needs {needed_bytes} bytes free, {free_bytes} are: make room there, "
+            "`zclab cache prune` removes old artifacts"
+        )
+
+
+@contextmanager
+def full_disk_named(directory: Path) -> Iterator[None]:
+    """Turn "no space left" from this process into one line that names the directory and what is free."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise full_disk(directory) from error
+
+
+def full_disk(directory: Path) -> LabError:
+    """Return the error of a disk that ran full while something was made in `directory`."""
+    free_bytes = shutil.disk_usage(directory).free
+    return LabError(
+        f"{directory}: the disk ran full, {free_bytes} bytes are free now: make room there, "
+        "`zclab cache prune` removes old artifacts"
+    )

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power buttons for scripts: python -m zclab.virtual (reset|kill) STATE_DIR HOST."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from zclab.errors import ZclabError
+from zclab.virtual import hosts
+
+ACTIONS = {"reset": hosts.reset, "kill": hosts.kill}
+
+
+def main(arguments: list[str]) -> int:
+    """Press a button and return the exit status."""
+    if len(arguments) != 3 or arguments[0] not in ACTIONS:
+        print(f"usage: python -m zclab.virtual ({'|'.join(ACTIONS)}) STATE_DIR HOST", file=sys.stderr)
+        return 2
+    action, state_dir, name = arguments
+    try:
+        ACTIONS[action](Path(state_dir), name)
+    except ZclabError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

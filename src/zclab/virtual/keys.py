@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys of a lab: one client key, a host key for each host, and the SSH files that use them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from zclab.errors import LabError
+
+
+def write_private(path: Path, text: str) -> bool:
+    """Write `text` to a file of mode 0600, at once; return whether it said something else before."""
+    if path.is_file() and path.read_text() == text:
+        path.chmod(0o600)
+        return False
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.rename(path)
+    return True
+
+
+def ensure_key(path: Path, comment: str) -> str:
+    """Return the public half of the ed25519 key at `path`; make the key if it is not there.
+
+    Raises LabError if ssh-keygen is missing or fails.
+    """
+    public = path.with_name(path.name + ".pub")
+    if not (path.is_file() and public.is_file()):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.new")
+        for old in (new, new.with_name(new.name + ".pub")):
+            old.unlink(missing_ok=True)
+        _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new)])
+        new.with_name(new.name + ".pub").rename(public)
+        new.rename(path)
+    path.chmod(0o600)
+    return public.read_text().strip()
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise LabError(f"{command[0]} is not installed: run playbooks/controller.yml") from error
+    if done.returncode != 0:
+        raise LabError(f"{command[0]} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+
+
+def key_of(public: str) -> str:
+    """Return type and key of a public key's line, without its comment."""
+    return " ".join(public.split()[:2])
+
+
+def known_hosts(hosts: dict[str, tuple[int, str]]) -> str:
+    """Return the text of known_hosts for hosts {name: (port, public host key)}.
+
+    Each key stands under the host's name, which ssh uses, and under its address, which paramiko looks up.
+    """
+    return "".join(f"{name},[127.0.0.1]:{port} {key_of(key)}\n" for name, (port, key) in hosts.items())
+
+
+def ssh_config(hosts: dict[str, int], identity: Path, known: Path) -> str:
+    """Return the text of ssh_config for hosts {name: port}: their keys are checked, no password is tried."""
+    entries = (
+        f"""Host {name}
+  HostName 127.0.0.1
+  Port {port}
+  User root
+  IdentityFile {_quoted(identity)}
+  IdentitiesOnly yes
+  UserKnownHostsFile {_quoted(known)}
+  GlobalKnownHostsFile /dev/null
+  HostKeyAlias {name}
+  HostKeyAlgorithms ssh-ed25519
+  StrictHostKeyChecking yes
+  UpdateHostKeys no
+  PreferredAuthentications publickey
+"""
+        for name, port in hosts.items()
+    )
+    return "# Written when the hosts are brought up.\n" + "\n".join(entries)
+
+
+def _quoted(path: Path) -> str:
+    return f'"{path}"' if " " in str(path) else str(path)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a long command so that it can not outlive the one who asked for it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
+_TERM_SECONDS = 20.0
+
+Progress = Callable[[str], None]
+
+
+def quiet(_line: str) -> None:
+    """Take a progress line and drop it."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, so that clean-up code runs. Only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    old = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies. Runs in the child, before exec."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run_logged(
+    command: Sequence[str],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: Progress = quiet,
+) -> int:
+    """Run a command in its own process group and return its exit status.
+
+    Everything that it prints is appended to `log`, and each line is given to `on_line`. When this call is
+    left by an exception the whole group is ended first: SIGTERM, then SIGKILL.
+    """
+    with log.open("ab") as out:
+        out.write(f"$ {' '.join(command)[:2000]}\n".encode())
+        out.flush()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else {**os.environ, **env},
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            assert child.stdout is not None
+            for raw in child.stdout:
+                out.write(raw)
+                out.flush()
+                on_line(raw.decode(errors="replace").rstrip())
+            return child.wait()
+        finally:
+            end_group(child)
+            if child.stdout is not None:
+                child.stdout.close()
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """End what is left of the process group that `child` leads."""
+    if child.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    try:
+        child.wait(_TERM_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
