@@ -17,6 +17,9 @@ _FILES = {
 }
 #: Packets that the interface received or was given and lost, whichever layer counted them.
 _DROP_COUNTERS = ("rx_dropped", "rx_missed_errors", "rx_errors", "tx_dropped", "tx_errors")
+#: What a NIC needs to send pages from where they are. Without either, Linux copies each segment into linear
+#: memory below the socket, and its completions admit that only sometimes.
+_ZEROCOPY_OFFLOADS = ("scatter-gather", "tx-checksumming")
 _GNU_BUILD_ID_TYPE = 3
 
 
@@ -45,6 +48,7 @@ def _snapshot_command(interface: str) -> str:
             "od -An -v -tx1 /sys/kernel/notes | tr -d ' \\n' | sed 's/^/notes:/'; echo",
             f"ip -o addr show dev {name} | sed 's/^/address:/'",
             f"ethtool -S {name} 2>/dev/null | sed 's/^/counter:/'",
+            f"ethtool -k {name} | sed 's/^/feature:/'",
         ]
     )
 
@@ -85,6 +89,9 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
             ],
             drops=sum(int(found[f"{directory}/statistics/{name}"][0]) for name in _DROP_COUNTERS),
             header_split=int(counters["rx_header_split"]) if "rx_header_split" in counters else None,
+            missing_offloads=[
+                feature for feature in _ZEROCOPY_OFFLOADS if f"{feature}: on" not in found.get("feature", [])
+            ],
         )
     except (KeyError, IndexError, ValueError) as error:
         raise RemoteError(

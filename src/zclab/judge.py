@@ -282,6 +282,13 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
     elif expected is not None and receiver and receiver.window.bytes:
         mapped = (receiver.window.mapped_bytes or 0) / receiver.window.bytes
         reasons += _outside("receiver: mapped fraction", mapped, expected)
+    if planned.send_mode == "zerocopy":
+        host = manifest.pair[0]
+        before = record.before.get(host.name)
+        for feature in before.missing_offloads if before else []:
+            reasons.append(
+                f"{host.name}: {host.data_interface} has {feature} off: sent pages are copied on their way"
+            )
     if planned.send_mode == "zerocopy" and sender:
         if sender.completions is None or not sender.completions.completed:
             reasons.append("sender: a zerocopy sender without completions")

@@ -30,7 +30,10 @@ Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
 
 
 class Snapshot(Model):
-    """What one host says of itself just before or after a measurement."""
+    """What one host says of itself just before or after a measurement.
+
+    `missing_offloads` names what the data interface lacks to send pages from where they are.
+    """
 
     boot_id: str
     kernel_release: str
@@ -40,6 +43,7 @@ class Snapshot(Model):
     addresses: list[str]
     drops: int
     header_split: int | None
+    missing_offloads: list[str]
 
 
 class End(Model):
