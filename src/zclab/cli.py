@@ -24,7 +24,7 @@ from zclab.virtual import hosts as virtual_hosts
 
 def _console() -> Console:
     """Return a console for stdout; wide enough for the tables where there is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 160)
+    return Console(width=None if sys.stdout.isatty() else 180)
 
 
 def _say(line: str) -> None:

@@ -75,7 +75,7 @@ def show(console: Console, document: RunDocument) -> None:
     kernels = ", ".join(sorted({host.kernel_release for host in document.hosts}))
     console.print(f"run {document.run_id}  lab {document.lab}{emulated}  kernel {kernels}", highlight=False)
     console.print(_arms_table(document))
-    console.print(_comparisons_table(document.comparisons, document.emulated))
+    console.print(_comparisons_table(document.comparisons))
     for one in document.measurements:
         if not one.valid:
             console.print(measurement_line(one), style="red", highlight=False, soft_wrap=True)
@@ -102,12 +102,13 @@ def _arms_table(document: RunDocument) -> Table:
     table = Table(title="Measurements (medians)", title_justify="left")
     for heading in ("comparison", "arm", "send", "receive"):
         table.add_column(heading)
+    cost = "emulated µs/MiB" if document.emulated else "µs/MiB"
     for heading in (
-        "n valid",
+        "valid",
         "Gbit/s",
         "mapped",
-        "receiver µs/MiB",
-        "sender µs/MiB",
+        f"receiver {cost}",
+        f"sender {cost}",
         "retransmits",
         "copied",
     ):
@@ -141,7 +142,7 @@ def _median(values: list[float | None], form: str) -> str:
     return form.format(judge.median(known)) if known else "-"
 
 
-def _comparisons_table(comparisons: list[ComparisonDocument], emulated: bool) -> Table:
+def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
     table = Table(title="Comparisons", title_justify="left")
     for heading in ("comparison", "metric", "A", "B"):
         table.add_column(heading)
@@ -150,11 +151,10 @@ def _comparisons_table(comparisons: list[ComparisonDocument], emulated: bool) ->
     for one in comparisons:
         low, high = one.ratio_ci95
         sign = {"at_least": "≥", "at_most": "≤", None: ""}[one.direction]
-        verdict = one.verdict or f"not gated: {one.not_gated_because}"
-        label = " (emulated)" if emulated and one.not_gated_because == "emulated CPU" else ""
+        verdict = one.verdict or f"not gated ({one.not_gated_because})"
         table.add_row(
             one.name,
-            one.metric + label,
+            one.metric,
             one.arm_a or "",
             one.arm_b,
             str(one.n),
