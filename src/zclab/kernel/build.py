@@ -21,11 +21,10 @@ from zclab.kernel import patches as patching
 from zclab.kernel import source as sources
 from zclab.kernel.artifact import Artifact, PatchRecord
 from zclab.kernel.drivers import Requirement
-from zclab.kernel.process import CommandError, require_tools, run
+from zclab.kernel.process import require_tools, run
 from zclab.kernel.spec import KernelVariant
 from zclab.kernel.workspace import (
     Report,
-    full_disk,
     full_disk_named,
     in_use,
     kernel_cache,
@@ -197,7 +196,7 @@ def _build_in(tree: Path, inputs: _Inputs, report: Report) -> BuildResult:
         report(f"{what}: preparing {inputs.source.identity}, {len(inputs.patches)} patches")
         # Linked, not copied. Nothing writes into these files: patch(1) replaces the ones that it changes, and
         # the build has a directory of its own.
-        _run_in_space(["cp", "-al", str(unpacked), str(tree)], tree)
+        run(["cp", "-al", str(unpacked), str(tree)])
     patching.apply(tree, inputs.patches)
     make = compilation.make_command()
     out = tree / compilation.OUT
@@ -278,12 +277,3 @@ def _expected_objects(config_sha256: str, config: str) -> int:
         if entry.artifact.config_sha256 == config_sha256:
             return entry.artifact.objects
     return int(_OBJECTS_PER_OPTION * len(re.findall(r"=[ym]$", config, re.MULTILINE)))
-
-
-def _run_in_space(command: Sequence[str], directory: Path) -> None:
-    try:
-        run(command)
-    except CommandError as error:
-        if "No space left on device" in error.output:
-            raise full_disk(directory.parent) from error
-        raise

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zclab.errors import LabError
-from zclab.kernel.process import Environment, run, stream
+from zclab.kernel.process import NO_SPACE, Environment, run, stream
 from zclab.kernel.workspace import Report, full_disk
 from zclab.paths import cache_dir
 
@@ -26,8 +26,9 @@ TOOLS = (
 _REPORT_SECONDS = 5.0
 _OBJECT = re.compile(r"  (?:CC|AS)(?: \[M\])? +\S")
 _COMPILER_ERROR = re.compile(r"(?:\S+:\d+(?::\d+)?: (?:fatal )?error: .*)|(?:\S+:\d+: Error: .*)")
-_OTHER_ERROR = re.compile(r".*(?:\bundefined reference to\b|\bld: |\berror: |^make(?:\[\d+\])?: \*\*\* )")
-_NO_SPACE = "No space left on device"
+_OTHER_ERROR = re.compile(
+    r".*(?:\bundefined reference to\b|\bld: (?!warning)|\berror: |^make(?:\[\d+\])?: \*\*\* )"
+)
 
 # The same inputs give the same bytes: nothing says when, where, by whom or how many times it was built.
 _FIXED: dict[str, str | None] = {
@@ -118,7 +119,7 @@ class Compilation:
             def on_line(line: str) -> None:
                 nonlocal full
                 log.write(line + "\n")
-                full = full or _NO_SPACE in line
+                full = full or NO_SPACE in line
                 self._look_for_error(line)
                 self._count(line)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zclab.errors import InvalidError, LabError, UsageError
-from zclab.kernel.process import CommandError, Environment, run
+from zclab.kernel.process import NO_SPACE, CommandError, Environment, run
 from zclab.kernel.spec import HostConfigBase, KernelConfig
 from zclab.paths import project_root
 
@@ -140,7 +140,7 @@ def configure(
         dotconfig.write_text(text + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
         run([*make, "olddefconfig"], cwd=tree, environment=environment)
     except CommandError as error:
-        if "No space left on device" in error.output:
+        if NO_SPACE in error.output:
             raise
         raise LabError(f"kernel config: make can not configure this source: {error}") from error
     text = dotconfig.read_text(encoding="utf-8")
@@ -153,7 +153,9 @@ def _line(option: str, value: str) -> str:
 
 
 def _check_survival(tree: Path, asks: Mapping[str, Ask], got: Mapping[str, str]) -> None:
-    lost = [ask for ask in asks.values() if got.get(ask.option, "n") != ask.value]
+    # What undoes a distribution's habits is no one's wish: another source may not know some of it.
+    wishes = [ask for ask in asks.values() if not ask.place.startswith(f"{_HOST_FRAGMENT}:")]
+    lost = [ask for ask in wishes if got.get(ask.option, "n") != ask.value]
     if not lost:
         return
     ask = lost[0]

@@ -15,7 +15,7 @@ from email.message import Message
 from pathlib import Path
 
 from zclab.errors import LabError, UsageError
-from zclab.kernel.process import CommandError, require_tools, run
+from zclab.kernel.process import NO_SPACE, CommandError, require_tools, run
 from zclab.kernel.spec import Patch, PatchFile, PatchMbox
 from zclab.kernel.workspace import kernel_cache, write_whole
 from zclab.paths import project_root
@@ -60,6 +60,8 @@ def apply(tree: Path, patches: Sequence[PatchText]) -> None:
             try:
                 run(["patch", *strict, f"--input={file.name}"], cwd=tree)
             except CommandError as error:
+                if NO_SPACE in error.output:
+                    raise
                 raise UsageError(
                     f"patch {text.name} does not apply: {_first_failure(error.output)}: "
                     "rebase it onto the variant's source, or correct the order of patches"

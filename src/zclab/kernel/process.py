@@ -29,6 +29,10 @@ _ENVIRONMENT = {
 }
 
 
+NO_SPACE = "No space left on device"
+"""What every tool prints when a disk is full."""
+
+
 class CommandError(LabError):
     """A command ended with an error; `output` holds what it printed (the end of it, if that was a lot)."""
 
@@ -38,9 +42,8 @@ class CommandError(LabError):
         self.status = status
         self.output = output
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        super().__init__(
-            f"{Path(command[0]).name} failed with status {status}: {lines[-1] if lines else 'no output'}"
-        )
+        last = lines[-1][:200] if lines else "no output"
+        super().__init__(f"{Path(command[0]).name} failed with status {status}: {last}")
 
 
 def _merged(environment: Environment) -> dict[str, str]:

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zclab.errors import LabError, UsageError, ZclabError
-from zclab.kernel.process import CommandError, require_tools, run
+from zclab.kernel.process import NO_SPACE, CommandError, require_tools, run
 from zclab.kernel.spec import DebianSource, GitSource, Source, TarballSource
 from zclab.kernel.workspace import (
     Report,
     appearing,
-    full_disk,
     full_disk_named,
     kernel_cache,
     locked,
+    remove_tree,
     require_space,
+    unused,
 )
 from zclab.paths import project_root
 
@@ -74,24 +75,36 @@ def fetch(resolved: ResolvedSource, report: Report) -> Path:
     """
     target = resolved.directory
     if target.is_dir():
+        os.utime(target)
         return target
     with locked(f"source-{target.name}", report), full_disk_named(target.parent):
         if target.is_dir():
             return target
         require_space(target.parent, SPACE_BYTES, "unpacking a kernel source")
         with appearing(target) as making:
-            try:
-                _fill(resolved, making, report)
-            except CommandError as error:
-                if "No space left on device" in error.output:
-                    raise full_disk(target.parent) from error
-                raise
+            _fill(resolved, making, report)
             for needed in ("Makefile", "Kconfig", "scripts"):
                 if not (making / needed).exists():
                     raise UsageError(
                         f"kernel source {resolved.identity}: no Linux source tree, it has no {needed}"
                     )
     return target
+
+
+def prune(keep: int) -> list[Path]:
+    """Remove all but the `keep` last used trees; return what was removed. One that is in use stays."""
+    trees = sorted(_trees(), key=lambda tree: tree.stat().st_mtime, reverse=True)
+    removed = []
+    for tree in trees[keep:]:
+        with unused(f"source-{tree.name}") as free:
+            if free:
+                remove_tree(tree)
+                removed.append(tree)
+    return removed
+
+
+def _trees() -> list[Path]:
+    return [path for path in (kernel_cache() / "sources").glob("*") if not path.name.startswith(".")]
 
 
 def _fill(resolved: ResolvedSource, tree: Path, report: Report) -> None:
@@ -262,7 +275,7 @@ def _untar(archive: Path, tree: Path, what: str) -> None:
     try:
         run(["tar", *decompress, "-x", "--no-same-owner", "-f", str(archive), "-C", str(unpacked)])
     except CommandError as error:
-        if "No space left on device" in error.output:
+        if NO_SPACE in error.output:
             raise
         raise UsageError(f"kernel source {what}: tar can not unpack it ({_last_complaint(error)})") from error
     tops = list(unpacked.iterdir())

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from zclab.errors import LabError
+from zclab.kernel.process import NO_SPACE, CommandError
 from zclab.paths import cache_dir
 
 Report = Callable[[str], None]
@@ -92,6 +93,9 @@ def remove_tree(path: Path) -> None:
 def remove_abandoned_builds() -> None:
     """Remove the build directories that killed processes left behind."""
     for directory in (kernel_cache() / "build").glob("*"):
+        if directory.name.startswith("."):
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
         with locked_if_free(f"build-{directory.name}") as idle:
             if idle:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -143,9 +147,13 @@ def require_space(directory: Path, needed_bytes: int, what_for: str) -> None:
 
 @contextmanager
 def full_disk_named(directory: Path) -> Iterator[None]:
-    """Turn "no space left" from this process into one line that names the directory and what is free."""
+    """Turn "no space left", here or in a command, into one line that names the directory and what is free."""
     try:
         yield
+    except CommandError as error:
+        if NO_SPACE not in error.output:
+            raise
+        raise full_disk(directory) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

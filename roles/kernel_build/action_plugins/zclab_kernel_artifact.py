@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Action: build a kernel on the controller, or find it built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from pydantic import TypeAdapter, ValidationError
+
+from zclab.errors import ZclabError
+from zclab.kernel import build
+from zclab.kernel.artifact import Artifact
+from zclab.kernel.drivers import Requirement
+from zclab.kernel.spec import check_variant_name, parse_variant
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller; touches no host."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return {changed, artifact, zclab_timing}, or a failure of one line."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "variant": {"type": "str", "required": True},
+                "spec": {"type": "dict", "required": True},
+                "required": {"type": "list", "elements": "dict", "default": []},
+                "host_config": {"type": "str", "default": ""},
+            }
+        )
+        try:
+            variant = check_variant_name(arguments["variant"])
+            spec = parse_variant(arguments["spec"])
+            needs = TypeAdapter(tuple[Requirement, ...]).validate_python(arguments["required"])
+        except (ValidationError, ValueError) as error:
+            return {**result, "failed": True, "msg": _one_line(arguments["variant"], error)}
+        host_config = arguments["host_config"] or None
+        try:
+            if self._task.check_mode:
+                found = build.find(variant, spec, needs, host_config)
+                return {**result, "changed": found is None, "artifact": _fact(found), "zclab_timing": []}
+            built = build.build(variant, spec, needs, host_config, Display().display)
+        except ZclabError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        timings = [{"part": timing.part, "seconds": timing.seconds} for timing in built.timings]
+        return {
+            **result,
+            "changed": built.changed,
+            "artifact": _fact(built.artifact),
+            "zclab_timing": timings,
+        }
+
+
+def _fact(artifact: Artifact | None) -> dict[str, Any]:
+    """Return the artifact as plain values, with its directory; empty if there is none."""
+    return {**artifact.model_dump(mode="json"), "directory": str(artifact.directory)} if artifact else {}
+
+
+def _one_line(variant: str, error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"kernel variant {variant}: {place}: {first['msg']}: correct it in the lab's inventory"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel tree that builds in a second, and sources made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from zclab.kernel.spec import KernelVariant, parse_variant
+
+DATA = Path(__file__).parent / "data/kernel"
+PATCHES = DATA / "patches"
+
+
+def tree(directory: Path) -> Path:
+    """Copy the fake tree to a directory and return it."""
+    return Path(shutil.copytree(DATA / "tree", directory))
+
+
+def tarball(directory: Path) -> dict[str, Any]:
+    """Pack the fake tree and return it as a source."""
+    tree(directory / "linux-9.9")
+    archive = directory / "linux-9.9.tar.xz"
+    subprocess.run(["tar", "-cJf", archive, "-C", directory, "linux-9.9"], check=True)
+    return {
+        "kind": "tarball",
+        "path": str(archive),
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+    }
+
+
+def repository(directory: Path) -> tuple[dict[str, Any], str]:
+    """Commit the fake tree, tag it v9.9 and return it as a source, with the commit."""
+    tree(directory)
+    git = ["git", "-C", str(directory), "-c", "user.name=t", "-c", "user.email=t@t.invalid"]
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["add", "."],
+        ["commit", "-qm", "first"],
+        ["tag", "-am", "x", "v9.9"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    return {"kind": "git", "url": f"file://{directory}", "ref": "v9.9"}, commit
+
+
+def variant(
+    source: dict[str, Any], patches: list[dict[str, Any]] | None = None, **config: Any
+) -> KernelVariant:
+    """Return a variant of the fake tree."""
+    return parse_variant({"source": source, "patches": patches or [], "config": config})

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes: their output, their failures, and that none outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from zclab.errors import LabError
+from zclab.kernel.process import CommandError, require_tools, run, stream
+
+# Two processes of the group write down who they are and wait.
+WAIT = 'echo $$ >"$1/one"; sh -c \'echo $$ >"$1/two"; exec sleep 600\' sh "$1" & '
+WAIT += 'until [ -s "$1/two" ]; do sleep 0.1; done; echo ready; wait'
+
+
+def gone(*pids: int) -> bool:
+    """Return whether these processes end; wait for that as long as pytest lets a test run."""
+
+    def alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    while any(alive(pid) for pid in pids):
+        time.sleep(0.05)
+    return True
+
+
+def pids(directory: Path) -> list[int]:
+    files = [directory / "one", directory / "two"]
+    while not all(file.exists() and file.read_text().strip() for file in files):
+        time.sleep(0.05)
+    return [int(file.read_text()) for file in files]
+
+
+def test_output_and_failure() -> None:
+    assert run(["sh", "-c", "echo out; echo err >&2"]) == "out\nerr"
+    assert run(["sh", "-c", "echo $ZCLAB_X$ZCLAB_Y"], environment={"ZCLAB_X": "1"}) == "1"
+    with pytest.raises(CommandError, match="sh failed with status 3: the reason") as caught:
+        run(["sh", "-c", "echo the reason; exit 3"])
+    assert caught.value.status == 3
+
+
+def test_a_variable_can_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZCLAB_X", "1")
+    assert run(["sh", "-c", "echo ${ZCLAB_X-none}"], environment={"ZCLAB_X": None}) == "none"
+
+
+def test_group_dies_with_an_exception(tmp_path: Path) -> None:
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stream(["sh", "-c", WAIT, "sh", str(tmp_path)], stop)
+    assert gone(*pids(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_group_dies_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+    program = f"from zclab.kernel.process import run; run(['sh', '-c', {WAIT!r}, 'sh', {str(tmp_path)!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", program])
+    started = pids(tmp_path)
+    os.kill(parent.pid, number)
+    assert parent.wait() == -number
+    assert gone(*started)
+
+
+def test_missing_tools_are_named() -> None:
+    require_tools(["sh"], "x")
+    with pytest.raises(LabError, match="building needs zclab-no-such-tool, not installed here"):
+        require_tools(["sh", "zclab-no-such-tool"], "building")
