@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class LabSpec:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> LabSpec:
-        """Take what is needed from the resolved lab (the `zclab` fact); raise UsageError if it is not there."""
+        """Take what is needed from the resolved lab, the `zclab` fact. Raises UsageError if it lacks that."""
         try:
             peers = {
                 one["name"]: other["name"]
@@ -249,14 +250,10 @@ def _difference(
     """Return how a running host differs from what is declared, empty if it does not."""
     port = declared.ssh_port or running.ssh_port
     wanted = _emulator(spec, declared, host).command(accelerator, port)
-    pairs = [
-        (old, new)
-        for old, new in zip(_options(running.command), _options(wanted), strict=False)
-        if old != new
-    ]
-    if pairs:
-        return f"runs with {pairs[0][0] or 'less'}, declared is {pairs[0][1] or 'less'}"
-    return "" if list(running.command) == wanted else "its emulator's options are others now"
+    for has, shall in zip_longest(_options(running.command), _options(wanted), fillvalue="nothing more"):
+        if has != shall:
+            return f"runs with {has}, declared is {shall}"
+    return ""
 
 
 def _emulator(spec: LabSpec, declared: HostSpec, host: Host) -> qemu.Emulator:
@@ -266,8 +263,8 @@ def _emulator(spec: LabSpec, declared: HostSpec, host: Host) -> qemu.Emulator:
 
 
 def _options(command: Sequence[str]) -> list[str]:
-    """Return a command line as one text an option, with its value."""
-    return re.split(r" (?=-[a-z])", " ".join(command))
+    """Return the options of a command line, each with its value, without the program's own name."""
+    return re.split(r" (?=-[a-z])", " ".join(command))[1:]
 
 
 def _start_all(spec: LabSpec, outcome: Outcome, progress: Progress) -> None:

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from zclab import paths
 from zclab.errors import LabError
 from zclab.virtual import disk, sources
-from zclab.virtual.process import Progress, interruptible, quiet, run_logged
+from zclab.virtual.process import Progress, interruptible, privately, quiet, run_logged
 
 # Raise it when a change below does not show in the other inputs.
 RECIPE = 1
@@ -221,8 +221,13 @@ def _work_dir(path: Path) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a tree, and never what is mounted in it. Raises LabError if it can not be removed."""
+    if not path.exists():
+        return
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    if inside := [point for point in mounted if point.startswith(f"{path}/")]:
+        raise LabError(f"{inside[-1]} is mounted, in what an image build left: unmount it, and remove {path}")
+    shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         raise LabError(f"{path} is left from an earlier image build and can not be removed: remove it")
 
@@ -256,9 +261,10 @@ def _build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
     as_root = os.geteuid() == 0
     # In unshare mode the mapped user has to reach the temporary directory; home directories are often closed.
     temporary = {"TMPDIR": str(work)} if as_root else {}
+    mmdebstrap = mmdebstrap_command(suite, root if as_root else tar, source_file, fs_uuid, as_root=as_root)
     step(
         f"installing Debian {suite} into a new tree",
-        mmdebstrap_command(suite, root if as_root else tar, source_file, fs_uuid, as_root=as_root),
+        privately(mmdebstrap) if as_root else mmdebstrap,
         **temporary,
     )
     disk.create(raw, disk_mib)
@@ -363,9 +369,7 @@ def _run(
             on_line=on_line,
         )
     except FileNotFoundError as error:
-        raise LabError(
-            f"{command[0]} is not installed: run playbooks/controller.yml, or apt-get install it"
-        ) from error
+        raise LabError(f"{error.filename} is not installed: run playbooks/controller.yml") from error
     if status != 0:
         detail = last_error or f"exit status {status}"
         raise LabError(f"base image: {what}: {detail}: see {failed_log}")

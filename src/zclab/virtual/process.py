@@ -41,9 +41,22 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, however it dies. Runs in the child, before exec."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def privately(command: Sequence[str]) -> list[str]:
+    """Return the command run in process and mount namespaces of its own (needs root).
+
+    Whatever it leaves running or mounted is gone with it, even when it is killed.
+    """
+    return ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--", *command]
+
+
+def _dying_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """Return what asks the kernel, in the child and before exec, for a signal when the parent dies."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+
+    return ask
 
 
 def run_logged(
@@ -70,7 +83,9 @@ def run_logged(
             env=None if env is None else {**os.environ, **env},
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            # The leader of private namespaces takes everything in them along when it is killed; others get
+            # the chance to clean up.
+            preexec_fn=_dying_with_parent(signal.SIGKILL if command[0] == "unshare" else signal.SIGTERM),
         )
         try:
             assert child.stdout is not None

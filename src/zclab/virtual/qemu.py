@@ -204,7 +204,8 @@ def launch(emulator: Emulator, command: Sequence[str], seconds: float = 30.0) ->
             time.sleep(0.05)
         raise LabError(f"{emulator.name}: the emulator does not answer on {emulator.qmp}: see {emulator.log}")
     except BaseException:
-        end(child.pid, emulator.uuid)
+        child.kill()
+        child.wait()
         raise
 
 

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Action: bring the virtual hosts of a lab up or down, on the controller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from zclab.errors import ZclabError
+from zclab.virtual import hosts
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller; what it needs of the guests goes through their own SSH ports."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return {changed, changes, accelerator, emulated, hosts, zclab_timing}, or a failure of one line."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "lab": {"type": "dict", "required": True},
+                "state": {"type": "str", "choices": ["up", "down", "absent"], "default": "up"},
+            }
+        )
+        try:
+            done = _apply(arguments["lab"], arguments["state"], check=bool(self._task.check_mode))
+        except ZclabError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, **done}
+
+
+def _apply(lab: dict[str, Any], state: str, *, check: bool) -> dict[str, Any]:
+    spec = hosts.LabSpec.from_facts(lab)
+    if check:
+        changes = hosts.pending(spec) if state == "up" else _pending_down(spec.state_dir, state)
+        return {"changed": bool(changes), "changes": changes}
+    if state == "up":
+        outcome = hosts.up(spec, Display().display)
+    else:
+        outcome = hosts.down(spec.state_dir, purge=state == "absent", progress=Display().display)
+    done: dict[str, Any] = {
+        "changed": outcome.changed,
+        "changes": outcome.changes,
+        "zclab_timing": [{"part": timing.part, "seconds": timing.seconds} for timing in outcome.timings],
+        "hosts": [
+            {"name": host.name, "running": host.running, "pid": host.pid, "ssh_port": host.ssh_port}
+            for host in hosts.status(spec.state_dir)
+        ],
+    }
+    if outcome.accelerator is not None:
+        done["accelerator"] = outcome.accelerator.accelerator
+        done["emulated"] = outcome.accelerator.emulated
+        done["reason"] = outcome.accelerator.reason
+    return done
+
+
+def _pending_down(state_dir: Path, state: str) -> list[str]:
+    changes = [f"stop {host.name}" for host in hosts.status(state_dir) if host.running]
+    if state == "absent" and state_dir.is_dir():
+        changes.append(f"remove {state_dir}")
+    return changes
