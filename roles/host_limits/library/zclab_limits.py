@@ -1,0 +1,348 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""The limits of one host that zero-copy needs: sysctls and locked memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: zclab_limits
+short_description: Sysctls and the locked-memory limit of one host
+description:
+  - C(set) compares, writes what differs, and reads it back. Sysctls are set live and written to no file - a
+    reboot loses them and the next run of the playbook sets them again, so that restoring leaves nothing.
+  - The locked-memory limit is a file under /etc/security/limits.d, which pam_limits reads at each login.
+  - Before the first change the state is saved in /var/lib/zclab/limits.json. A value that is in it is never
+    saved again in the same boot; sysctls of an earlier boot are dropped, for the reboot has put them back.
+  - C(restored) puts exactly the saved state back, removes the file that was made, and then the saved state.
+options:
+  state:
+    description: What is wanted.
+    type: str
+    choices: [set, restored]
+    default: set
+  sysctls:
+    description: Values by name. Dots may be written as slashes, for names that hold a dot of their own.
+    type: dict
+    default: {}
+  locked_memory_kib:
+    description: KiB that a login may lock, C(unlimited), or empty to leave the limit as it is.
+    type: str
+    default: ""
+  receive_low_water_bytes:
+    description: Receive low-water mark in bytes that a socket must be able to get. 0 checks nothing.
+    type: int
+    default: 0
+author: zclab
+"""
+
+EXAMPLES = r"""
+- name: Set the limits
+  zclab_limits:
+    sysctls: {net.core.optmem_max: 1048576}
+    locked_memory_kib: unlimited
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, one line each.
+  returned: always
+  type: list
+state_file:
+  description: The saved state on the host, empty if there is none.
+  returned: always
+  type: str
+"""
+
+LOW_WATER_SYSCTL = "net.ipv4.tcp_rmem"
+
+
+class RefusedError(Exception):
+    """The host cannot be made so. The message is one line: thing, place, what to do."""
+
+
+def normal(value: Any) -> str:
+    """Return a sysctl's value as it is compared: the kernel separates numbers by tabs, people by blanks."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return " ".join(str(value).split())
+
+
+def limits_text(kib: str) -> str:
+    """Return the file for pam_limits. A wildcard does not hold for root, so that root is named."""
+    return (
+        "# SPDX-License-Identifier: Apache-2.0\n"
+        "# Made by zclab; its restore removes it. Zero-copy pins the memory that it sends from.\n"
+        f"* - memlock {kib}\n"
+        f"root - memlock {kib}\n"
+    )
+
+
+def locked_memory_words(kib: str) -> str:
+    """Return a limit as people read it."""
+    return f"{kib} KiB" if kib.isdigit() else kib
+
+
+def low_water_problem(tcp_rmem: str, wanted: int) -> str:
+    """Say why a low-water mark of `wanted` bytes cannot be had, "" if it can."""
+    largest = tcp_rmem.split()[-1] if tcp_rmem.split() else ""
+    if wanted <= 0 or (largest.isdigit() and int(largest) // 2 >= wanted):
+        return ""
+    return (
+        f"receive_low_water_bytes {wanted} is more than half of the largest {LOW_WATER_SYSCTL} ({largest}), "
+        f"where the kernel caps it: raise the third value of {LOW_WATER_SYSCTL} to {2 * wanted} at least"
+    )
+
+
+class Host:
+    """The limits of a host. `root` is another directory than / in tests only."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.name = socket.gethostname()
+        self.root = root
+        self.limits_file = root / "etc/security/limits.d/zclab.conf"
+        self.state_dir = root / "var/lib/zclab"
+        self.state_file = self.state_dir / "limits.json"
+
+    # What is
+
+    def boot_id(self) -> str:
+        """Return the id of this boot."""
+        return (self.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+    def sysctl_file(self, name: str) -> Path:
+        """Return the file of a sysctl."""
+        parts = name.split("/") if "/" in name else name.split(".")
+        if not all(parts) or ".." in parts:
+            raise RefusedError(
+                f"{self.name}: {name!r} is no name of a sysctl: correct it in the lab's limits.sysctls"
+            )
+        return self.root.joinpath("proc/sys", *parts)
+
+    def read(self, name: str) -> str:
+        """Return a sysctl's value.
+
+        Raises:
+            RefusedError: the kernel has none of this name.
+        """
+        path = self.sysctl_file(name)
+        if not path.is_file():
+            raise RefusedError(
+                f"{self.name}: kernel {platform.release()} has no sysctl {name}: correct its name in the "
+                "lab's "
+                "limits.sysctls, or remove it"
+            )
+        try:
+            return normal(path.read_text(encoding="ascii"))
+        except OSError as error:
+            raise RefusedError(
+                f"{self.name}: sysctl {name} cannot be read ({error.strerror}): remove it from the lab's "
+                "limits.sysctls"
+            ) from None
+
+    def write(self, name: str, value: str) -> None:
+        """Write a sysctl and see that it holds.
+
+        Raises:
+            RefusedError: it is read-only, or the kernel does not take the value.
+        """
+        try:
+            self.sysctl_file(name).write_text(f"{value}\n", encoding="ascii")
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise RefusedError(
+                    f"{self.name}: sysctl {name} is read-only here: set it to {value} where it belongs to "
+                    "(the "
+                    "machine, if this is a container or a namespace), or remove it from the lab's "
+                    "limits.sysctls"
+                ) from None
+            raise RefusedError(
+                f"{self.name}: sysctl {name} does not take {value!r} ({error.strerror}): correct it in the "
+                "lab's "
+                "limits.sysctls"
+            ) from None
+        now = self.read(name)
+        if now != value:
+            raise RefusedError(
+                f"{self.name}: sysctl {name} is {now} after {value} was written: correct it in the lab's "
+                "limits.sysctls"
+            )
+
+    def limits(self) -> str | None:
+        """Return the text of the file with the locked-memory limit, None if there is none."""
+        try:
+            return self.limits_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def logins_read_limits(self) -> bool:
+        """Whether logins through ssh run pam_limits (where there is no such file, nothing can be told)."""
+        service = self.root / "etc/pam.d/sshd"
+        if not service.exists():
+            return True
+        texts = [service.read_text(encoding="utf-8", errors="replace")]
+        for line in texts[0].splitlines():
+            included = self.root / "etc/pam.d" / (line.split() or [""])[-1]
+            if line.startswith("@include") and included.is_file():
+                texts.append(included.read_text(encoding="utf-8", errors="replace"))
+        lines = [line.strip() for text in texts for line in text.splitlines()]
+        return any("pam_limits.so" in line and not line.startswith("#") for line in lines)
+
+    # The saved state
+
+    def saved(self) -> dict[str, Any]:
+        """Return the saved state, {} if there is none; sysctls of an earlier boot are left out."""
+        try:
+            document: dict[str, Any] = json.loads(self.state_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise RefusedError(
+                f"{self.name}: {self.state_file} is not JSON: look at it, then remove it"
+            ) from None
+        if document["boot_id"] != self.boot_id():
+            document["sysctls"] = {}
+        return document
+
+    def save(self, sysctls: dict[str, str]) -> None:
+        """Save the values of all declared sysctls, those that need no change too, unless they are saved."""
+        document = self.saved()
+        if not document:
+            document = {"sysctls": {}, "limits_file": self.limits()}
+        document["boot_id"] = self.boot_id()
+        document["sysctls"] = {**sysctls, **document["sysctls"]}
+        self._replace(self.state_file, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+    def _replace(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+
+    # What is wanted against what is
+
+    def set(self, params: dict[str, Any], check_mode: bool) -> list[tuple[str, str, str]]:
+        """Make the limits as declared and return the changes as (what, before, after).
+
+        Raises:
+            RefusedError: this host cannot. Names and the low-water mark are checked before anything is
+            changed.
+        """
+        wanted = {name: normal(value) for name, value in params["sysctls"].items()}
+        before = {name: self.read(name) for name in wanted}
+        low_water = params["receive_low_water_bytes"]
+        if low_water:
+            problem = low_water_problem(
+                wanted.get(LOW_WATER_SYSCTL) or self.read(LOW_WATER_SYSCTL), low_water
+            )
+            if problem:
+                raise RefusedError(f"{self.name}: {problem}")
+        differing = {name: was for name, was in before.items() if was != wanted[name]}
+        changes = [(name, was, wanted[name]) for name, was in differing.items()]
+        kib = params["locked_memory_kib"]
+        if kib and not (kib.isdigit() or kib == "unlimited"):
+            raise RefusedError(f"{self.name}: locked_memory_kib {kib!r}: write a number of KiB, or unlimited")
+        limits_differ = bool(kib) and self.limits() != limits_text(kib)
+        if limits_differ:
+            changes.append(("locked memory", self._locked_memory(self.limits()), locked_memory_words(kib)))
+        if changes and not check_mode:
+            self.save(before)
+            for name in differing:
+                self.write(name, wanted[name])
+            if limits_differ:
+                self._replace(self.limits_file, limits_text(kib))
+        return changes
+
+    @staticmethod
+    def _locked_memory(text: str | None) -> str:
+        if text is None:
+            return "the host's own"
+        last = [line.split()[-1] for line in text.splitlines() if "memlock" in line]
+        return locked_memory_words(last[-1]) if last else "the host's own"
+
+    def restore(self, check_mode: bool) -> list[tuple[str, str, str]]:
+        """Put the saved state back and return the changes as (what, before, after).
+
+        Raises:
+            RefusedError: something did not go back; the saved state is kept.
+        """
+        saved = self.saved()
+        if not saved:
+            return []
+        now = {name: self.read(name) for name in saved["sysctls"]}
+        changes = [(name, now[name], was) for name, was in saved["sysctls"].items() if now[name] != was]
+        if self.limits() != saved["limits_file"]:
+            before, after = self._locked_memory(self.limits()), self._locked_memory(saved["limits_file"])
+            changes.append(("locked memory", before, after))
+        if check_mode:
+            return changes
+        for name, was in saved["sysctls"].items():
+            if now[name] != was:
+                self.write(name, was)
+        if saved["limits_file"] is None:
+            self.limits_file.unlink(missing_ok=True)
+        elif self.limits() != saved["limits_file"]:
+            self._replace(self.limits_file, saved["limits_file"])
+        self.state_file.unlink()
+        if not any(self.state_dir.iterdir()):
+            self.state_dir.rmdir()
+        return changes
+
+
+def main() -> None:
+    """Run as Ansible runs it."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "default": "set", "choices": ["set", "restored"]},
+            "sysctls": {"type": "dict", "default": {}},
+            "locked_memory_kib": {"type": "str", "default": ""},
+            "receive_low_water_bytes": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    host = Host()
+    try:
+        if module.params["state"] == "restored":
+            changes = host.restore(module.check_mode)
+        else:
+            changes = host.set(module.params, module.check_mode)
+            if module.params["locked_memory_kib"] and not host.logins_read_limits():
+                module.warn(
+                    f"{host.name}: /etc/pam.d/sshd does not run pam_limits, so that the locked-memory limit "
+                    "holds for no ssh login (root needs none): add `session required pam_limits.so` to it"
+                )
+    except RefusedError as refusal:
+        module.fail_json(msg=str(refusal))
+    except OSError as error:
+        module.fail_json(msg=f"{host.name}: {error}: free what is in the way and try again")
+    module.exit_json(
+        changed=bool(changes),
+        changes=[f"{what}: {was} -> {wanted}" for what, was, wanted in changes],
+        diff={
+            "before": {what: was for what, was, _ in changes},
+            "after": {what: wanted for what, _, wanted in changes},
+        },
+        state_file=str(host.state_file) if host.state_file.exists() else "",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,628 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's kernel on one host: which one runs, boot one once, keep it or give the old default back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils import zclab_grub as grub
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: zclab_kernel
+short_description: The lab's kernel on one host
+description:
+  - C(gathered) reads which kernel runs and which is the default, and changes nothing.
+  - C(prepared) refuses a host where booting once is not safe; else installs the package, makes the fallback
+    kernel the default, and asks GRUB to boot the wanted kernel once. It does not reboot.
+  - C(settled) is for a host that runs the wanted kernel. It records that, promotes it when asked, and removes
+    older kernels of the lab. On a host that runs another kernel it only says so.
+  - C(restored) puts back the default that was before the lab's first change and removes the lab's kernels.
+    On a host that runs one of these it makes the old kernel the default and returns C(reboot_required).
+  - A kernel is the lab's own if its release contains C(-zclab-). No other kernel is ever removed.
+options:
+  state:
+    description: What is wanted.
+    type: str
+    choices: [gathered, prepared, settled, restored]
+    default: gathered
+  release:
+    description: Release of the wanted kernel, as C(uname -r) prints it.
+    type: str
+    default: ""
+  build_id:
+    description: GNU build id of the wanted kernel, in hexadecimal.
+    type: str
+    default: ""
+  package:
+    description:
+      - The wanted kernel's package, for C(prepared) - its name, sha256 of the image, whether it wants an
+        initrd, bytes that it puts under /boot and elsewhere, and bytes of the package itself.
+    type: dict
+    default: {}
+  deb:
+    description: The package file on the host. Empty if it is not there yet.
+    type: path
+    default: ""
+  promote:
+    description: Whether C(settled) makes the running kernel the default.
+    type: bool
+    default: false
+  keep:
+    description: How many of the lab's own kernels C(settled) keeps, newest first.
+    type: int
+    default: 2
+author: zclab
+"""
+
+EXAMPLES = r"""
+- name: See which kernel runs
+  zclab_kernel:
+    state: gathered
+    release: 6.1.0-zclab-0123456789
+    build_id: 0123456789abcdef0123456789abcdef01234567
+"""
+
+RETURN = r"""
+running:
+  description: Whether the wanted kernel runs, by release and build id.
+  returned: always
+  type: bool
+kernel:
+  description: Release, build id and boot id of the kernel that runs.
+  returned: always
+  type: dict
+default:
+  description: Release that boots when nothing is asked for once.
+  returned: always
+  type: str
+promoted:
+  description: Whether the wanted kernel is that default.
+  returned: always
+  type: bool
+attempt:
+  description: The last boot that was asked for, with its outcome (armed, proved or fell back).
+  returned: always
+  type: dict
+needs_package:
+  description: Whether C(prepared) waits for the package file.
+  returned: when prepared
+  type: bool
+fallback:
+  description: Release that a host falls back to.
+  returned: when prepared
+  type: str
+pruned:
+  description: Releases that were removed.
+  returned: when settled or restored
+  type: list
+reboot_required:
+  description: Whether C(restored) needs a reboot into C(fallback) before it can finish.
+  returned: when restored
+  type: bool
+"""
+
+OWN_MARK = "-zclab-"
+SLACK_BYTES = 4 << 20
+REASON_LENGTH = 400
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DROP_IN_TEXT = """\
+# SPDX-License-Identifier: Apache-2.0
+# Made by zclab; its restore removes it. The default is the saved entry, so that a kernel can be booted once.
+# A kernel that crashes restarts the host after 10 seconds, and the host comes back on the default.
+GRUB_DEFAULT=saved
+GRUB_SAVEDEFAULT=false
+GRUB_CMDLINE_LINUX_DEFAULT="${GRUB_CMDLINE_LINUX_DEFAULT} panic=10 oops=panic"
+"""
+PANIC_ARGUMENTS = frozenset({"panic=10", "oops=panic"})
+
+
+class RefusedError(Exception):
+    """The host cannot do what is asked. The message is one line: thing, place, what to do."""
+
+
+def build_id(notes: bytes) -> str:
+    """Return the GNU build id in the ELF notes of a kernel (/sys/kernel/notes), "" if there is none."""
+    at = 0
+    while at + 12 <= len(notes):
+        name_size, data_size, kind = (
+            int.from_bytes(notes[at + 4 * i : at + 4 * i + 4], "little") for i in range(3)
+        )
+        name = notes[at + 12 : at + 12 + name_size]
+        data_at = at + 12 + (name_size + 3) // 4 * 4
+        if kind == 3 and name == b"GNU\0":
+            return notes[data_at : data_at + data_size].hex()
+        at = data_at + (data_size + 3) // 4 * 4
+    return ""
+
+
+def is_own(release: str) -> bool:
+    """Whether this lab made the kernel of this release."""
+    return OWN_MARK in release
+
+
+def choose_fallback(bootable: list[str], running: str, default: str, remembered: str) -> str:
+    """Return the release to fall back to, "" if there is none that this lab did not make.
+
+    A default that somebody promoted stays the default. Else it is the kernel that runs now, for it has proved
+    itself; else the one that the last attempt remembered; else the first of the menu. None of these is the
+    lab's own. bootable: releases with a menu entry, in menu order.
+    """
+    foreign = [release for release in bootable if not is_own(release)]
+    if not foreign:
+        return ""
+    if is_own(default) and default in bootable:
+        return default
+    for release in (running, remembered, default):
+        if release in foreign:
+            return release
+    return foreign[0]
+
+
+def choose_pruned(own: list[str], keep: int, protected: set[str]) -> list[str]:
+    """Return the releases to remove: all but the newest `keep`, and never a protected one.
+
+    own: the lab's own installed kernels, newest first.
+    """
+    return [release for release in own[max(keep, 0) :] if release not in protected and is_own(release)]
+
+
+def room_needed(package: dict[str, Any], known_initrd_bytes: int, one_filesystem: bool) -> dict[str, int]:
+    """Return the bytes that installing needs, by directory ("/boot", "/")."""
+    boot = int(package["boot_bytes"]) + SLACK_BYTES
+    if package["wants_initrd"]:
+        boot += known_initrd_bytes
+    root = int(package["root_bytes"]) + int(package["deb_bytes"]) + SLACK_BYTES
+    return {"/boot": boot + root} if one_filesystem else {"/boot": boot, "/": root}
+
+
+class Host:
+    """The parts of a host that decide what boots. `root` is another directory than / in tests only."""
+
+    def __init__(self, run: Any, root: Path = Path("/")) -> None:
+        self.run = run
+        self.name = socket.gethostname()
+        self.root = root
+        self.grub = root / "boot/grub"
+        self.menu_file = self.grub / "grub.cfg"
+        self.environment_file = self.grub / "grubenv"
+        self.drop_in = root / "etc/default/grub.d/zclab.cfg"
+        self.state = root / "var/lib/zclab"
+        self.original_file = self.state / "kernel.json"
+        self.attempt_file = self.state / "attempt.json"
+
+    def text(self, path: Path) -> str:
+        """Return a file's text, "" if there is no such file."""
+        try:
+            return path.read_text(encoding="utf-8", errors="surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def write(self, path: Path, text: str) -> None:
+        """Replace a file as a whole, on the disk before this returns."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Return a state file, {} if there is none."""
+        text = self.text(path)
+        if not text:
+            return {}
+        try:
+            document: dict[str, Any] = json.loads(text)
+        except ValueError:
+            raise RefusedError(f"{self.name}: {path} is not JSON: look at it, then remove it") from None
+        return document
+
+    def save(self, path: Path, document: dict[str, Any]) -> None:
+        """Write a state file."""
+        self.write(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+    def must(self, *command: str) -> str:
+        """Run a command and return what it printed."""
+        status, out, err = self.run(list(command))
+        if status != 0:
+            reason = " ".join(f"{err} {out}".split()) or "it said nothing"
+            raise RefusedError(
+                f"{self.name}: {' '.join(command)} failed (status {status}): {reason[:REASON_LENGTH]}"
+            )
+        return str(out)
+
+    # What is
+
+    def kernel(self) -> dict[str, str]:
+        """Return release, build id and boot id of the kernel that runs."""
+        notes = self.root / "sys/kernel/notes"
+        return {
+            "release": self.text(self.root / "proc/sys/kernel/osrelease").strip(),
+            "build_id": build_id(notes.read_bytes()) if notes.exists() else "",
+            "boot_id": self.text(self.root / "proc/sys/kernel/random/boot_id").strip(),
+        }
+
+    def menu(self) -> list[grub.Entry]:
+        """Return the boot menu."""
+        return grub.parse_menu(self.text(self.menu_file))
+
+    def environment(self) -> dict[str, str]:
+        """Return GRUB's environment."""
+        return grub.parse_environment(self.text(self.environment_file))
+
+    def default(self) -> str:
+        """Return the release that boots when nothing is asked for once, "" if that cannot be told.
+
+        GRUB boots the first entry when the one it is told of is not in the menu.
+        """
+        text = self.text(self.menu_file)
+        menu = grub.parse_menu(text)
+        entry = grub.resolve(menu, grub.default_value(text, self.environment())) or grub.resolve(menu, "0")
+        return entry.kernel if entry else ""
+
+    def own_kernels(self) -> list[str]:
+        """Return the lab's own installed kernels, newest installation first."""
+        lists = (self.root / "var/lib/dpkg/info").glob(f"linux-image-*{OWN_MARK}*.list")
+        newest_first = sorted(lists, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        return [path.name[len("linux-image-") : -len(".list")] for path in newest_first]
+
+    def installed(self, release: str, package: dict[str, Any]) -> bool:
+        """Whether exactly this kernel's package is installed whole."""
+        image = self.root / f"boot/vmlinuz-{release}"
+        if not image.exists() or hashlib.sha256(image.read_bytes()).hexdigest() != package["image_sha256"]:
+            return False
+        status, out, _ = self.run(["dpkg-query", "-W", "-f", "${Status}", str(package["name"])])
+        return status == 0 and out.strip() == "install ok installed"
+
+    def attempt(self) -> dict[str, Any]:
+        """Return the last attempt. One that was armed and never concluded tells by the boot that followed."""
+        attempt = self.load(self.attempt_file)
+        if attempt.get("outcome") == "armed":
+            now = self.kernel()
+            if now["boot_id"] != attempt["boot_id"]:
+                attempt["outcome"] = "booted" if now["release"] == attempt["release"] else "fell back"
+        return attempt
+
+    # Refusals, all before anything is changed
+
+    def check_boot_loader(self) -> None:
+        """Refuse a host where a kernel cannot be booted once."""
+        efi = self.root / "sys/firmware/efi/efivars"
+        for loader in efi.glob("LoaderInfo-*") if efi.exists() else ():
+            name = loader.read_bytes()[4:].decode("utf-16-le", "replace").rstrip("\0")
+            if "GRUB" not in name:
+                raise RefusedError(
+                    f"{self.name}: it boots through {name}, not GRUB: install GRUB and try again"
+                )
+        for switch in efi.glob("SecureBoot-*") if efi.exists() else ():
+            if switch.read_bytes()[-1:] == b"\1":
+                raise RefusedError(
+                    f"{self.name}: Secure Boot is on and the lab's kernels are not signed: turn it off in "
+                    "the firmware"
+                )
+        commands = ("dpkg", "grub-probe", "grub-editenv", "grub-reboot", "update-grub")
+        missing = [name for name in commands if not shutil.which(name, path=SEARCH_PATH)]
+        if missing or not self.menu_file.exists():
+            what = f"no command {missing[0]}" if missing else f"no {self.menu_file}"
+            raise RefusedError(
+                f"{self.name}: {what}: one-shot boot needs Debian with GRUB on the host's own disk"
+            )
+        if not self.environment_file.exists():
+            raise RefusedError(
+                f"{self.name}: {self.environment_file} is missing, so a one-shot boot would not be one: "
+                f"run grub-editenv {self.environment_file} create"
+            )
+        abstraction = self.must("grub-probe", "--target=abstraction", str(self.grub))
+        filesystem = self.must("grub-probe", "--target=fs", str(self.grub))
+        problem = grub.environment_problem(abstraction, filesystem)
+        if not problem and (
+            os.statvfs(self.grub).f_flag & os.ST_RDONLY or not os.access(self.environment_file, os.W_OK)
+        ):
+            problem = "it is mounted read-only"
+        if problem:
+            raise RefusedError(
+                f"{self.name}: GRUB cannot write {self.environment_file}: {problem}; a one-shot boot would "
+                "repeat itself: put /boot on a plain ext4 partition"
+            )
+
+    def check_room(self, package: dict[str, Any]) -> None:
+        """Refuse a host without room for the package."""
+        boot, root = self.root / "boot", self.root
+        one = boot.stat().st_dev == root.stat().st_dev
+        initrds = [path.stat().st_size for path in boot.glob("initrd.img-*")]
+        for where, needed in room_needed(package, max(initrds, default=0), one).items():
+            status = os.statvfs(boot if where == "/boot" else root)
+            free = status.f_bavail * status.f_frsize
+            if free < needed:
+                raise RefusedError(
+                    f"{self.name}: {where} has no room for {package['name']}: {needed} bytes needed, {free} "
+                    "free: remove what is not needed there"
+                )
+
+    def fallback(self) -> str:
+        """Return the release to fall back to.
+
+        Raises:
+            RefusedError: there is none that this lab did not make.
+        """
+        bootable = [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
+        remembered = self.load(self.attempt_file).get("fallback", "")
+        release = choose_fallback(bootable, self.kernel()["release"], self.default(), remembered)
+        if not release:
+            raise RefusedError(
+                f"{self.name}: no known-good kernel: every kernel in {self.menu_file} is the lab's own: "
+                "install the distribution's kernel first"
+            )
+        return release
+
+    # Changes
+
+    def set_environment(self, name: str, value: str | None) -> bool:
+        """Set or unset a variable of GRUB's environment and return whether that changed it."""
+        if self.environment().get(name) == value:
+            return False
+        words = ("unset", name) if value is None else ("set", f"{name}={value}")
+        self.must("grub-editenv", str(self.environment_file), *words)
+        if self.environment().get(name) != value:
+            raise RefusedError(
+                f"{self.name}: {self.environment_file} did not take {name}={value or ''}: look at it"
+            )
+        return True
+
+    def spec(self, release: str) -> str:
+        """Return the exact menu entry of a release."""
+        entry = grub.find_entry(self.menu(), release)
+        if entry is None:
+            raise RefusedError(
+                f"{self.name}: {self.menu_file} has no entry for kernel {release}: run update-grub there and "
+                "see why it is left out"
+            )
+        return entry.spec
+
+    def spec_to_be(self, release: str) -> str:
+        """Return the exact menu entry of a release, or the one that update-grub will give it.
+
+        A menu that update-grub did not make may name its kernels otherwise. An entry that is not in the menu
+        makes GRUB boot the first one, which is what such a menu did before.
+        """
+        entry = grub.find_entry(self.menu(), release)
+        if entry is not None:
+            return entry.spec
+        device = self.must("grub-probe", "--target=fs_uuid", str(self.root)).strip()
+        return f"gnulinux-advanced-{device}>gnulinux-{release}-advanced-{device}"
+
+    def keep_original(self) -> None:
+        """Save what boots by default, once, before the first change."""
+        if self.original_file.exists():
+            return
+        environment = self.environment()
+        self.save(
+            self.original_file,
+            {
+                "default_release": self.default(),
+                "drop_in": self.text(self.drop_in) if self.drop_in.exists() else None,
+                "saved_entry": environment.get("saved_entry"),
+                "next_entry": environment.get("next_entry"),
+                "running_release": self.kernel()["release"],
+            },
+        )
+
+    def menu_is_current(self, release: str) -> bool:
+        """Whether the menu has the release, obeys the saved default, and restarts after a crash."""
+        text = self.text(self.menu_file)
+        entry = grub.find_entry(grub.parse_menu(text), release)
+        return entry is not None and set(entry.arguments) >= PANIC_ARGUMENTS and grub.uses_saved_default(text)
+
+    def install(self, release: str, package: dict[str, Any], deb: str) -> None:
+        """Install the package; a failed installation is taken out again."""
+        try:
+            self.must("dpkg", "-i", deb)
+        except RefusedError:
+            self.run(["dpkg", "--purge", str(package["name"])])
+            raise
+        finally:
+            os.sync()
+        if not self.installed(release, package):
+            raise RefusedError(
+                f"{self.name}: {package['name']} is not what was built: build the kernel again"
+            )
+
+    def prepare(self, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+        """Install the wanted kernel and ask for one boot of it; returns needs_package, fallback, changed."""
+        release, package, deb = params["release"], params["package"], params["deb"]
+        self.check_boot_loader()
+        fallback = self.fallback()
+        installed = self.installed(release, package)
+        if not installed:
+            self.check_room(package)
+        if check_mode or (not installed and not deb):
+            return {"changed": check_mode, "needs_package": not installed, "fallback": fallback}
+
+        self.keep_original()
+        if self.text(self.drop_in) != DROP_IN_TEXT:
+            self.write(self.drop_in, DROP_IN_TEXT)
+        # The default first: from the moment that the new kernel is in the menu it may sort to the top of it.
+        self.set_environment("saved_entry", self.spec_to_be(fallback))
+        if not installed:
+            self.install(release, package, deb)
+        if not self.menu_is_current(release):
+            self.must("update-grub")
+        target = self.spec(release)
+        self.set_environment("saved_entry", self.spec(fallback))
+        if self.default() != fallback:
+            raise RefusedError(
+                f"{self.name}: the default kernel is {self.default() or 'unknown'} and not {fallback}: see "
+                f"what sets GRUB_DEFAULT under {self.root / 'etc/default'}"
+            )
+        self.save(
+            self.attempt_file,
+            {
+                "tag": secrets.token_hex(8),
+                "release": release,
+                "build_id": params["build_id"],
+                "fallback": fallback,
+                "boot_id": self.kernel()["boot_id"],
+                "asked_at": int(time.time()),
+                "outcome": "armed",
+            },
+        )
+        self.must("grub-reboot", target)
+        if self.environment().get("next_entry") != target:
+            raise RefusedError(
+                f"{self.name}: {self.environment_file} did not take next_entry={target}: look at it"
+            )
+        return {"changed": True, "needs_package": False, "fallback": fallback}
+
+    def settle(self, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+        """Record how the attempt ended; if well, promote and prune as asked."""
+        release, changed = params["release"], False
+        running = runs(self.kernel(), release, params["build_id"])
+        attempt = self.attempt()
+        if attempt.get("release") == release and not check_mode:
+            attempt["outcome"] = "proved" if running else "fell back"
+            if attempt != self.load(self.attempt_file):
+                self.save(self.attempt_file, attempt)
+        if not running:
+            return {"changed": False, "pruned": []}
+        if params["promote"] and self.default() != release:
+            changed = True
+            if not check_mode:
+                self.set_environment("saved_entry", self.spec(release))
+        protected = {release, self.default(), attempt.get("fallback", "")}
+        pruned = choose_pruned(self.own_kernels(), params["keep"], protected)
+        if pruned and not check_mode:
+            self.must("dpkg", "--purge", *(f"linux-image-{old}" for old in pruned))
+        return {"changed": changed or bool(pruned), "pruned": pruned}
+
+    def restore(self, check_mode: bool) -> dict[str, Any]:
+        """Put the default back that was, and remove the lab's kernels and files."""
+        original = self.load(self.original_file)
+        if not original:
+            return {"changed": False, "reboot_required": False, "fallback": "", "pruned": []}
+        running = self.kernel()["release"]
+        if is_own(running):
+            bootable = [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
+            wanted = original["default_release"]
+            # The default that was may be gone, or may have been a kernel of the lab that another state left.
+            if wanted not in bootable or is_own(wanted):
+                wanted = choose_fallback(
+                    bootable, running, "", self.load(self.attempt_file).get("fallback", "")
+                )
+            if not wanted:
+                raise RefusedError(
+                    f"{self.name}: no known-good kernel to go back to: install the distribution's"
+                )
+            if not check_mode:
+                self.set_environment("saved_entry", self.spec(wanted))
+                self.set_environment("next_entry", None)
+            return {"changed": True, "reboot_required": True, "fallback": wanted, "pruned": []}
+
+        own = self.own_kernels()
+        if not check_mode:
+            if original["drop_in"] is not None:
+                self.write(self.drop_in, original["drop_in"])
+            else:
+                self.drop_in.unlink(missing_ok=True)
+            self.set_environment("saved_entry", original["saved_entry"])
+            self.set_environment("next_entry", original["next_entry"])
+            menu_before = self.text(self.menu_file)
+            if own:
+                self.must("dpkg", "--purge", *(f"linux-image-{release}" for release in own))
+            # Removing a kernel makes the menu anew, which takes seconds; not where that hook is missing.
+            if self.text(self.menu_file) == menu_before:
+                self.must("update-grub")
+            if self.default() != original["default_release"]:
+                raise RefusedError(
+                    f"{self.name}: the default kernel is {self.default() or 'unknown'}, and it was "
+                    f"{original['default_release']} before the lab's first change: set GRUB_DEFAULT by hand, "
+                    f"then remove {self.original_file}"
+                )
+            self.attempt_file.unlink(missing_ok=True)
+            self.original_file.unlink()
+            remove_if_empty(self.state)
+        return {"changed": True, "reboot_required": False, "fallback": running, "pruned": own}
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Remove the directory of the saved states when nothing is in it any more."""
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
+
+
+def runs(kernel: dict[str, str], release: str, wanted_build_id: str) -> bool:
+    """Whether the kernel that runs is the wanted one, by release and by build id (both must be known)."""
+    return bool(
+        release
+        and wanted_build_id
+        and kernel["release"] == release
+        and re.fullmatch("[0-9a-f]+", kernel["build_id"])
+        and kernel["build_id"] == wanted_build_id.lower()
+    )
+
+
+def main() -> None:
+    """Run as Ansible runs it."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "default": "gathered",
+                "choices": ["gathered", "prepared", "settled", "restored"],
+            },
+            "release": {"type": "str", "default": ""},
+            "build_id": {"type": "str", "default": ""},
+            "package": {"type": "dict", "default": {}},
+            "deb": {"type": "path", "default": ""},
+            "promote": {"type": "bool", "default": False},
+            "keep": {"type": "int", "default": 2},
+        },
+        supports_check_mode=True,
+    )
+    os.environ["PATH"] = SEARCH_PATH
+    module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    params = module.params
+    host = Host(module.run_command)
+    result: dict[str, Any] = {"changed": False}
+    try:
+        if params["state"] == "prepared":
+            result = host.prepare(params, module.check_mode)
+        elif params["state"] == "settled":
+            result = host.settle(params, module.check_mode)
+        elif params["state"] == "restored":
+            result = host.restore(module.check_mode)
+        kernel = host.kernel()
+        default = host.default()
+        module.exit_json(
+            **result,
+            kernel=kernel,
+            running=runs(kernel, params["release"], params["build_id"]),
+            default=default,
+            promoted=bool(params["release"]) and default == params["release"],
+            attempt=host.attempt(),
+        )
+    except RefusedError as refusal:
+        module.fail_json(msg=str(refusal))
+    except OSError as error:
+        module.fail_json(msg=f"{host.name}: {error}: free what is in the way and try again")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Action: build the traffic tool on the controller, once for each state of its source, and put it on a "
+"host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from filelock import FileLock
+
+from zclab.errors import ZclabError
+from zclab.paths import cache_dir, project_root
+
+NAME = "zclab-traffic"
+MODE = 0o755
+KEY_LENGTH = 16
+
+
+def sources(directory: Path) -> list[Path]:
+    """Return the files that make the tool, by name.
+
+    Raises:
+        ZclabError: there is no Makefile.
+    """
+    if not (directory / "Makefile").is_file():
+        raise ZclabError(f"{directory}/Makefile is missing: restore the directory from the project's history")
+    return sorted(
+        path for path in directory.iterdir() if path.suffix in (".c", ".h") or path.name == "Makefile"
+    )
+
+
+def source_key(directory: Path, compiler: str) -> str:
+    """Return the key of a build: a hash of every source file's name and content, and of the compiler's "
+    "version."""
+    key = hashlib.sha256(compiler.encode())
+    for path in sources(directory):
+        content = path.read_bytes()
+        key.update(f"\0{path.name}\0{len(content)}\0".encode() + content)
+    return key.hexdigest()[:KEY_LENGTH]
+
+
+def compiler_version(compiler: str) -> str:
+    """Return the first line that the compiler says of itself.
+
+    Raises:
+        ZclabError: there is no such compiler.
+    """
+    try:
+        done = subprocess.run(
+            [compiler, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        raise ZclabError(f"{compiler} does not run on this machine: run playbooks/controller.yml") from None
+    return done.stdout.splitlines()[0]
+
+
+def first_error(output: str) -> str:
+    """Return the line of a failed build that says most."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower() or "cannot find" in line]
+    return (errors or lines or ["make said nothing"])[0]
+
+
+def binary_path(directory: Path, cache: Path) -> Path:
+    """Return where the tool built from `directory` lies in the cache, whether it is there or not."""
+    return cache / "traffic" / source_key(directory, compiler_version(_compiler())) / NAME
+
+
+def _compiler() -> str:
+    return os.environ.get("CC") or "cc"
+
+
+def build(directory: Path, cache: Path) -> dict[str, Any]:
+    """Build the tool unless it is in the cache, and return {path, changed, seconds}.
+
+    Two builders at once build once. The binary appears under its final name only when it is whole.
+
+    Raises:
+        ZclabError: it does not compile: the first error.
+    """
+    path = binary_path(directory, cache)
+    if path.is_file():
+        return {"path": path, "changed": False, "seconds": 0.0}
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent.parent / "lock"):
+        if path.is_file():
+            return {"path": path, "changed": False, "seconds": 0.0}
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix="tmp.") as work_name:
+            work = Path(work_name)
+            for source in sources(directory):
+                shutil.copy2(source, work)
+            try:
+                done = subprocess.run(
+                    ["make", "--no-print-directory", f"OUT={work}/out", f"CC={_compiler()}"],
+                    cwd=work,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    check=False,
+                )
+            except OSError as error:
+                raise ZclabError(
+                    f"make does not run on this machine ({error}): run playbooks/controller.yml"
+                ) from None
+            if done.returncode != 0 or not (work / "out" / NAME).is_file():
+                raise ZclabError(
+                    f"{directory}: the traffic tool does not compile: {first_error(done.stdout)}"
+                )
+            (work / "out" / NAME).chmod(MODE)
+            shutil.rmtree(path.parent, ignore_errors=True)
+            (work / "out").rename(path.parent)
+        return {"path": path, "changed": True, "seconds": round(time.monotonic() - began, 1)}
+
+
+class ActionModule(ActionBase):
+    """Arguments: dest, the path on the host; without it the tool is built and copied nowhere."""
+
+    TRANSFERS_FILES = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return path, sha256 and changed; failed with one line if it does not compile."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        dest = self._task.args.get("dest") or ""
+        directory = project_root() / "traffic"
+        try:
+            if self._task.check_mode and not binary_path(directory, cache_dir()).is_file():
+                return {**result, "changed": True, "msg": f"would build {NAME}"}
+            built = build(directory, cache_dir())
+        except ZclabError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        content = built["path"].read_bytes()
+        result.update(path=str(built["path"]), sha256=hashlib.sha256(content).hexdigest(), changed=False)
+        if built["changed"]:
+            Display().display(f"built {built['path']} in {built['seconds']} s")
+            result["zclab_timing"] = {"part": "traffic tool compile", "seconds": built["seconds"]}
+            result["changed"] = not dest
+        if not dest:
+            return result
+        # One question to the host when nothing differs; the copy action asks twice.
+        there = self._execute_remote_stat(dest, all_vars=task_vars, follow=False, checksum=True)
+        same = there.get("checksum") == hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        if same and there.get("mode") == f"{MODE:04o}" and there.get("uid") == 0:
+            return result
+        task = self._task.copy()
+        task.args = {
+            "src": str(built["path"]),
+            "dest": dest,
+            "mode": f"{MODE:04o}",
+            "owner": "root",
+            "group": "root",
+        }
+        copy = self._shared_loader_obj.action_loader.get(
+            "ansible.legacy.copy",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        copied = copy.run(task_vars=task_vars)
+        copied.pop("invocation", None)
+        return {**copied, **{key: value for key, value in result.items() if key != "changed"}}
