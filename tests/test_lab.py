@@ -242,11 +242,10 @@ def test_a_wrong_setting_is_invalid_and_repaired(virtual: LabUnderTest, lie: str
 
 
 def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
-    virtual.set("lab.yml", "zclab_plan", str(virtual.plan))
     planted = "WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x0/0x1"
-    process = virtual.remote("sender1").start(f"sleep 4; echo '<4>{planted}' > /dev/kmsg")
-    done, document = virtual.measure()
-    process.close()
+    with virtual.remote("sender1") as remote:
+        remote.start(f"sleep 4; echo '<4>{planted}' > /dev/kmsg")
+        done, document = virtual.measure()
     assert done.status == 1, done
     assert document["verdict"] == "fail"
     assert planted in " ".join(document["console_reports"]["sender1"])
@@ -254,9 +253,9 @@ def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
 
 def test_a_reboot_in_mid_run_is_invalid(virtual: LabUnderTest) -> None:
     boot_id = virtual.shell("receiver1", "cat /proc/sys/kernel/random/boot_id").strip()
-    process = virtual.remote("receiver1").start("sleep 6; echo b > /proc/sysrq-trigger")
-    done, document = virtual.measure()
-    process.close()
+    with virtual.remote("receiver1") as remote:
+        remote.start("sleep 6; echo b > /proc/sysrq-trigger")
+        done, document = virtual.measure()
     assert done.status == 4, done
     assert document["verdict"] == "invalid"
     assert any(not one["valid"] for one in document["measurements"])
@@ -287,6 +286,25 @@ def test_a_receiver_without_header_split_is_invalid(virtual: LabUnderTest) -> No
     finally:
         virtual.set("receivers.yml", "zclab_nic_model", "e1000e")
         virtual.up()
+
+
+def test_switching_variants_costs_one_install_and_one_reboot(virtual: LabUnderTest) -> None:
+    stock = virtual.lab.kernel_variants["stock"].model_dump(mode="json")
+    patch = project_root() / "tests" / "data" / "kernel" / "patches-6.1" / "tcp-message.patch"
+    both = {"stock": stock, "patched": {**stock, "patches": [{"file": str(patch)}]}}
+    virtual.set("kernel.yml", "zclab_kernel_variants", both)
+    virtual.set("kernel.yml", "zclab_kernel_variant", "patched")
+    assert virtual.zclab("run").status == 5  # the hosts still run stock
+    virtual.up()
+    assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")
+    assert virtual.measure()[1]["verdict"] == "pass"
+
+    virtual.set("kernel.yml", "zclab_kernel_variant", "stock")
+    done = virtual.playbook("kernel")
+    assert done.status == 0, done
+    assert changed_counts(done.stdout) == {"localhost": 1, "receiver1": 2, "sender1": 2}
+    assert "Hash tables of a test build" not in virtual.shell("receiver1", "dmesg")
+    virtual.up()
 
 
 def test_a_dead_host_is_one_line_and_started_again(virtual: LabUnderTest) -> None:

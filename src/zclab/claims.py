@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -24,5 +26,10 @@ class Claim(Model):
 
 def load() -> dict[str, Claim]:
     """Return all claims by id."""
-    data = yaml.safe_load((project_root() / "docs" / "claims.yml").read_text(encoding="utf-8"))
+    return _read(project_root() / "docs" / "claims.yml")
+
+
+@cache
+def _read(path: Path) -> dict[str, Claim]:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {claim["id"]: Claim.model_validate(claim) for claim in data["claims"]}

@@ -14,7 +14,7 @@ from rich.console import Console
 from zclab import cache, inventory, judge, measure, playbooks, report
 from zclab import console as consoles
 from zclab import plan as plans
-from zclab.errors import UsageError, ZclabError
+from zclab.errors import LabError, UsageError, ZclabError
 from zclab.inventory import Lab
 from zclab.playbooks import Timing
 from zclab.remote import Remote
@@ -105,7 +105,10 @@ def run(
     """
     began = since or time.time()
     lab = inventory.load(lab_name)
-    plan = plans.load(plan_name or lab.plan).select(
+    selectors = (plan_name, modes, sizes, paces, seconds, repeats)
+    if resume and any(value is not None for value in selectors):
+        raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
+    plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(
         modes=_list(modes, str, "--modes"),
         sizes=_list(sizes, int, "--sizes"),
         paces=_list(paces, lambda text: None if text == "none" else float(text), "--paces"),
@@ -170,7 +173,9 @@ def status(lab_name: str) -> None:
 @cli.command()
 @_lab_option
 @click.argument("host")
-@click.option("--lines", default=50, show_default=True, help="How many of its last lines.")
+@click.option(
+    "--lines", default=50, type=click.IntRange(min=1), show_default=True, help="How many of its last lines."
+)
 @click.option("--follow", is_flag=True, help="Go on as it grows, until Ctrl-C.")
 def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
     """Show the end of a virtual host's console log.
@@ -183,11 +188,15 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
     path = consoles.log_path(lab.state_dir, host)
     if not path.is_file():
         raise UsageError(f"{path}: no console log: the lab was never up, or its consoles are not logged here")
-    offset = consoles.size(path)
-    click.echo(consoles.tail(path, lines))
+    shown = consoles.read(path, 0)
+    click.echo("\n".join(shown.decode(errors="replace").splitlines()[-lines:]))
+    offset = len(shown)
     while follow:
-        click.echo(consoles.since(path, offset), nl=False)
-        offset = consoles.size(path)
+        if consoles.size(path) < offset:
+            offset = 0  # the host was started again, with a new log
+        more = consoles.read(path, offset)
+        click.echo(more, nl=False)
+        offset += len(more)
         time.sleep(0.5)
 
 
@@ -212,7 +221,13 @@ def down(lab_name: str, purge: bool) -> None:
 
 @cli.command(name="cache")
 @click.option("--prune", is_flag=True, help="Remove what no lab uses, but the newest kernels.")
-@click.option("--keep", default=3, show_default=True, help="How many of the newest kernels --prune keeps.")
+@click.option(
+    "--keep",
+    default=3,
+    type=click.IntRange(min=0),
+    show_default=True,
+    help="How many of the newest kernels --prune keeps.",
+)
 def show_cache(prune: bool, keep: int) -> None:
     """Show what the caches hold: images, kernels, compiler output. All of it can be made again.
 
@@ -236,3 +251,6 @@ def main() -> None:
     except ZclabError as error:
         click.echo(f"zclab: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a file of another user
+        click.echo(f"zclab: {error}", err=True)
+        sys.exit(LabError.exit_code)

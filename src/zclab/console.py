@@ -14,11 +14,13 @@ _REPORT = re.compile(
     | \bpossible\ (?:circular\ locking|irq\ lock\ inversion|deadlock) | \binconsistent\ lock\ state\b
     | \bsoft\ lockup\b | \bhard\ LOCKUP\b | \brcu:?.*\bdetected\b.*\bstalls?\b | \bunreferenced\ object\b
     | \bbad:\ scheduling\ from\b | \bkernel\ BUG\ at\b | \bUBSAN:\ | \bpage\ allocation\ failure\b
+    | :\ [0-9a-f]{4}\ \[\#\d+\] | \bBUG\ \S+\ \((?:Not\ t|T)ainted
     """,
     re.VERBOSE,
 )
-#: systemd and other programs write to the console as well; a kernel line starts with its time stamp.
-_KERNEL_LINE = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\]")
+#: systemd and other programs write to the console as well. A kernel line starts with its time stamp, wherever
+#: a program left the cursor; after it a program that writes to the kernel's log names itself and its pid.
+_KERNEL_LINE = re.compile(r"(?:<\d+>)?\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?+(?!\s*[\w.-]+\[\d+\]:\s).*")
 
 
 def log_path(state_dir: Path, host: str) -> Path:
@@ -33,19 +35,24 @@ def size(path: Path) -> int:
 
 def since(path: Path, offset: int) -> str:
     """Return what a console log gained after `offset` bytes."""
+    return read(path, offset).decode(errors="replace")
+
+
+def read(path: Path, offset: int) -> bytes:
+    """Return the bytes of a console log after `offset`."""
     if not path.is_file():
-        return ""
+        return b""
     with path.open("rb") as file:
         file.seek(offset)
-        return file.read().decode(errors="replace")
+        return file.read()
 
 
 def reports(text: str) -> list[str]:
     """Return the kernel lines of `text` that report something wrong, in order."""
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if _KERNEL_LINE.match(line) and _REPORT.search(line)]
+    lines = (match[0].strip() for line in text.splitlines() if (match := _KERNEL_LINE.search(line)))
+    return [line for line in lines if _REPORT.search(line)]
 
 
 def tail(path: Path, lines: int = 20) -> str:
     """Return the last lines of a console log."""
-    return "\n".join(since(path, max(0, size(path) - 16384)).splitlines()[-lines:])
+    return "\n".join(since(path, 0).splitlines()[-lines:])

@@ -90,7 +90,9 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
             drops=sum(int(found[f"{directory}/statistics/{name}"][0]) for name in _DROP_COUNTERS),
             header_split=int(counters["rx_header_split"]) if "rx_header_split" in counters else None,
             missing_offloads=[
-                feature for feature in _ZEROCOPY_OFFLOADS if f"{feature}: on" not in found.get("feature", [])
+                feature
+                for feature in _ZEROCOPY_OFFLOADS
+                if not any(line.split()[:2] == [f"{feature}:", "on"] for line in found.get("feature", []))
             ],
         )
     except (KeyError, IndexError, ValueError) as error:

@@ -13,11 +13,11 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zclab import link as link_math
 from zclab.errors import UsageError
@@ -40,7 +40,7 @@ CPU_METRICS = frozenset({"receiver_usec_per_mib", "sender_usec_per_mib"})
 class Model(BaseModel):
     """A frozen model that knows every key it may hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Link(Model):
@@ -100,6 +100,10 @@ class Limits(Model):
             raise ValueError(
                 f"receive_low_water_bytes {self.receive_low_water_bytes} is more than half of the largest "
                 f"tcp_rmem ({rmem[2]}), where the kernel caps it: raise the third value of net.ipv4.tcp_rmem"
+            )
+        if str(self.sysctls.get("net.ipv4.tcp_timestamps", 1)) != "1":
+            raise ValueError(
+                "sysctls: net.ipv4.tcp_timestamps has to be 1: the MTU is meant for segments with time stamps"
             )
         return self
 
@@ -161,6 +165,8 @@ class Threshold(Model):
         wanted = METRIC_UNITS[self.metric] if self.arm else "ratio"
         if self.unit != wanted:
             raise ValueError(f"unit is {self.unit!r}, but this threshold is in {wanted!r}")
+        if self.paced and self.metric == "gbit_per_s":
+            raise ValueError("throughput is not judged at a fixed pace: set paced to false or leave it out")
         return self
 
 
@@ -183,6 +189,18 @@ class Host(Model):
     nic_model: Literal["e1000e", "virtio-net"] | None = None
     ssh_port: int | None = Field(default=None, ge=1, le=65535)
     tuning: Tuning
+
+    @field_validator("data_address", "peer_address", mode="before")
+    @classmethod
+    def _as_hosts_print_it(cls, text: Any) -> Any:
+        """Spell an address as `ip addr` does, because the two are compared; others are left to be refused."""
+        try:
+            interface = ipaddress.ip_interface(text) if isinstance(text, str) else None
+        except ValueError:
+            interface = None
+        if interface is None:
+            return text
+        return str(interface) if "/" in str(text) else str(interface.ip)
 
     @property
     def ip(self) -> str:
@@ -258,15 +276,32 @@ class _Source:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def file_of(self, key: str) -> str:
-        """Return the file that defines `key`, relative to the inventory's parent."""
-        for path in sorted(self.directory.rglob("*.y*ml")):
+    def file_of(self, key: str, host: str = "", role: str = "") -> str:
+        """Return the file that defines `key` (for a host of a role), relative to the inventory's parent."""
+
+        def of_others(path: Path) -> bool:
+            kind, *names = path.relative_to(self.directory).with_suffix("").parts
+            return kind in ("group_vars", "host_vars") and not {"all", host, f"{role}s"} & set(names)
+
+        paths = sorted(self.directory.rglob("*.y*ml"))
+        for path in sorted(paths, key=of_others) if host else paths:
             if re.search(rf"^\s*{re.escape(key)}\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
                 return str(path.relative_to(self.directory.parent))
         return str(self.directory.relative_to(self.directory.parent))
 
-    def error(self, key: str, problem: str) -> UsageError:
-        return UsageError(f"{self.file_of(key.partition('.')[0])}: {key}: {problem}")
+    def error(self, key: str, problem: str, host: str = "", role: str = "") -> UsageError:
+        return UsageError(f"{self.file_of(key.partition('.')[0], host, role)}: {key}: {problem}")
+
+    def not_yaml(self) -> UsageError | None:
+        """Return what is wrong with the first file that is no YAML, where Ansible names none."""
+        for path in sorted(self.directory.rglob("*.y*ml")):
+            try:
+                for _ in yaml.parse(path.read_text(encoding="utf-8")):
+                    pass
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                place = path.relative_to(self.directory.parent)
+                return UsageError(f"{place}: not YAML: {' '.join(str(error).split())}")
+        return None
 
 
 def load(name_or_path: str | Path) -> Lab:
@@ -294,6 +329,8 @@ def _ansible_inventory(directory: Path) -> dict[str, Any]:
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode != 0:
+        if problem := _Source(directory).not_yaml():
+            raise problem
         reason = " ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
         raise UsageError(f"{directory}: ansible-inventory cannot read this inventory: {reason}")
     listing: dict[str, Any] = json.loads(done.stdout)
@@ -307,11 +344,13 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
         UsageError: one line naming the file and the key.
     """
     source = _Source(directory)
-    hostvars: dict[str, dict[str, Any]] = listing.get("_meta", {}).get("hostvars", {})
+    listed: dict[str, dict[str, Any]] = listing.get("_meta", {}).get("hostvars", {})
     roles: dict[str, Role] = {
         **dict.fromkeys(listing.get("senders", {}).get("hosts", []), "sender"),
         **dict.fromkeys(listing.get("receivers", {}).get("hosts", []), "receiver"),
     }
+    # A host that declares nothing is in its group only.
+    hostvars = {**{name: {} for name in roles}, **listed}
     for name, variables in hostvars.items():
         _check_keys(source, name, variables, roles)
     for role in ("sender", "receiver"):
@@ -320,16 +359,18 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
 
     common = {field: _agreed(source, key, hostvars) for key, field in _LAB_KEYS.items()}
     hosts = _hosts(source, {name: hostvars[name] for name in roles}, roles)
+    fields = {field: value for field, value in common.items() if value is not None}
     try:
         lab = Lab(
             name=directory.name,
             lab_dir=directory,
             state_dir=state_dir(directory),
             hosts=hosts,
-            **{field: value for field, value in common.items() if value is not None},
+            **fields,
         )
     except ValidationError as error:
-        raise _first_problem(source, error, {field: key for key, field in _LAB_KEYS.items()}) from None
+        keys = {field: key for key, field in _LAB_KEYS.items()}
+        raise _first_problem(source, error, keys, fields) from None
     _check_whole(source, lab)
     return lab
 
@@ -354,14 +395,14 @@ def _agreed(source: _Source, key: str, hostvars: dict[str, dict[str, Any]]) -> A
 
 
 def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str, Role]) -> list[Host]:
-    pairs = Counter((variables.get("zclab_pair"), roles[name]) for name, variables in hostvars.items())
+    pairs = [(variables.get("zclab_pair"), roles[name]) for name, variables in hostvars.items()]
     hosts = []
     for name, variables in hostvars.items():
         for key in _HOST_KEYS:
             if key not in variables and key not in _OPTIONAL:
-                raise source.error(key, f"missing for host {name}")
+                raise source.error(key, f"missing for host {name}", name, roles[name])
         number = variables["zclab_pair"]
-        if any(pairs[number, role] != 1 for role in ("sender", "receiver")):
+        if any(pairs.count((number, role)) != 1 for role in ("sender", "receiver")):
             raise source.error("zclab_pair", f"pair {number} needs exactly one sender and one receiver")
         peer = next(
             other
@@ -383,13 +424,37 @@ def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str
                 )
             )
         except ValidationError as error:
-            raise _first_problem(source, error, {field: key for key, field in _HOST_KEYS.items()}) from None
+            keys = {field: key for key, field in _HOST_KEYS.items()}
+            raise _first_problem(source, error, keys, fields, name, roles[name]) from None
+    if not any(host.pair == 1 for host in hosts):
+        raise source.error("zclab_pair", "no pair is number 1, which runs measure: number the pairs from 1")
     return hosts
 
 
-def _first_problem(source: _Source, error: ValidationError, keys: dict[str, str]) -> UsageError:
+def _path(loc: tuple[int | str, ...], given: Any) -> list[str]:
+    """Return the keys of a place in what was given, without the names of types that pydantic puts between."""
+    found = []
+    for part in loc:
+        if isinstance(part, int):
+            given = given[part] if isinstance(given, list | tuple) else None
+        elif isinstance(given, dict) and part in given:
+            given = given[part]
+        elif not (isinstance(given, dict) and part == loc[-1] and part.isidentifier()):
+            continue
+        found.append(str(part))
+    return found
+
+
+def _first_problem(
+    source: _Source,
+    error: ValidationError,
+    keys: dict[str, str],
+    given: dict[str, Any],
+    host: str = "",
+    role: str = "",
+) -> UsageError:
     problem = error.errors()[0]
-    field, *inner = (str(part) for part in problem["loc"])
+    field, *inner = _path(problem["loc"], given)
     key = ".".join([keys.get(field, field), *inner])
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -400,7 +465,7 @@ def _first_problem(source: _Source, error: ValidationError, keys: dict[str, str]
         )
     elif problem["type"] != "value_error":
         text = f"{text[0].lower()}{text[1:]}, not {problem['input']!r}"
-    return source.error(key, text)
+    return source.error(key, text, host, role)
 
 
 def _check_whole(source: _Source, lab: Lab) -> None:
@@ -410,20 +475,28 @@ def _check_whole(source: _Source, lab: Lab) -> None:
         raise source.error("zclab_kernel_variant", f"no variant is called {lab.kernel_variant!r}: {known}")
     if lab.kind == "virtual" and lab.virtual is None:
         raise source.error("zclab_virtual", "missing: a virtual lab declares the size of its hosts")
+    interfaces: dict[str, ipaddress.IPv4Interface | ipaddress.IPv6Interface] = {}
     for host in lab.hosts:
         try:
             interface = ipaddress.ip_interface(host.data_address)
         except ValueError:
             raise source.error("zclab_data_address", f"{host.data_address!r} is no address/prefix") from None
+        interfaces[host.name] = interface
         if interface.version != lab.link.ip_version:
             raise source.error(
                 "zclab_data_address",
                 f"{host.data_address} of {host.name} is IPv{interface.version}, "
                 f"but zclab_link.ip_version is {lab.link.ip_version}",
             )
-        if host.data_address == f"{host.peer_address}/{interface.network.prefixlen}":
-            raise source.error("zclab_data_address", f"{host.name} and {host.peer} have the same address")
-        if ipaddress.ip_address(host.peer_address) not in interface.network:
-            raise source.error("zclab_data_address", f"{host.peer} is not in the network of {host.name}")
         if lab.kind == "virtual" and host.nic_model is None:
-            raise source.error("zclab_nic_model", f"missing for {host.name}: a virtual host declares its NIC")
+            raise source.error(
+                "zclab_nic_model",
+                f"missing for {host.name}: a virtual host declares its NIC",
+                host.name,
+                host.role,
+            )
+    for host in lab.hosts:
+        if interfaces[host.name].ip == interfaces[host.peer].ip:
+            raise source.error("zclab_data_address", f"{host.name} and {host.peer} have the same address")
+        if interfaces[host.peer].ip not in interfaces[host.name].network:
+            raise source.error("zclab_data_address", f"{host.peer} is not in the network of {host.name}")

@@ -7,6 +7,7 @@ Pure functions of a manifest and its records, so that every run can be judged ag
 from __future__ import annotations
 
 import statistics as plain_statistics
+from math import isclose
 
 from zclab import claims
 from zclab.inventory import CPU_METRICS, METRIC_UNITS, Bounds, Metric, Threshold
@@ -49,8 +50,10 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     ]
     problems = _problems(manifest, measurements)
     verdicts: list[Verdict] = [one.verdict for one in comparisons if one.verdict is not None]
-    if any(not one.valid and one.skipped is None for one in measurements) or problems:
+    if any(one.invalid_reasons for one in measurements) or problems:
         verdicts.append("invalid")
+    if any(one.skipped for one in measurements):
+        verdicts.append("inconclusive")
     if any(manifest.console_reports.values()):
         verdicts.append("fail")
     verdict = worst(verdicts)
@@ -73,10 +76,13 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
 
 def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> list[str]:
     """Return what is wrong with the run as a whole."""
-    missing = len(manifest.plan.measurements()) - len(measurements)
+    ids = [one.id for one in measurements]
+    missing = len({one.id for one in manifest.plan.measurements()} - set(ids))
     problems = [f"{missing} planned measurements were not made: continue with `zclab run --resume`"] * (
         missing > 0
     )
+    if len(set(ids)) < len(ids):
+        problems.append("a measurement is recorded twice")
     if manifest.finished_at is None:
         problems.append("the run did not finish")
     return problems
@@ -93,7 +99,7 @@ def judge_measurement(manifest: Manifest, record: Record) -> MeasurementDocument
     retransmitted = tcp.total.retransmits if tcp else None
     segments = tcp.total.data_segs_out if tcp else None
     completions = sender.completions if sender else None
-    reasons = [] if record.skipped else invalid_reasons(manifest, record)
+    reasons = invalid_reasons(manifest, record)
     return MeasurementDocument(
         id=planned.id,
         comparison=planned.comparison,
@@ -182,8 +188,9 @@ def invalid_reasons(manifest: Manifest, record: Record) -> list[str]:
                     reasons.append(f"{host.name}: its state {when} the measurement is not known")
                 continue
             reasons += _host_reasons(manifest, host.name, snapshot)
-    if not record.problem:
-        reasons += _transfer_reasons(record)
+    # Skipped, nothing was transferred; but on the wrong kernel that says nothing.
+    if not record.problem and not record.skipped:
+        reasons += _transfer_reasons(manifest, record)
         reasons += _transport_reasons(manifest, record)
         reasons += _zero_copy_reasons(manifest, record)
     return list(dict.fromkeys(reasons))
@@ -218,9 +225,10 @@ def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot) -> list[str
     return reasons
 
 
-def _transfer_reasons(record: Record) -> list[str]:
-    """Return how the transfer itself fell short."""
+def _transfer_reasons(manifest: Manifest, record: Record) -> list[str]:
+    """Return how the transfer itself fell short, or was another than planned."""
     reasons = []
+    planned = record.planned
     for name, end in (("receiver", record.receiver), ("sender", record.sender)):
         document = _document(end)
         if document is None:
@@ -230,9 +238,21 @@ def _transfer_reasons(record: Record) -> list[str]:
             reasons.append(f"{name}: {document.outcome}: {document.error or 'no message'}")
         elif not document.window.complete:
             reasons.append(f"{name}: the measured window was cut short")
+        elif not document.window.bytes:
+            reasons.append(f"{name}: no bytes in the measured window")
+        if document and document.addresses.ip_version != manifest.link.ip_version:
+            reasons.append(f"{name}: used IPv{document.addresses.ip_version}")
     receiver, sender = _document(record.receiver), _document(record.sender)
     if receiver and not receiver.total.bytes:
         reasons.append("receiver: zero bytes received")
+    if receiver and receiver.mode != planned.receive_mode:
+        reasons.append(f"receiver: mode was {receiver.mode}, planned was {planned.receive_mode}")
+    if sender and sender.mode != planned.send_mode:
+        reasons.append(f"sender: mode was {sender.mode}, planned was {planned.send_mode}")
+    if sender and sender.message_bytes != planned.message_bytes:
+        reasons.append(f"sender: sent {sender.message_bytes} bytes a call, not {planned.message_bytes}")
+    if sender and not isclose(sender.pace_gbit or 0, planned.pace_gbit_per_s or 0, rel_tol=1e-4):
+        reasons.append(f"sender: pace was {sender.pace_gbit}, planned was {planned.pace_gbit_per_s}")
     if receiver and sender and receiver.total.bytes != sender.total.bytes:
         reasons.append(
             f"receiver: got {receiver.total.bytes} bytes of the {sender.total.bytes} that were sent"
@@ -261,9 +281,10 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
         if drops is not None and drops > manifest.validity.drops_at_most:
             reasons.append(f"{host.name}: {host.data_interface} dropped {drops} packets")
     low_water = receiver.rcvlowat if receiver else None
-    if low_water and low_water.got != low_water.asked:
+    wanted = manifest.receive_low_water_bytes
+    if receiver and (low_water is None or low_water.got != wanted):
         reasons.append(
-            f"receiver: SO_RCVLOWAT {low_water.asked} was asked for and {low_water.got} was got: "
+            f"receiver: SO_RCVLOWAT {wanted} was asked for and {low_water and low_water.got} was got: "
             "raise the third value of net.ipv4.tcp_rmem"
         )
     return reasons
@@ -348,12 +369,14 @@ def _compare(
     members: list[MeasurementDocument],
 ) -> ComparisonDocument:
     values = {arm: [metric_of(one, metric) for one in members if one.arm == arm] for arm in ("a", "b")}
-    pairs = [(a, b) for a, b in zip(values["a"], values["b"], strict=False) if a and b]
+    pairs = [(a, b) for a, b in zip(values["a"], values["b"], strict=False) if a and b is not None]
     arm = threshold.arm if threshold else None
     if arm is None:
         samples = [b / a for a, b in pairs]
     else:
         samples = [value for value in values[arm] if value is not None]
+    # A figure that was not measured leaves a gap that the others do not speak for.
+    expected = manifest.plan.repeats
     interval = median_interval(samples) if samples else None
     skipped = next((one.skipped for one in members if one.skipped), None)
     because = f"skipped: {skipped}" if skipped else _not_gated(manifest, metric, threshold)
@@ -376,9 +399,9 @@ def _compare(
         direction=("at_least" if threshold.at_most is None else "at_most") if threshold else None,
         gated=because is None,
         not_gated_because=because,
-        verdict=_verdict(members, interval, threshold if because is None else None),
+        verdict=_verdict(members, interval, threshold if because is None else None, len(samples) == expected),
         claim_ids=claim_ids,
-        reference={claim: known[claim].reference for claim in claim_ids if known[claim].reference},
+        reference={one: known[one].reference for one in claim_ids if one in known and known[one].reference},
     )
 
 
@@ -399,15 +422,17 @@ def _not_gated(manifest: Manifest, metric: Metric, threshold: Threshold | None) 
 
 
 def _verdict(
-    members: list[MeasurementDocument], interval: Interval | None, threshold: Threshold | None
+    members: list[MeasurementDocument], interval: Interval | None, threshold: Threshold | None, whole: bool
 ) -> Verdict | None:
     """Return null for a comparison that is sound and not gated: nothing was asked of it.
 
     A comparison whose measurements were skipped is inconclusive: never counted as passed.
     """
+    if any(one.invalid_reasons for one in members):
+        return "invalid"
     if any(one.skipped for one in members):
         return "inconclusive"
-    if interval is None or not all(one.valid for one in members):
+    if interval is None or not whole:
         return "invalid"
     if threshold is None:
         return None

@@ -60,8 +60,9 @@ def deployed_kernel(lab: Lab) -> Artifact:
         definition = KernelVariant.model_validate(recorded["definition"])
     except FileNotFoundError:
         raise LabError(f"{lab.name}: this lab has booted no kernel yet: run `zclab up`") from None
-    except (OSError, ValueError, KeyError) as error:
-        raise LabError(f"{path}: cannot be read ({error}): run `zclab up`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"{path}: cannot be read ({reason}): run `zclab up`") from None
     if artifact.variant != lab.kernel_variant or definition != lab.kernel:
         raise LabError(
             f"{lab.name}: its hosts were set up with another kernel than {lab.kernel_variant!r} of the "
@@ -107,9 +108,12 @@ def execute(lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None)
         else:
             run, done = resume, {record.planned.id for record in resume.keep_whole_records()}
             manifest = _resumed(resume, manifest)
-        manifest = manifest.model_copy(update={"run_id": run.id})
+        # Kept from the start, so that a run that is killed and goes on has no gap in what its consoles said.
+        consoles = manifest.console_offsets or {
+            host.name: console.size(console.log_path(lab.state_dir, host.name)) for host in members
+        }
+        manifest = manifest.model_copy(update={"run_id": run.id, "console_offsets": consoles})
         run.write_manifest(manifest)
-        consoles = {host.name: console.size(console.log_path(lab.state_dir, host.name)) for host in members}
         todo = [planned for planned in manifest.plan.measurements() if planned.id not in done]
         reporter.started(run, manifest.plan, len(todo))
         try:
@@ -190,12 +194,11 @@ def _with_consoles(lab: Lab, manifest: Manifest, run: Run, offsets: dict[str, in
     """Keep what each console said since the run began, and the kernel reports in it."""
     directory = run.directory / "console"
     directory.mkdir(exist_ok=True)
-    found = dict(manifest.console_reports)
+    found = {}
     for host, offset in offsets.items():
         text = console.since(console.log_path(lab.state_dir, host), offset)
-        with (directory / f"{host}.log").open("a", encoding="utf-8") as file:
-            file.write(text)
-        found[host] = [*found.get(host, []), *console.reports(text)]
+        (directory / f"{host}.log").write_text(text, encoding="utf-8")
+        found[host] = console.reports(text)
     return manifest.model_copy(update={"console_reports": found})
 
 

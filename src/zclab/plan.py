@@ -6,13 +6,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from zclab import claims
 from zclab.errors import UsageError
-from zclab.inventory import METRIC_UNITS, Metric, Model, ReceiveMode, SendMode
+from zclab.inventory import METRIC_UNITS, Lab, Metric, Model, ReceiveMode, SendMode
 from zclab.link import PAGE_BYTES
 from zclab.paths import project_root
 
@@ -70,6 +71,14 @@ class Plan(Model):
     chunk_bytes: int = Field(gt=0)
     pace_gbit_per_s: list[float | None] = Field(min_length=1)
     comparisons: list[PlannedComparison] = Field(min_length=1)
+
+    @field_validator("message_bytes", "pace_gbit_per_s", "comparisons")
+    @classmethod
+    def _none_twice(cls, values: list[Any]) -> list[Any]:
+        names = [getattr(value, "name", value) for value in values]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is there twice")
+        return values
 
     @field_validator("message_bytes")
     @classmethod
@@ -191,7 +200,38 @@ def load(name_or_path: str) -> Plan:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a plan is a mapping of keys, such as the ones in {directory}")
-    return _validated(str(path), {"name": path.stem, **data})
+    plan = _validated(str(path), {"name": path.stem, **data})
+    documented = set(claims.load())
+    for comparison in plan.comparisons:
+        for metric, ids in comparison.metrics.items():
+            if unknown := set(ids) - documented:
+                raise UsageError(
+                    f"{path}: comparisons: {comparison.name}: {metric}: docs/claims.yml has no claim "
+                    f"{', '.join(sorted(unknown))}"
+                )
+    return plan
+
+
+def of_lab(lab: Lab) -> Plan:
+    """Return the lab's own plan, once each of its thresholds is seen to bound something in it.
+
+    Raises:
+        UsageError: the plan is missing, or a threshold would be passed over in silence.
+    """
+    plan = load(lab.plan)
+    compared = {one.name: one.metrics for one in plan.comparisons}
+    for number, threshold in enumerate(lab.thresholds):
+        place = f"{lab.name}: zclab_thresholds.{number}"
+        if threshold.comparison not in compared:
+            known = ", ".join(compared)
+            raise UsageError(f"{place}: plan {plan.name} has no comparison {threshold.comparison!r}: {known}")
+        if threshold.metric not in compared[threshold.comparison]:
+            raise UsageError(
+                f"{place}: plan {plan.name} does not compare {threshold.comparison} by {threshold.metric}"
+            )
+        if unknown := set(threshold.claims) - set(claims.load()):
+            raise UsageError(f"{place}: docs/claims.yml has no claim {', '.join(sorted(unknown))}")
+    return plan
 
 
 def _validated(place: str, data: object) -> Plan:

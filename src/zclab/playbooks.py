@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, NamedTuple
 
 import ansible_runner
@@ -50,20 +53,23 @@ def run(
     directory = artifacts / f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{playbook}"
     directory.mkdir(parents=True)
     listener = _Listener(say)
-    result = ansible_runner.run(
-        private_data_dir=str(directory),
-        project_dir=str(project_root()),
-        playbook=f"playbooks/{playbook}.yml",
-        inventory=str(lab_dir),
-        extravars=extra_vars or {},
-        envvars={
-            "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        },
-        event_handler=listener.hear,
-        quiet=True,
-    )
+    with _signals_put_back():
+        result = ansible_runner.run(
+            private_data_dir=str(directory),
+            project_dir=str(project_root()),
+            playbook=f"playbooks/{playbook}.yml",
+            inventory=str(lab_dir),
+            extravars=extra_vars or {},
+            envvars={
+                "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            },
+            event_handler=listener.hear,
+            quiet=True,
+        )
     _drop_old(artifacts)
+    if result.status == "canceled":
+        raise KeyboardInterrupt
     if result.status != "successful":
         reasons = listener.failures or [f"ansible-playbook ended as {result.status}: see {directory}"]
         raise LabError("; ".join(dict.fromkeys(reasons)))
@@ -72,6 +78,17 @@ def run(
     return Outcome(
         directory, listener.timings, {host: stats.get("changed", {}).get(host, 0) for host in sorted(hosts)}
     )
+
+
+@contextmanager
+def _signals_put_back() -> Iterator[None]:
+    """Undo what ansible-runner leaves: its handlers of Ctrl-C and SIGTERM let nothing later be ended."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items() if current_thread() is main_thread() else ():
+            signal.signal(number, handler)
 
 
 def _drop_old(artifacts: Path) -> None:
@@ -112,11 +129,15 @@ class _Listener:
 
     def _keep_timings(self, found: Any, data: dict[str, Any]) -> None:
         for one in found if isinstance(found, list) else [found]:
-            if isinstance(one, dict) and one.get("seconds") is not None:
+            if isinstance(one, dict) and isinstance(one.get("seconds"), int | float):
                 part = str(one.get("part", "")).replace("{host}", str(data.get("host")))
                 self.timings.append(Timing(part, float(one["seconds"])))
 
 
 def _reason(result: dict[str, Any]) -> str:
+    if isinstance(items := result.get("results"), list):  # a loop: what failed is in its items
+        failed = [one for one in items if isinstance(one, dict) and one.get("failed")]
+        if failed:
+            return "; ".join(dict.fromkeys(map(_reason, failed)))
     message = str(result.get("msg") or result.get("stderr") or result.get("exception") or "no message")
     return " ".join(message.split()) if "\n" not in message.strip() else message.strip()

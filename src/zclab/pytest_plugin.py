@@ -98,7 +98,8 @@ def chosen_lab(config: pytest.Config) -> Lab:
 def chosen_plan(config: pytest.Config) -> Plan:
     """Return the plan that --plan names, or the lab's own."""
     try:
-        return plans.load(config.getoption("--plan") or chosen_lab(config).plan)
+        asked = config.getoption("--plan")
+        return plans.load(asked) if asked else plans.of_lab(chosen_lab(config))
     except ZclabError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -8,6 +8,7 @@ bear; so traffic is driven over these.
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import time
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from typing import NamedTuple
 import paramiko
 
 from zclab.errors import LabError
+
+# The library logs what it also raises, with a traceback; people get the one line of a RemoteError.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class Completed(NamedTuple):
@@ -48,6 +52,12 @@ class Process:
         while self._channel.recv_stderr_ready():
             self._stderr += self._channel.recv_stderr(65536)
 
+    def _check_connection(self) -> None:
+        """Raise RemoteError if the connection went away before the command's end was told."""
+        transport = self._channel.get_transport()
+        if (transport is None or not transport.is_active()) and self._channel.exit_status < 0:
+            raise RemoteError(f"{self.host}: the connection was lost during: {self.command}")
+
     def _wait_readable(self, deadline: float) -> None:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
@@ -71,6 +81,7 @@ class Process:
                 if line.startswith(start):
                     return line
             if ended:
+                self._check_connection()
                 return None
             self._wait_readable(deadline)
 
@@ -83,13 +94,11 @@ class Process:
         deadline = time.monotonic() + seconds
         try:
             while not (self._channel.exit_status_ready() and self._channel.eof_received):
-                if self._channel.closed or self._channel.get_transport() is None:
+                if self._channel.closed:
                     break
                 self._wait_readable(deadline)
-                transport = self._channel.get_transport()
-                if transport is None or not transport.is_active():
-                    raise RemoteError(f"{self.host}: the connection was lost during: {self.command}")
             self._drain()
+            self._check_connection()
             status = self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
             return Completed(
                 status if status is not None and status >= 0 else None,
@@ -146,8 +155,9 @@ class Remote:
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         address = f"{options['hostname']} port {options.get('port', 22)}"
         try:
-            for known_hosts in options.get("userknownhostsfile", "").split():
-                client.load_host_keys(known_hosts.strip('"'))
+            # One file, as the lab writes it; its path may hold spaces.
+            if known_hosts := options.get("userknownhostsfile", "").strip('"'):
+                client.load_host_keys(known_hosts)
             client.connect(
                 options["hostname"],
                 port=int(options.get("port", 22)),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -45,11 +46,11 @@ class RunReporter:
         """Say what one measurement gave."""
         line = measurement_line(judge.judge_measurement(manifest, record))
         if self._progress is None:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
         else:
             self._progress.update(self._progress.task_ids[0], advance=1, description=record.planned.id)
             if "invalid" in line:
-                self._progress.console.print(line, highlight=False)
+                self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def finished(self, run: Run) -> None:
         """Take the progress bar away."""
@@ -63,7 +64,9 @@ def measurement_line(one: MeasurementDocument) -> str:
         return f"{one.id}: skipped: {one.skipped}"
     state = "valid" if one.valid else f"invalid: {'; '.join(one.invalid_reasons)}"
     mapped = (
-        f", {one.mapped_fraction:.2%} mapped" if one.receive_mode != "copy" and one.mapped_fraction else ""
+        f", {one.mapped_fraction:.2%} mapped"
+        if one.receive_mode != "copy" and one.mapped_fraction is not None
+        else ""
     )
     rate = f"{one.gbit_per_s:.3f} Gbit/s" if one.gbit_per_s else "no bytes"
     return f"{one.id}: {rate}{mapped}, {state}"
@@ -78,14 +81,17 @@ def show(console: Console, document: RunDocument) -> None:
     console.print(_comparisons_table(document.comparisons))
     for one in document.measurements:
         if not one.valid:
-            console.print(measurement_line(one), style="red", highlight=False, soft_wrap=True)
+            line = measurement_line(one)
+            console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
     for host, reports in document.console_reports.items():
         for report in reports:
-            console.print(f"{host}: console: {report}", style="red", highlight=False, markup=False)
+            line = f"{host}: console: {report}"
+            console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
     verdict = document.verdict
-    console.print(f"verdict: [{_STYLES[verdict]}]{verdict}[/] {_explained(document)}", highlight=False)
+    styled = f"verdict: [{_STYLES[verdict]}]{verdict}[/] {escape(_explained(document))}"
+    console.print(styled, highlight=False, soft_wrap=True)
 
 
 def _explained(document: RunDocument) -> str:
@@ -119,6 +125,9 @@ def _arms_table(document: RunDocument) -> Table:
     for (comparison, arm), members in sorted(cells.items()):
         first = members[0]
         copied = [one.completions.copied for one in members if one.completions]
+        retransmitted = [
+            one.retransmitted_segments for one in members if one.retransmitted_segments is not None
+        ]
         table.add_row(
             comparison,
             arm,
@@ -131,7 +140,7 @@ def _arms_table(document: RunDocument) -> Table:
             else "-",
             _median([judge.metric_of(one, "receiver_usec_per_mib") for one in members], "{:.0f}"),
             _median([judge.metric_of(one, "sender_usec_per_mib") for one in members], "{:.0f}"),
-            str(sum(one.retransmitted_segments or 0 for one in members)),
+            str(sum(retransmitted)) if retransmitted else "-",
             str(sum(copied)) if copied else "-",
         )
     return table
@@ -161,7 +170,7 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
             "-" if one.ratio_median is None else f"{one.ratio_median:.3f}",
             "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
             "-" if one.threshold is None else f"{sign} {one.threshold:g}",
-            f"[{_STYLES[one.verdict]}]{verdict}[/]" if one.verdict else verdict,
+            f"[{_STYLES[one.verdict]}]{verdict}[/]" if one.verdict else escape(verdict),
         )
     return table
 

@@ -103,7 +103,7 @@ class HostFacts(Model):
 class Manifest(Model):
     """What a run was: everything that judging its records again needs."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_id: str
     lab: str
     emulated: bool
@@ -119,6 +119,7 @@ class Manifest(Model):
     artifact: Artifact
     hosts: list[HostFacts]
     versions: dict[str, str]
+    console_offsets: dict[str, int] = {}
     console_reports: dict[str, list[str]] = {}
 
 
@@ -275,8 +276,12 @@ class Run:
         """
         try:
             return Manifest.model_validate_json(self.manifest_path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            raise UsageError(f"{self.manifest_path}: cannot be read: {str(error).splitlines()[0]}") from None
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(str(part) for part in problem["loc"])
+            raise UsageError(f"{self.manifest_path}: cannot be read: {key}: {problem['msg']}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.manifest_path}: cannot be read: {error}") from None
 
     def append(self, record: Record) -> None:
         """Add one record, on disk before this returns."""
@@ -289,8 +294,8 @@ class Run:
         """Return all records, and cut a line that a crash left unfinished off the file."""
         records = self.records()
         if self.measurements_path.is_file():
-            whole = self.measurements_path.read_bytes().splitlines(keepends=True)[: len(records)]
-            os.truncate(self.measurements_path, sum(map(len, whole)))
+            whole = self.measurements_path.read_bytes().split(b"\n")[: len(records)]
+            os.truncate(self.measurements_path, sum(len(line) + 1 for line in whole))
         return records
 
     def records(self) -> list[Record]:
@@ -301,13 +306,12 @@ class Run:
         """
         if not self.measurements_path.is_file():
             return []
-        lines = self.measurements_path.read_text(encoding="utf-8").splitlines()
+        # Only what ends in a newline was written whole; no other character ends a line here.
+        *lines, _ = self.measurements_path.read_bytes().split(b"\n")
         records = []
         for number, line in enumerate(lines, 1):
             try:
                 records.append(Record.model_validate(json.loads(line)))
             except (ValueError, ValidationError):
-                if number == len(lines):
-                    break
                 raise UsageError(f"{self.measurements_path}: line {number} is damaged") from None
         return records

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builders of what the modules pass to each other: a lab, a manifest, traffic documents, records, whole runs.
+
+Everything built here is healthy: judged, it is valid and passes. A test plants one fault with `changed`.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel
+
+from zclab import inventory
+from zclab.inventory import Lab
+from zclab.paths import project_root
+from zclab.plan import Measurement, Plan
+from zclab.results import Manifest, Record, Run
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+SENDER, RECEIVER = "sender1", "receiver1"
+RELEASE = "6.1.192-zclab-0a1b2c3d4e"
+BUILD_ID = "5f2a" * 10
+LOW_WATER = 524288
+MIB = 2**20
+#: What a measured window holds, in bytes and seconds.
+WINDOW_BYTES = 1024 * MIB
+WINDOW_SECONDS = 2.0
+
+
+def changed(model: ModelT, changes: dict[str, Any]) -> ModelT:
+    """Return a model with the values at some dotted paths replaced, checked again."""
+    data = model.model_dump(mode="json")
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place = data
+        for key in parents:
+            place = place[int(key)] if isinstance(place, list) else place[key]
+        place[last] = value
+    return type(model).model_validate(data)
+
+
+# -------------------------------------------------------------------------------------------- the inventory
+
+
+def listing(directory: Path) -> dict[str, Any]:
+    """Return what `ansible-inventory --list` prints of an inventory as simple as ours, without its cost.
+
+    A test compares the two for every lab in the project.
+    """
+    variables = directory / "group_vars"
+    common: dict[str, Any] = {}
+    for path in sorted((variables / "all").glob("*.yml")):
+        common |= read_yaml(path)
+    document: dict[str, Any] = {"_meta": {"hostvars": {}}}
+    for group, content in read_yaml(directory / "hosts.yml").items():
+        path = variables / f"{group}.yml"
+        members = read_yaml(path) if path.is_file() else {}
+        document[group] = {"hosts": list(content.get("hosts") or {})}
+        for name, own in (content.get("hosts") or {}).items():
+            document["_meta"]["hostvars"][name] = common | members | (own or {})
+    return document
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file that holds a mapping."""
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return data
+
+
+def lab(name: str = "virtual") -> Lab:
+    """Return one of the project's labs."""
+    directory = project_root() / "inventory" / name
+    return inventory.parse(directory, listing(directory))
+
+
+# ----------------------------------------------------------------------------------- the plan, the manifest
+
+
+def plan(**changes: Any) -> Plan:
+    """Return a plan: copy against map_once, six pairs, unpaced; `changes` replace whole fields."""
+    data = {
+        "name": "small",
+        "seconds": WINDOW_SECONDS,
+        "warmup_seconds": 1,
+        "repeats": 6,
+        "message_bytes": [262144],
+        "chunk_bytes": 524288,
+        "pace_gbit_per_s": [None],
+        "comparisons": [comparison()],
+    }
+    return Plan.model_validate(data | changes)
+
+
+def comparison(
+    name: str = "receive",
+    a: tuple[str, str] = ("copy", "copy"),
+    b: tuple[str, str] = ("copy", "map_once"),
+    metrics: dict[str, list[str]] | None = None,
+) -> dict[str, Any]:
+    """Return a comparison of two arms, each (send mode, receive mode)."""
+    return {
+        "name": name,
+        "a": {"send_mode": a[0], "receive_mode": a[1]},
+        "b": {"send_mode": b[0], "receive_mode": b[1]},
+        "metrics": metrics or {"receiver_usec_per_mib": ["F4"], "gbit_per_s": []},
+    }
+
+
+def threshold(**changes: Any) -> dict[str, Any]:
+    """Return a threshold that the healthy run keeps: B takes at most half of A's CPU per MiB."""
+    data = {
+        "comparison": "receive",
+        "metric": "receiver_usec_per_mib",
+        "at_most": 0.5,
+        "unit": "ratio",
+        "claims": ["F4"],
+    }
+    return {key: value for key, value in (data | changes).items() if value is not None}
+
+
+def _host(name: str, role: str, address: str, peer: str, peer_address: str, nic: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": role,
+        "pair": 1,
+        "data_interface": "data0",
+        "data_address": f"{address}/64",
+        "peer": peer,
+        "peer_address": peer_address,
+        "address": name,
+        "nic_model": nic,
+        "tuning": {},
+    }
+
+
+def _facts(name: str, role: str, driver: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": role,
+        "kernel_release": RELEASE,
+        "kernel_build_id": BUILD_ID,
+        "artifact_key": "0a1b2c3d4e",
+        "boot_id": f"boot-of-{name}",
+        "nic": {"name": "data0", "driver": driver, "mtu": 4168, "speed_mbps": None, "header_split": None},
+        "sysctls": {"net.core.optmem_max": 1048576},
+    }
+
+
+def manifest(**changes: Any) -> Manifest:
+    """Return the manifest of a finished run on hardware-like hosts; `changes` replace whole fields."""
+    bounds = {"copy": {"at_least": 0.99}, "zerocopy": {"at_least": 0.97}}
+    data = {
+        "run_id": "20260101T000000Z-virtual-abcd",
+        "lab": "virtual",
+        "emulated": False,
+        "accelerator": "kvm",
+        "started_at": "2026-01-01T00:00:00.000+00:00",
+        "finished_at": "2026-01-01T00:10:00.000+00:00",
+        "plan": plan(),
+        "link": {"ip_version": 6, "mtu": 4168},
+        "validity": {
+            "retransmitted_share_at_most": 0.001,
+            "drops_at_most": 0,
+            "copied_fraction": {"at_most": 0},
+            "mapped_fraction": {"map_once": bounds, "map_once_hybrid": bounds},
+        },
+        "thresholds": [],
+        "receive_low_water_bytes": LOW_WATER,
+        "pair": [
+            _host(SENDER, "sender", "fd5a::1", RECEIVER, "fd5a::2", "virtio-net"),
+            _host(RECEIVER, "receiver", "fd5a::2", SENDER, "fd5a::1", "e1000e"),
+        ],
+        "artifact": {"variant": "stock", "key": "0a1b2c3d4e", "release": RELEASE, "build_id": BUILD_ID},
+        "hosts": [_facts(SENDER, "sender", "virtio_net"), _facts(RECEIVER, "receiver", "e1000e")],
+        "versions": {"zclab": "0.1.0"},
+    }
+    return Manifest.model_validate(data | changes)
+
+
+# ------------------------------------------------------------------------------------ documents and records
+
+
+def traffic_document(
+    end: str, mode: str, cpu_seconds: float = 1.0, window_bytes: int = WINDOW_BYTES
+) -> dict[str, Any]:
+    """Return what one end of the traffic tool prints: end is receive or send, CPU is user and system."""
+    receiver = end == "receive"
+    mapped = int(window_bytes * 0.998) if mode.startswith("map") else 0
+    counted = {
+        "bytes": window_bytes,
+        "mapped_bytes": mapped if receiver else None,
+        "copied_bytes": window_bytes - mapped if receiver else None,
+    }
+    total = {"bytes": 3 * WINDOW_BYTES, "mapped_bytes": None, "copied_bytes": None}
+    sends = 3 * WINDOW_BYTES // 262144
+    completions = {"sends": sends, "completed": sends, "copied": 0, "no_buffers": 0}
+    counts = {
+        "retransmits": 0,
+        "segs_in": 1000,
+        "segs_out": 262145,
+        "data_segs_in": 0,
+        "data_segs_out": 262144,
+        "bytes_sent": WINDOW_BYTES,
+        "bytes_retransmitted": 0,
+        "busy_us": 1900000,
+        "receive_window_limited_us": 0,
+        "send_buffer_limited_us": 0,
+    }
+    return {
+        "schema_version": 1,
+        "end": end,
+        "version": "0.1.0",
+        "outcome": "complete",
+        "error": None,
+        "mode": mode,
+        "addresses": {
+            "local": "fd5a::2",
+            "local_port": 5000,
+            "peer": "fd5a::1",
+            "peer_port": 40000,
+            "ip_version": 6,
+        },
+        "message_bytes": None if receiver else 262144,
+        "chunk_bytes": 524288 if receiver else None,
+        "copy_buffer_bytes": None,
+        "pace_gbit": None,
+        "window": {"complete": True, "seconds": WINDOW_SECONDS, **counted},
+        "total": total,
+        "cpu": {
+            "user_s": cpu_seconds / 4,
+            "system_s": cpu_seconds * 3 / 4,
+            "voluntary_context_switches": 900,
+            "involuntary_context_switches": 100,
+        },
+        "host_cpu": {"busy_s": 1.5, "softirq_s": 0.5, "cpus": 2},
+        "system_calls": 2048,
+        "completions": completions if mode == "zerocopy" else None,
+        "rcvlowat": {"asked": LOW_WATER, "got": LOW_WATER} if receiver else None,
+        "refused_connections": 0 if receiver else None,
+        "buffers": {"rcvbuf": 131072, "sndbuf": 131072},
+        "tcp": {
+            "snd_mss": 4096,
+            "rcv_mss": 4096,
+            "advmss": 4096,
+            "path_mtu": 4168,
+            "timestamps": True,
+            "sack": True,
+            "rtt_us": 100,
+            "min_rtt_us": 50,
+            "snd_cwnd": 10,
+            "window": counts,
+            "total": counts,
+        },
+    }
+
+
+def snapshot(host: str, **changes: Any) -> dict[str, Any]:
+    """Return what a healthy host says of itself."""
+    data = {
+        "boot_id": f"boot-of-{host}",
+        "kernel_release": RELEASE,
+        "kernel_build_id": BUILD_ID,
+        "mtu": 4168,
+        "tcp_timestamps": 1,
+        "addresses": ["fd5a::1/64" if host == SENDER else "fd5a::2/64", "fe80::1/64"],
+        "drops": 0,
+        "header_split": 1000 if host == RECEIVER else None,
+        "missing_offloads": [],
+    }
+    return data | changes
+
+
+def record(planned: Measurement, receiver_cpu_s: float = 1.0, sender_cpu_s: float = 1.0) -> Record:
+    """Return the record of a healthy measurement as it was planned."""
+    ends = {
+        "receiver": traffic_document("receive", planned.receive_mode, receiver_cpu_s),
+        "sender": traffic_document("send", planned.send_mode, sender_cpu_s),
+    }
+    before = {host: snapshot(host) for host in (SENDER, RECEIVER)}
+    after = {SENDER: snapshot(SENDER), RECEIVER: snapshot(RECEIVER, header_split=250000)}
+    return Record.model_validate(
+        {
+            "planned": planned.model_dump(),
+            "started_at": "2026-01-01T00:00:01.000+00:00",
+            "ended_at": "2026-01-01T00:00:05.000+00:00",
+            **{name: {"document": document, "status": 0, "stderr": ""} for name, document in ends.items()},
+            "before": before,
+            "after": after,
+        }
+    )
+
+
+def records(of: Manifest, ratio: float = 0.4, spread: float = 0.02) -> list[Record]:
+    """Return all records of a run in which arm B's CPU cost is about `ratio` of arm A's.
+
+    spread: the relative standard deviation of each cost. The same every time.
+    """
+    random_numbers = random.Random(4168)
+    made = []
+    for planned in of.plan.measurements():
+        cost = 1.0 if planned.arm == "a" else ratio
+        cost *= max(0.05, random_numbers.gauss(1.0, spread))
+        made.append(record(planned, receiver_cpu_s=cost, sender_cpu_s=cost))
+    return made
+
+
+def stored_run(directory: Path, of: Manifest, made: list[Record]) -> Run:
+    """Write a run's folder, as the engine leaves it, and return the run."""
+    directory.mkdir(parents=True)
+    run = Run(directory)
+    run.write_manifest(of.model_copy(update={"run_id": run.id}))
+    for one in made:
+        run.append(one)
+    return run

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The claims as data: complete, and each either served by a check or open about why not, never both."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+
+import pytest
+import yaml
+from tests import factories
+
+from zclab import claims
+from zclab import plan as plans
+from zclab.paths import project_root
+
+WANTED = {
+    f"{letter}{number}"
+    for letter, last in (("M", 14), ("Z", 13), ("S", 4), ("F", 10))
+    for number in range(1, last + 1)
+}
+LABS = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
+
+
+def served_by_plans() -> set[str]:
+    """Return the claims that metrics of the project's plans serve."""
+    return {
+        claim
+        for path in (project_root() / "lab_tests" / "plans").glob("*.yml")
+        for comparison in plans.load(path.stem).comparisons
+        for ids in comparison.metrics.values()
+        for claim in ids
+    }
+
+
+def served_by_thresholds() -> set[str]:
+    """Return the claims that thresholds of the project's labs serve."""
+    return {claim for name in LABS for one in factories.lab(name).thresholds for claim in one.claims}
+
+
+def marked(source: str) -> set[str]:
+    """Return the claims that tests in a source file are marked with."""
+    return {
+        argument.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "claim"
+        for argument in node.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def served_by_tests() -> set[str]:
+    """Return the claims that lab tests are marked with."""
+    files = (project_root() / "lab_tests").rglob("*.py")
+    return {claim for path in files for claim in marked(path.read_text(encoding="utf-8"))}
+
+
+@functools.cache
+def served() -> set[str]:
+    return served_by_plans() | served_by_thresholds() | served_by_tests()
+
+
+def test_every_claim_is_there_once() -> None:
+    text = (project_root() / "docs" / "claims.yml").read_text(encoding="utf-8")
+    ids = [claim["id"] for claim in yaml.safe_load(text)["claims"]]
+    assert sorted(ids) == sorted(WANTED)
+    assert set(claims.load()) == WANTED
+
+
+@pytest.mark.parametrize("claim", sorted(WANTED))
+def test_a_claim_is_checked_or_says_why_not(claim: str) -> None:
+    unchecked = claims.load()[claim].unchecked
+    if claim in served():
+        assert unchecked is None, f"{claim} has a check: take `unchecked` away"
+    else:
+        assert unchecked, f"{claim} has no check and does not say why"
+
+
+def test_checks_name_claims_that_exist() -> None:
+    assert served() <= WANTED
+
+
+def test_markers_are_seen() -> None:
+    source = (
+        '@pytest.mark.claim("Z1", "Z3")\ndef test_x(): pass\n\n@pytest.mark.other("M1")\ndef test_y(): pass'
+    )
+    assert marked(source) == {"Z1", "Z3"}
+    assert served_by_tests()
+
+
+def test_kinds_follow_the_letter() -> None:
+    for name, claim in claims.load().items():
+        assert claim.kind == ("figure" if name.startswith("F") else "semantic")
+        assert claim.text
+
+
+def test_published_figures_are_kept() -> None:
+    known = claims.load()
+    assert known["F4"].reference["receiver_usec_per_mib_ratio"] == 0.37
+    assert len(known["F2"].reference["usec_per_mib"]) == len(known["F3"].reference["usec_per_mib"]) == 4
+
+
+@pytest.mark.parametrize("key", ["unchekced", "source"])
+def test_an_unknown_key_is_refused(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").mkdir()
+    text = yaml.safe_dump({"claims": [{"id": "M1", "kind": "semantic", "text": "x", key: "y"}]})
+    (tmp_path / "docs" / "claims.yml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(claims, "project_root", lambda: tmp_path)
+    with pytest.raises(ValueError, match=key):
+        claims.load()

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host says of itself: parsed from what the shell prints, and read once from this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import factories
+from tests.ssh_server import SshServer
+
+from zclab import hostfacts
+from zclab.inventory import Host
+from zclab.remote import Completed, Remote, RemoteError
+from zclab.results import Snapshot
+
+HOST = factories.manifest().pair[1]
+NIC = "/sys/class/net/data0"
+#: ELF notes as the kernel shows them: a Xen note of 4 bytes, then the build id.
+NOTES = (
+    bytes.fromhex("040000000400000006000000")
+    + b"Xen\0"
+    + b"\1\0\0\0"
+    + bytes.fromhex("040000001400000003000000")
+    + b"GNU\0"
+    + bytes.fromhex(factories.BUILD_ID)
+)
+SAID = f"""\
+/proc/sys/kernel/random/boot_id:0f0e0d0c-1111-2222-3333-444455556666
+/proc/sys/kernel/osrelease:{factories.RELEASE}
+/proc/sys/net/ipv4/tcp_timestamps:1
+{NIC}/mtu:4168
+{NIC}/statistics/rx_dropped:1
+{NIC}/statistics/rx_missed_errors:20
+{NIC}/statistics/rx_errors:300
+{NIC}/statistics/tx_dropped:4000
+{NIC}/statistics/tx_errors:50000
+notes:{NOTES.hex()}
+address:3: data0    inet6 fd5a::2/64 scope global \\       valid_lft forever preferred_lft forever
+address:3: data0    inet6 fe80::5054:ff:fe00:2/64 scope link \\       valid_lft forever preferred_lft forever
+address:3: data0    inet 192.0.2.2/24 scope global data0\\       valid_lft forever preferred_lft forever
+counter:NIC statistics:
+counter:     rx_packets: 12345
+counter:     rx_header_split: 678
+feature:Features for data0:
+feature:tx-checksumming: on
+feature:\ttx-checksum-ip-generic: on
+feature:scatter-gather: on
+feature:\ttx-scatter-gather: on [fixed]
+"""
+
+
+class Said:
+    """Stands for a command on a host that printed something."""
+
+    def __init__(self, stdout: str) -> None:
+        self._stdout = stdout
+
+    def wait(self, seconds: float) -> Completed:
+        return Completed(0, self._stdout, "")
+
+
+def read(stdout: str) -> Snapshot:
+    said: Any = Said(stdout)
+    return hostfacts.finish_snapshot(said, HOST)
+
+
+def without(start: str) -> str:
+    """Return what a host says, less the lines that begin so."""
+    return "".join(line for line in SAID.splitlines(keepends=True) if not line.startswith(start))
+
+
+def test_snapshot() -> None:
+    assert read(SAID) == Snapshot(
+        boot_id="0f0e0d0c-1111-2222-3333-444455556666",
+        kernel_release=factories.RELEASE,
+        kernel_build_id=factories.BUILD_ID,
+        mtu=4168,
+        tcp_timestamps=1,
+        addresses=["fd5a::2/64", "fe80::5054:ff:fe00:2/64", "192.0.2.2/24"],
+        drops=54321,
+        header_split=678,
+        missing_offloads=[],
+    )
+
+
+def test_a_nic_that_does_not_count_header_split() -> None:
+    """Null, not 0."""
+    assert read(without("counter:     rx_header_split")).header_split is None
+    assert read(without("counter:")).header_split is None
+
+
+def test_an_interface_without_address() -> None:
+    assert read(without("address:")).addresses == []
+
+
+@pytest.mark.parametrize("state", ["off", "off [fixed]", "off [requested on]"])
+@pytest.mark.parametrize("feature", ["scatter-gather", "tx-checksumming"])
+def test_an_offload_that_zerocopy_needs_is_off(feature: str, state: str) -> None:
+    said = SAID.replace(f"feature:{feature}: on", f"feature:{feature}: {state}")
+    assert read(said).missing_offloads == [feature]
+
+
+def test_an_offload_that_cannot_be_switched_off() -> None:
+    assert read(SAID.replace("feature:scatter-gather: on", "feature:scatter-gather: on [fixed]")) == read(
+        SAID
+    )
+
+
+def test_offloads_that_are_not_known_do_not_count_as_there() -> None:
+    assert set(read(without("feature:")).missing_offloads) == {"scatter-gather", "tx-checksumming"}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "/proc/sys/kernel/random/boot_id",
+        "/proc/sys/kernel/osrelease",
+        "/proc/sys/net/ipv4/tcp_timestamps",
+        f"{NIC}/mtu",
+        f"{NIC}/statistics/rx_missed_errors",
+        "notes:",
+    ],
+)
+def test_a_missing_value_is_one_line(start: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        read(without(start))
+    message = str(caught.value)
+    assert message.startswith("receiver1: cannot read the state of data0")
+    assert start.removesuffix(":") in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("said", ["", "\n", "garbage", SAID.replace("mtu:4168", "mtu:much")])
+def test_garbage_is_one_line(said: str) -> None:
+    with pytest.raises(RemoteError, match=r"^receiver1: cannot read the state"):
+        read(said)
+
+
+# ------------------------------------------------------------------------------------------------- build id
+
+
+@pytest.mark.parametrize(
+    ("notes", "found"),
+    [
+        (NOTES, factories.BUILD_ID),
+        (NOTES[20:], factories.BUILD_ID),
+        (NOTES[:20], None),
+        (b"", None),
+        (b"\0" * 11, None),
+        (
+            bytes.fromhex("050000000500000003000000") + b"GNU2\0\0\0\0" + b"12345\0\0\0" + NOTES,
+            factories.BUILD_ID,
+        ),
+    ],
+)
+def test_build_id(notes: bytes, found: str | None) -> None:
+    assert hostfacts.build_id(notes) == found
+
+
+# -------------------------------------------------------------------------------------- for real, and facts
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[Remote]:
+    server = SshServer(tmp_path)
+    with Remote("host1", server.ssh_config) as opened:
+        yield opened
+    server.close()
+
+
+def loopback() -> Host:
+    data = factories.manifest().pair[1].model_dump() | {"name": "host1", "data_interface": "lo"}
+    return Host.model_validate(data)
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/notes").is_file(), reason="this kernel shows no notes")
+def test_this_machine_answers(remote: Remote) -> None:
+    """The command line as it is, run by a shell; loopback is on every machine."""
+    state = hostfacts.snapshot({"host1": remote}, [loopback()])["host1"]
+    assert state.kernel_release == Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").strip()
+    assert state.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    assert state.mtu == int(Path("/sys/class/net/lo/mtu").read_text(encoding="utf-8"))
+    assert "127.0.0.1/8" in state.addresses
+    assert state.header_split is None
+
+
+def test_an_interface_that_is_not_there(remote: Remote) -> None:
+    host = loopback().model_copy(update={"data_interface": "nosuch0"})
+    with pytest.raises(
+        RemoteError, match=r"^host1: cannot read the state of nosuch0.*is the interface there"
+    ):
+        hostfacts.snapshot({"host1": remote}, [host])
+
+
+def test_facts_of_this_machine(remote: Remote) -> None:
+    lab = factories.lab()
+    artifact = factories.manifest().artifact
+    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER))
+    facts = hostfacts.facts(remote, loopback(), lab, artifact, state)
+    assert (facts.kernel_release, facts.artifact_key) == (artifact.release, artifact.key)
+    assert facts.nic.name == "lo"
+    assert facts.nic.driver is None
+    assert facts.nic.speed_mbps is None
+    assert set(facts.sysctls) == set(lab.limits.sysctls)
+    assert len(str(facts.sysctls["net.ipv4.tcp_rmem"]).split()) in (0, 1, 3)
+
+
+def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:
+    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER, kernel_build_id="00"))
+    facts = hostfacts.facts(remote, loopback(), factories.lab(), factories.manifest().artifact, state)
+    assert facts.artifact_key is None

@@ -1,0 +1,580 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inventory model: the project's labs load, and each planted fault is one line with file and key."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+from tests import factories
+
+from zclab import inventory
+from zclab.errors import UsageError
+from zclab.inventory import Lab
+from zclab.paths import project_root
+
+LABS = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
+Edit = Callable[[Any], None]
+
+
+class Inventory:
+    """A copy of the virtual lab's inventory that a test may damage."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "inventory" / "mine"
+        shutil.copytree(project_root() / "inventory" / "virtual", self.directory)
+
+    def edit(self, file: str, path: str, value: Any) -> None:
+        """Set what a dotted path of a file holds (`...` as value: remove it)."""
+        *parents, last = path.split(".")
+
+        def apply(data: Any) -> None:
+            for key in parents:
+                data = data[int(key)] if isinstance(data, list) else data.setdefault(key, {})
+            if value is ...:
+                del data[last]
+            else:
+                data[last] = value
+
+        self.edit_with(file, apply)
+
+    def edit_with(self, file: str, change: Edit) -> None:
+        """Change what a file holds."""
+        path = self.directory / file
+        data = factories.read_yaml(path)
+        change(data)
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+
+    def load(self) -> Lab:
+        """Load it as the code would, but for the cost of Ansible."""
+        return inventory.parse(self.directory, factories.listing(self.directory))
+
+    def problem(self) -> str:
+        """Return the one line that refuses it."""
+        with pytest.raises(UsageError) as caught:
+            self.load()
+        message = str(caught.value)
+        assert len(message.splitlines()) == 1
+        assert caught.value.exit_code == 2
+        return message
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Inventory:
+    return Inventory(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------- healthy
+
+
+def test_both_labs_are_there() -> None:
+    assert {"virtual", "connectx3"} <= set(LABS)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_lab_of_the_project_loads_through_ansible(name: str) -> None:
+    lab = inventory.load(name)
+    sender, receiver = lab.pair()
+    assert lab.name == name
+    assert (sender.role, receiver.role) == ("sender", "receiver")
+    assert (sender.peer, sender.peer_address) == (receiver.name, receiver.ip)
+    assert (receiver.peer, receiver.peer_address) == (sender.name, sender.ip)
+    assert (lab.link.mtu, lab.link.mss) == (4168, 4096)
+    # The shortcut that the other tests take reads the same as Ansible.
+    directory = project_root() / "inventory" / name
+    listed = inventory._ansible_inventory(directory)
+    for host, variables in factories.listing(directory)["_meta"]["hostvars"].items():
+        assert listed["_meta"]["hostvars"][host] == variables
+    assert lab == factories.lab(name)
+
+
+def test_limits_that_zero_copy_needs() -> None:
+    for name in LABS:
+        limits = factories.lab(name).limits
+        assert limits.sysctls["net.core.optmem_max"] == 1048576
+        assert limits.sysctls["net.ipv4.tcp_timestamps"] == 1
+        assert limits.sysctls["net.ipv4.tcp_mtu_probing"] == 0
+
+
+def test_the_emulated_lab_declares_what_it_must_reach() -> None:
+    validity = factories.lab("virtual").validity
+    assert validity.mapped_fraction["map_once"]["copy"].at_least == 0.99
+    assert validity.mapped_fraction["map_once"]["zerocopy"].at_least == 0.97
+    assert validity.copied_fraction.at_most == 0
+    assert validity.retransmitted_share_at_most == 0.001
+
+
+def test_mtu_follows_from_the_ip_version(mine: Inventory) -> None:
+    mine.edit("group_vars/all/link.yml", "zclab_link.ip_version", 4)
+    mine.edit("hosts.yml", "senders.hosts.sender1.zclab_data_address", "192.0.2.1/24")
+    mine.edit("hosts.yml", "receivers.hosts.receiver1.zclab_data_address", "192.0.2.2/24")
+    assert mine.load().link.mtu == 4148
+
+
+def test_several_pages_a_segment(mine: Inventory) -> None:
+    mine.edit("group_vars/all/link.yml", "zclab_link.mtu", 2 * 4096 + 72)
+    assert mine.load().link.mss == 8192
+
+
+def test_facts_hold_what_roles_read() -> None:
+    facts = factories.lab("virtual").facts()
+    assert facts["link"] == {"ip_version": 6, "mtu": 4168, "mss": 4096, "speed_mbps": None}
+    assert facts["kernel"]["variant"] == "stock"
+    assert facts["kernels"]["stock"]["source"]["kind"] == "debian"
+    assert facts["root"] == str(project_root())
+    assert {"name", "kind", "lab_dir", "state_dir", "cache_dir", "hosts", "limits"} <= set(facts)
+    assert facts["host_by_name"]["receiver1"]["peer_address"] == "fd5a:6c61:62:1::1"
+    assert facts["host_by_name"]["receiver1"]["tuning"]["offloads"]
+
+
+def test_low_water_of_exactly_half_is_got(mine: Inventory) -> None:
+    _limits(mine, "net.ipv4.tcp_rmem", "4096 131072 1048576")
+    assert mine.load().limits.receive_low_water_bytes == 524288
+
+
+@pytest.mark.parametrize("name", LABS)
+@pytest.mark.parametrize("place", ["project", "elsewhere"])
+def test_state_directory_is_the_one_that_ssh_options_name(name: str, place: str, tmp_path: Path) -> None:
+    """The rule stands twice, in Python and in Jinja: both have to say the same."""
+    directory = project_root() / "inventory" / name
+    if place == "elsewhere":
+        directory = Path(shutil.copytree(directory, tmp_path / "a" / "inventory" / "renamed"))
+    lab = inventory.parse(directory, factories.listing(directory))
+    environment = jinja2.Environment(autoescape=True)
+    environment.filters["basename"] = os.path.basename
+    options = factories.read_yaml(directory / "group_vars/all/lab.yml")["ansible_ssh_common_args"]
+    rendered = environment.from_string(options).render(inventory_dir=str(directory))
+    flag, config = shlex.split(rendered)
+    assert flag == "-F"
+    assert Path(config).resolve() == lab.state_dir / "ssh_config"
+
+
+# --------------------------------------------------------------------------------------------------- faults
+
+ALL = "group_vars/all"
+#: file to damage, path in it, value (...: removed); then the file and key that the line has to name, and a
+#: word of it.
+FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
+    "unknown key": (f"{ALL}/lab.yml", "zclab_mtu", 9000, f"{ALL}/lab.yml", "zclab_mtu", "unknown key"),
+    "unknown key of a host": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_adress",
+        "x",
+        "hosts.yml",
+        "zclab_adress",
+        "unknown key",
+    ),
+    "unknown key inside": (
+        f"{ALL}/link.yml",
+        "zclab_link.jumbo",
+        True,
+        f"{ALL}/link.yml",
+        "zclab_link.jumbo",
+        "unknown key",
+    ),
+    "unknown key deep inside": (
+        f"{ALL}/expect.yml",
+        "zclab_validity.mapped_fraction.map_once.copy.atleast",
+        0.9,
+        f"{ALL}/expect.yml",
+        "zclab_validity.mapped_fraction.map_once.copy.atleast",
+        "unknown key",
+    ),
+    "unknown tuning key": (
+        "group_vars/receivers.yml",
+        "zclab_tuning.ring",
+        4096,
+        "group_vars/receivers.yml",
+        "zclab_tuning.ring",
+        "unknown key",
+    ),
+    "unknown receive mode": (
+        f"{ALL}/expect.yml",
+        "zclab_validity.mapped_fraction.map_twice",
+        {"copy": {"at_least": 0.9}},
+        f"{ALL}/expect.yml",
+        "zclab_validity.mapped_fraction.map_twice",
+        "map_once",
+    ),
+    "no link": (f"{ALL}/link.yml", "zclab_link", ..., "mine", "zclab_link", "missing"),
+    "no ip version": (
+        f"{ALL}/link.yml",
+        "zclab_link",
+        {"mtu": 4168},
+        f"{ALL}/link.yml",
+        "zclab_link.ip_version",
+        "missing",
+    ),
+    "no pair number": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_pair",
+        ...,
+        "hosts.yml",
+        "zclab_pair",
+        "sender1",
+    ),
+    "no receiver": ("hosts.yml", "receivers.hosts", {}, "hosts.yml", "receivers", "no receiver"),
+    "no sender group": ("hosts.yml", "senders", ..., "mine", "senders", "no sender"),
+    "a host in neither group": (
+        "hosts.yml",
+        "spectators",
+        {"hosts": {"other1": {"zclab_pair": 1}}},
+        "hosts.yml",
+        "other1",
+        "neither",
+    ),
+    "a pair without sender": (
+        "hosts.yml",
+        "receivers.hosts.receiver1.zclab_pair",
+        2,
+        "hosts.yml",
+        "zclab_pair",
+        "exactly one sender and one receiver",
+    ),
+    "two receivers in a pair": (
+        "hosts.yml",
+        "receivers.hosts.receiver2",
+        {
+            "zclab_pair": 1,
+            "zclab_data_interface": "data0",
+            "zclab_data_address": "fd5a:6c61:62:1::3/64",
+        },
+        "hosts.yml",
+        "zclab_pair",
+        "exactly one sender and one receiver",
+    ),
+    "an MTU of no whole page": (
+        f"{ALL}/link.yml",
+        "zclab_link.mtu",
+        9000,
+        f"{ALL}/link.yml",
+        "zclab_link",
+        "8928 bytes",
+    ),
+    "the usual MTU": (f"{ALL}/link.yml", "zclab_link.mtu", 1500, f"{ALL}/link.yml", "zclab_link", "4168"),
+    "the MTU of IPv4 over IPv6": (
+        f"{ALL}/link.yml",
+        "zclab_link.mtu",
+        4148,
+        f"{ALL}/link.yml",
+        "zclab_link",
+        "whole pages over IPv4, but ip_version is 6",
+    ),
+    "the MTU of IPv6 over IPv4": (
+        f"{ALL}/link.yml",
+        "zclab_link",
+        {"ip_version": 4, "mtu": 4168},
+        f"{ALL}/link.yml",
+        "zclab_link",
+        "whole pages over IPv6, but ip_version is 4",
+    ),
+    "an IP version that does not exist": (
+        f"{ALL}/link.yml",
+        "zclab_link",
+        {"ip_version": 5, "mtu": 4168},
+        f"{ALL}/link.yml",
+        "zclab_link.ip_version",
+        "5",
+    ),
+    "addresses of the other family": (
+        f"{ALL}/link.yml",
+        "zclab_link.ip_version",
+        4,
+        "hosts.yml",
+        "zclab_data_address",
+        "IPv6",
+    ),
+    "one address for both": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_address",
+        "fd5a:6c61:62:1::2/64",
+        "hosts.yml",
+        "zclab_data_address",
+        "same address",
+    ),
+    "a peer outside of the network": (
+        "hosts.yml",
+        "receivers.hosts.receiver1.zclab_data_address",
+        "fd5a:6c61:62:2::2/64",
+        "hosts.yml",
+        "zclab_data_address",
+        "not in the network",
+    ),
+    "no address": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_address",
+        "first",
+        "hosts.yml",
+        "zclab_data_address",
+        "first",
+    ),
+    "no prefix length": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_address",
+        "fd5a:6c61:62:1::1",
+        "hosts.yml",
+        "zclab_data_address",
+        "network",
+    ),
+    "a low-water mark that the kernel caps": (
+        f"{ALL}/limits.yml",
+        "zclab_limits.receive_low_water_bytes",
+        8388609,
+        f"{ALL}/limits.yml",
+        "zclab_limits",
+        "tcp_rmem",
+    ),
+    "an unknown variant": (
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variant",
+        "mine",
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variant",
+        "no variant is called 'mine': stock",
+    ),
+    "a kernel from nowhere": (
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variants.stock.source",
+        {"kind": "cvs"},
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variants.stock.source",
+        "cvs",
+    ),
+    "a virtual lab without sizes": (
+        f"{ALL}/lab.yml",
+        "zclab_virtual",
+        ...,
+        "mine",
+        "zclab_virtual",
+        "missing",
+    ),
+    "a virtual host without NIC": (
+        "group_vars/senders.yml",
+        "zclab_nic_model",
+        ...,
+        "group_vars/receivers.yml",
+        "zclab_nic_model",
+        "missing for sender1",
+    ),
+    "a NIC that does not exist": (
+        "group_vars/receivers.yml",
+        "zclab_nic_model",
+        "rtl8139",
+        "group_vars/receivers.yml",
+        "zclab_nic_model",
+        "rtl8139",
+    ),
+    "a lab of no kind": (f"{ALL}/lab.yml", "zclab_kind", "cloud", f"{ALL}/lab.yml", "zclab_kind", "cloud"),
+    "a share above one": (
+        f"{ALL}/expect.yml",
+        "zclab_validity.copied_fraction.at_most",
+        2,
+        f"{ALL}/expect.yml",
+        "zclab_validity.copied_fraction.at_most",
+        "less than or equal to 1",
+    ),
+    "an empty range": (
+        f"{ALL}/expect.yml",
+        "zclab_validity.copied_fraction",
+        {},
+        f"{ALL}/expect.yml",
+        "zclab_validity.copied_fraction",
+        "at_least or at_most",
+    ),
+    "no share of retransmits": (
+        f"{ALL}/expect.yml",
+        "zclab_validity.retransmitted_share_at_most",
+        ...,
+        f"{ALL}/expect.yml",
+        "zclab_validity.retransmitted_share_at_most",
+        "missing",
+    ),
+    "an interface name that is too long": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_interface",
+        "a-very-long-interface-name",
+        "hosts.yml",
+        "zclab_data_interface",
+        "pattern",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_one_line_naming_file_and_key(fault: str, mine: Inventory) -> None:
+    file, path, value, named_file, key, word = FAULTS[fault]
+    mine.edit(file, path, value)
+    message = mine.problem()
+    place = "mine" if named_file == "mine" else f"mine/{named_file}"
+    assert message.startswith(f"{place}: {key}: ")
+    assert word in message
+
+
+THRESHOLD_FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no unit": ({"unit": None}, "zclab_thresholds.0.unit", "missing: declare it (ratio"),
+    "the metric's unit on a ratio": ({"unit": "usec_per_mib"}, "zclab_thresholds.0", "is in 'ratio'"),
+    "a ratio of one arm": ({"arm": "b"}, "zclab_thresholds.0", "is in 'usec_per_mib'"),
+    "another metric's unit": (
+        {"arm": "b", "metric": "gbit_per_s", "unit": "usec_per_mib"},
+        "zclab_thresholds.0",
+        "is in 'gbit_per_s'",
+    ),
+    "two bounds": ({"at_least": 0.1}, "zclab_thresholds.0", "exactly one of at_least and at_most"),
+    "no bound": ({"at_most": None}, "zclab_thresholds.0", "exactly one of at_least and at_most"),
+    "no claim": ({"claims": []}, "zclab_thresholds.0.claims", "at least 1"),
+    "no such metric": ({"metric": "latency"}, "zclab_thresholds.0.metric", "latency"),
+    "no comparison": ({"comparison": None}, "zclab_thresholds.0.comparison", "missing"),
+    "an unknown key": ({"severity": "high"}, "zclab_thresholds.0.severity", "unknown key"),
+}
+
+
+@pytest.mark.parametrize("fault", THRESHOLD_FAULTS)
+def test_faulty_threshold_is_one_line(fault: str, mine: Inventory) -> None:
+    changes, key, word = THRESHOLD_FAULTS[fault]
+    mine.edit(f"{ALL}/expect.yml", "zclab_thresholds", [factories.threshold(**changes)])
+    message = mine.problem()
+    assert message.startswith(f"mine/{ALL}/expect.yml: {key}: ")
+    assert word in message
+
+
+def test_sound_thresholds_load(mine: Inventory) -> None:
+    mine.edit(
+        f"{ALL}/expect.yml",
+        "zclab_thresholds",
+        [
+            factories.threshold(),
+            factories.threshold(
+                arm="b", metric="gbit_per_s", at_most=None, at_least=32.7, unit="gbit_per_s", paced=False
+            ),
+        ],
+    )
+    assert [one.unit for one in mine.load().thresholds] == ["ratio", "gbit_per_s"]
+
+
+@pytest.mark.parametrize("wanted", ["4096 131072", "4096 131072 much"])
+def test_tcp_rmem_is_three_numbers(mine: Inventory, wanted: str) -> None:
+    _limits(mine, "net.ipv4.tcp_rmem", wanted)
+    assert "net.ipv4.tcp_rmem needs three numbers" in mine.problem()
+
+
+def _limits(mine: Inventory, sysctl: str, value: Any) -> None:
+    mine.edit_with(f"{ALL}/limits.yml", lambda data: data["zclab_limits"]["sysctls"].update({sysctl: value}))
+
+
+@pytest.mark.parametrize("key", ["zclab_link", "zclab_validity", "zclab_kernel_variant", "zclab_limits"])
+def test_keys_of_the_lab_agree_on_all_hosts(mine: Inventory, key: str) -> None:
+    mine.edit("hosts.yml", f"senders.hosts.sender1.{key}", "something else")
+    message = mine.problem()
+    assert f": {key}: differs between hosts" in message
+
+
+def test_the_file_that_is_named_is_the_one_that_is_wrong(mine: Inventory) -> None:
+    """Both groups say zclab_tuning: the line names the one with the fault."""
+    mine.edit("group_vars/senders.yml", "zclab_tuning.ring", 4096)
+    assert mine.problem().startswith("mine/group_vars/senders.yml: zclab_tuning.ring: ")
+
+
+@pytest.mark.parametrize(
+    ("address", "word"), [("first", "'first' is no address"), ("192.0.2.2/24", "IPv4"), (7, "7")]
+)
+def test_address_of_the_second_host_is_checked_too(mine: Inventory, address: Any, word: str) -> None:
+    mine.edit("hosts.yml", "receivers.hosts.receiver1.zclab_data_address", address)
+    message = mine.problem()
+    assert message.startswith("mine/hosts.yml: zclab_data_address: ")
+    assert word in message
+
+
+def test_one_address_spelled_in_two_ways(mine: Inventory) -> None:
+    mine.edit("hosts.yml", "senders.hosts.sender1.zclab_data_address", "FD5A:6c61:62:1:0::2/64")
+    assert "same address" in mine.problem()
+
+
+def test_an_address_is_kept_as_hosts_print_it(mine: Inventory) -> None:
+    """What `ip addr` prints is compared with it after each measurement."""
+    mine.edit("hosts.yml", "senders.hosts.sender1.zclab_data_address", "FD5A:6c61:62:1:0::1/64")
+    sender, receiver = mine.load().pair()
+    assert sender.data_address == "fd5a:6c61:62:1::1/64"
+    assert receiver.peer_address == "fd5a:6c61:62:1::1"
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "key"),
+    [
+        (
+            f"{ALL}/limits.yml",
+            "zclab_limits.locked_memory_kib",
+            "lots",
+            "zclab_limits.locked_memory_kib",
+        ),
+        (
+            f"{ALL}/kernel.yml",
+            "zclab_kernel_variants.stock.source.package",
+            "linux",
+            "zclab_kernel_variants.stock.source.package",
+        ),
+        (
+            f"{ALL}/kernel.yml",
+            "zclab_kernel_variants.stock.patches",
+            [{"file": ""}],
+            "zclab_kernel_variants.stock.patches.0.file",
+        ),
+    ],
+)
+def test_the_key_is_the_inventorys_own(mine: Inventory, file: str, path: str, value: Any, key: str) -> None:
+    """Names of the model's types are no keys."""
+    mine.edit(file, path, value)
+    assert mine.problem().startswith(f"mine/{file}: {key}: ")
+
+
+def test_a_host_that_declares_nothing(tmp_path: Path) -> None:
+    """ansible-inventory leaves out hosts without variables."""
+    listing = {
+        "_meta": {"hostvars": {}},
+        "senders": {"hosts": ["sender1"]},
+        "receivers": {"hosts": ["receiver1"]},
+    }
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UsageError, match="missing"):
+        inventory.parse(tmp_path / "mine", listing)
+
+
+def test_a_pair_number_that_is_no_number(mine: Inventory) -> None:
+    mine.edit("hosts.yml", "senders.hosts.sender1.zclab_pair", [1])
+    assert ": zclab_pair: " in mine.problem()
+
+
+def test_a_lab_has_a_first_pair(mine: Inventory) -> None:
+    """Runs measure pair 1."""
+    for group, host in (("senders", "sender1"), ("receivers", "receiver1")):
+        mine.edit("hosts.yml", f"{group}.hosts.{host}.zclab_pair", 2)
+    assert ": zclab_pair: " in mine.problem()
+
+
+def test_timestamps_that_are_switched_off_carry_no_whole_page(mine: Inventory) -> None:
+    _limits(mine, "net.ipv4.tcp_timestamps", 0)
+    assert "tcp_timestamps" in mine.problem()
+
+
+# ------------------------------------------------------------------------------------- what Ansible refuses
+
+
+def test_no_such_lab() -> None:
+    with pytest.raises(UsageError) as caught:
+        inventory.load("nosuchlab")
+    assert str(caught.value).startswith("nosuchlab: no such lab: name one of ")
+    assert "virtual" in str(caught.value)
+
+
+def test_an_inventory_that_is_no_yaml(mine: Inventory) -> None:
+    (mine.directory / "group_vars/all/lab.yml").write_text("zclab_kind: [virtual\n", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        inventory.load(mine.directory)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "lab.yml" in str(caught.value)

@@ -1,0 +1,723 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict: one planted fault a test, on top of a run that is healthy in every other way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests import factories
+from tests.factories import RECEIVER, SENDER, changed
+
+from zclab import judge
+from zclab.plan import Measurement
+from zclab.results import ComparisonDocument, Manifest, Record, RunDocument, Snapshot, Verdict
+
+
+def planned(receive_mode: str = "map_once", send_mode: str = "copy") -> Measurement:
+    plan = factories.plan(comparisons=[factories.comparison(b=(send_mode, receive_mode))])
+    return next(one for one in plan.measurements() if one.arm == "b")
+
+
+def healthy(receive_mode: str = "map_once", send_mode: str = "copy") -> Record:
+    return factories.record(planned(receive_mode, send_mode))
+
+
+def reasons(record: Record, manifest: Manifest | None = None) -> list[str]:
+    return judge.judge_measurement(manifest or factories.manifest(), record).invalid_reasons
+
+
+def run(manifest: Manifest, records: list[Record] | None = None) -> RunDocument:
+    return judge.judge(manifest, factories.records(manifest) if records is None else records)
+
+
+def gated(manifest: Manifest, records: list[Record] | None = None) -> ComparisonDocument:
+    """Return the one comparison of a run that is gated."""
+    found = [one for one in run(manifest, records).comparisons if one.gated]
+    assert len(found) == 1
+    return found[0]
+
+
+# ------------------------------------------------------------------------------------------ one measurement
+
+MODES = [
+    (receive, send) for receive in ("copy", "map_once", "map_once_hybrid") for send in ("copy", "zerocopy")
+]
+
+
+@pytest.mark.parametrize(("receive_mode", "send_mode"), MODES)
+def test_a_healthy_measurement_is_valid(receive_mode: str, send_mode: str) -> None:
+    document = judge.judge_measurement(factories.manifest(), healthy(receive_mode, send_mode))
+    assert document.invalid_reasons == []
+    assert document.valid
+
+
+SENT = 3 * factories.WINDOW_BYTES
+#: path in the record, the planted value, the reason that has to be given.
+FAULTS: dict[str, tuple[str, Any, str]] = {
+    "the distribution kernel": (
+        f"before.{RECEIVER}.kernel_release",
+        "6.1.0-40-amd64",
+        f"{RECEIVER}: runs 6.1.0-40-amd64, not the artifact {factories.RELEASE}",
+    ),
+    "another kernel afterwards": (
+        f"after.{SENDER}.kernel_release",
+        "6.1.0-40-amd64",
+        f"{SENDER}: runs 6.1.0-40-amd64, not the artifact {factories.RELEASE}",
+    ),
+    "a kernel of the same name": (
+        f"before.{SENDER}.kernel_build_id",
+        "ab" * 20,
+        f"{SENDER}: build id {'ab' * 20} is not the artifact's {factories.BUILD_ID}",
+    ),
+    "a kernel without build id": (
+        f"before.{SENDER}.kernel_build_id",
+        None,
+        f"{SENDER}: build id None is not the artifact's {factories.BUILD_ID}",
+    ),
+    "a reboot before": (f"before.{SENDER}.boot_id", "new", f"{SENDER}: rebooted since the run began"),
+    "a reboot during": (f"after.{RECEIVER}.boot_id", "new", f"{RECEIVER}: rebooted since the run began"),
+    "MTU 1500": (f"before.{RECEIVER}.mtu", 1500, f"{RECEIVER}: MTU is 1500, the lab declares 4168"),
+    "MTU changed meanwhile": (
+        f"after.{SENDER}.mtu",
+        4148,
+        f"{SENDER}: MTU is 4148, the lab declares 4168",
+    ),
+    "timestamps off": (
+        f"before.{SENDER}.tcp_timestamps",
+        0,
+        f"{SENDER}: net.ipv4.tcp_timestamps is 0, not 1",
+    ),
+    "a lost address": (
+        f"after.{RECEIVER}.addresses",
+        ["fe80::1/64"],
+        f"{RECEIVER}: lost its data address fd5a::2/64",
+    ),
+    "an address of another length": (
+        f"before.{SENDER}.addresses",
+        ["fd5a::1/128"],
+        f"{SENDER}: lost its data address fd5a::1/64",
+    ),
+    "unknown state before": (
+        "before",
+        {SENDER: factories.snapshot(SENDER)},
+        f"{RECEIVER}: its state before the measurement is not known",
+    ),
+    "unknown state after": (
+        "after",
+        {RECEIVER: factories.snapshot(RECEIVER)},
+        f"{SENDER}: its state after the measurement is not known",
+    ),
+    "MSS": (
+        "sender.document.tcp.snd_mss",
+        1428,
+        "sender: MSS was 1428, the lab's link carries 4096",
+    ),
+    "MSS unknown": (
+        "sender.document.tcp.snd_mss",
+        None,
+        "sender: MSS was None, the lab's link carries 4096",
+    ),
+    "retransmits": (
+        "sender.document.tcp.total.retransmits",
+        263,
+        "sender: 263 of 262144 segments were retransmitted, more than 0.10%",
+    ),
+    "retransmits not counted": (
+        "sender.document.tcp.total.retransmits",
+        None,
+        "sender: this kernel does not count retransmitted segments",
+    ),
+    "drops at the receiver": (f"after.{RECEIVER}.drops", 1, f"{RECEIVER}: data0 dropped 1 packets"),
+    "drops at the sender": (f"after.{SENDER}.drops", 7, f"{SENDER}: data0 dropped 7 packets"),
+    "too little mapped": (
+        "receiver.document.window.mapped_bytes",
+        int(factories.WINDOW_BYTES * 0.9),
+        "receiver: mapped fraction 0.9000 is below 0.99",
+    ),
+    "nothing mapped": (
+        "receiver.document.window.mapped_bytes",
+        0,
+        "receiver: mapped fraction 0.0000 is below 0.99",
+    ),
+    "mapped bytes not counted": (
+        "receiver.document.window.mapped_bytes",
+        None,
+        "receiver: mapped fraction 0.0000 is below 0.99",
+    ),
+    "a cut-short receiver": (
+        "receiver.document.outcome",
+        "cut_short",
+        "receiver: cut_short: no message",
+    ),
+    "a stopped sender": ("sender.document.outcome", "stopped", "sender: stopped: no message"),
+    "an error": ("sender.document.outcome", "error", "sender: error: no message"),
+    "a timeout": ("receiver.document.outcome", "timeout", "receiver: timeout: no message"),
+    "an incomplete window": (
+        "receiver.document.window.complete",
+        False,
+        "receiver: the measured window was cut short",
+    ),
+    "an incomplete window at the sender": (
+        "sender.document.window.complete",
+        False,
+        "sender: the measured window was cut short",
+    ),
+    "bytes lost between the ends": (
+        "receiver.document.total.bytes",
+        SENT - 1,
+        f"receiver: got {SENT - 1} bytes of the {SENT} that were sent",
+    ),
+    "zero bytes": ("receiver.document.total.bytes", 0, "receiver: zero bytes received"),
+    "no receiver": ("receiver", None, "receiver: left no result: did not start"),
+    "no sender": ("sender", None, "sender: left no result: did not start"),
+    "a receiver that said why": (
+        "receiver",
+        {"document": None, "status": 1, "stderr": "binding\nfd5a::2: no such address\n"},
+        "receiver: left no result: fd5a::2: no such address",
+    ),
+    "a sender that said nothing": (
+        "sender",
+        {"document": None, "status": None, "stderr": ""},
+        "sender: left no result: no message",
+    ),
+    "a low-water mark that was capped": (
+        "receiver.document.rcvlowat.got",
+        131072,
+        "receiver: SO_RCVLOWAT 524288 was asked for and 131072 was got: "
+        "raise the third value of net.ipv4.tcp_rmem",
+    ),
+    "a lost connection": (
+        "problem",
+        f"{RECEIVER}: the connection was lost",
+        f"{RECEIVER}: the connection was lost",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_the_one_reason(fault: str) -> None:
+    path, value, reason = FAULTS[fault]
+    record = changed(healthy(), {path: value})
+    found = reasons(record)
+    assert found[0] == reason
+    assert len(found) == (2 if fault == "zero bytes" else 1)  # zero bytes are not what was sent, either
+    manifest = factories.manifest()
+    records = [changed(one, {path: value}) if one.planned.arm == "b" else one for one in _all(manifest)]
+    document = run(manifest, records)
+    assert (document.verdict, document.exit_code) == ("invalid", 4)
+
+
+def _all(manifest: Manifest) -> list[Record]:
+    return factories.records(manifest)
+
+
+ZEROCOPY_FAULTS: dict[str, tuple[str, Any, str]] = {
+    "copied completions": (
+        "sender.document.completions.copied",
+        123,
+        "sender: copied fraction 0.0100 is above 0.0",
+    ),
+    "one copied completion": (
+        "sender.document.completions.copied",
+        1,
+        "sender: copied fraction 0.0001 is above 0.0",
+    ),
+    "no completions": (
+        "sender.document.completions",
+        None,
+        "sender: a zerocopy sender without completions",
+    ),
+    "no sends": (
+        "sender.document.completions",
+        {"sends": 0, "completed": 0, "copied": 0, "no_buffers": 0},
+        "sender: a zerocopy sender without completions",
+    ),
+    "a NIC that cannot gather": (
+        f"before.{SENDER}.missing_offloads",
+        ["scatter-gather"],
+        f"{SENDER}: data0 has scatter-gather off: sent pages are copied on their way",
+    ),
+    "fewer completions than sends": (
+        "sender.document.completions.completed",
+        12287,
+        "sender: 12287 of 12288 zerocopy sends were completed",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ZEROCOPY_FAULTS)
+@pytest.mark.parametrize("receive_mode", ["copy", "map_once"])
+def test_a_zerocopy_sender_has_to_pin(fault: str, receive_mode: str) -> None:
+    path, value, reason = ZEROCOPY_FAULTS[fault]
+    assert reasons(changed(healthy(receive_mode, "zerocopy"), {path: value})) == [reason]
+
+
+def test_a_copying_sender_needs_no_offloads() -> None:
+    record = changed(healthy(), {f"before.{SENDER}.missing_offloads": ["scatter-gather", "tx-checksumming"]})
+    assert reasons(record) == []
+
+
+def test_a_mapping_receiver_of_zerocopy_has_its_own_bound() -> None:
+    record = changed(
+        healthy("map_once", "zerocopy"),
+        {"receiver.document.window.mapped_bytes": int(factories.WINDOW_BYTES * 0.98)},
+    )
+    assert reasons(record) == []
+    record = changed(record, {"receiver.document.window.mapped_bytes": int(factories.WINDOW_BYTES * 0.96)})
+    assert reasons(record) == ["receiver: mapped fraction 0.9600 is below 0.97"]
+
+
+def test_a_mode_that_the_lab_says_nothing_of() -> None:
+    manifest = changed(factories.manifest(), {"validity.mapped_fraction": {}})
+    assert reasons(healthy(), manifest) == ["zclab_validity.mapped_fraction says nothing of map_once, copy"]
+    assert reasons(healthy("copy"), manifest) == []
+
+
+@pytest.mark.parametrize(("host", "index"), [(SENDER, 0), (RECEIVER, 1)])
+def test_another_nic_than_declared(host: str, index: int) -> None:
+    manifest = changed(factories.manifest(), {f"hosts.{index}.nic.driver": "8139cp"})
+    declared = manifest.pair[index].nic_model
+    assert reasons(healthy(), manifest) == [f"{host}: data0 is 8139cp, the lab declares {declared}"]
+
+
+def test_virtio_net_as_the_receivers_nic() -> None:
+    """Nothing is mapped then, but the NIC is the reason to look at first."""
+    manifest = changed(factories.manifest(), {"hosts.1.nic.driver": "virtio_net"})
+    record = changed(healthy(), {"receiver.document.window.mapped_bytes": 0})
+    assert reasons(record, manifest)[0] == f"{RECEIVER}: data0 is virtio_net, the lab declares e1000e"
+
+
+def test_hardware_declares_no_nic_model() -> None:
+    manifest = changed(factories.manifest(), {"pair.1.nic_model": None, "hosts.1.nic.driver": "mlx4_en"})
+    assert reasons(healthy(), manifest) == []
+
+
+def test_several_faults_are_all_named() -> None:
+    record = changed(
+        healthy(),
+        {
+            f"before.{RECEIVER}.mtu": 1500,
+            f"after.{RECEIVER}.mtu": 1500,
+            "sender.document.tcp.snd_mss": 1428,
+            "receiver.document.window.mapped_bytes": 0,
+        },
+    )
+    assert reasons(record) == [
+        f"{RECEIVER}: MTU is 1500, the lab declares 4168",
+        "sender: MSS was 1428, the lab's link carries 4096",
+        "receiver: mapped fraction 0.0000 is below 0.99",
+    ]
+
+
+def test_what_the_lab_allows_is_valid() -> None:
+    manifest = changed(
+        factories.manifest(),
+        {
+            "validity.drops_at_most": 5,
+            "validity.retransmitted_share_at_most": 0.01,
+            "validity.copied_fraction": {"at_most": 1},
+        },
+    )
+    record = changed(
+        healthy("map_once", "zerocopy"),
+        {
+            f"after.{RECEIVER}.drops": 5,
+            "sender.document.tcp.total.retransmits": 2000,
+            "sender.document.completions.copied": 12288,
+        },
+    )
+    assert reasons(record, manifest) == []
+
+
+def test_a_lab_that_expects_copies_refuses_pins() -> None:
+    manifest = changed(factories.manifest(), {"validity.copied_fraction": {"at_least": 1}})
+    assert reasons(healthy("copy", "zerocopy"), manifest) == ["sender: copied fraction 0.0000 is below 1.0"]
+
+
+def test_after_a_lost_connection_states_that_are_known_are_judged() -> None:
+    record = changed(healthy(), {"problem": "receiver1: gone", "after": {}, f"before.{SENDER}.mtu": 1500})
+    assert reasons(record) == ["receiver1: gone", f"{SENDER}: MTU is 1500, the lab declares 4168"]
+
+
+def test_hosts_are_refused_before_the_first_measurement() -> None:
+    state = {host: Snapshot.model_validate(factories.snapshot(host)) for host in (SENDER, RECEIVER)}
+    assert judge.host_reasons(factories.manifest(), state) == []
+    state[RECEIVER] = Snapshot.model_validate(factories.snapshot(RECEIVER, mtu=1500))
+    assert judge.host_reasons(factories.manifest(), state) == [
+        f"{RECEIVER}: MTU is 1500, the lab declares 4168"
+    ]
+
+
+def test_no_bytes_in_the_measured_window() -> None:
+    """Everything came while warming up: nothing was measured."""
+    record = changed(
+        healthy(),
+        {
+            "receiver.document.window": {
+                "complete": True,
+                "seconds": 2.0,
+                "bytes": 0,
+                "mapped_bytes": 0,
+                "copied_bytes": 0,
+            }
+        },
+    )
+    assert reasons(record)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("receiver.document.mode", "copy"),
+        ("sender.document.mode", "zerocopy"),
+        ("sender.document.message_bytes", 4096),
+        ("sender.document.pace_gbit", 0.5),
+        ("receiver.document.addresses.ip_version", 4),
+    ],
+)
+def test_what_ran_is_what_was_planned(path: str, value: Any) -> None:
+    assert reasons(changed(healthy(), {path: value}))
+
+
+@pytest.mark.parametrize("rcvlowat", [None, {"asked": 65536, "got": 65536}, {"asked": None, "got": 1}])
+def test_the_low_water_mark_is_the_declared_one(rcvlowat: Any) -> None:
+    assert reasons(changed(healthy(), {"receiver.document.rcvlowat": rcvlowat}))
+
+
+# --------------------------------------------------------------------------------- figures of a measurement
+
+
+def test_figures() -> None:
+    one = judge.judge_measurement(factories.manifest(), healthy("map_once", "zerocopy"))
+    assert one.bytes_received == factories.WINDOW_BYTES
+    assert one.gbit_per_s == pytest.approx(factories.WINDOW_BYTES * 8 / 2.0 / 1e9)
+    assert one.mapped_fraction == pytest.approx(0.998, abs=1e-6)
+    assert one.mapped_bytes is not None and one.copied_bytes is not None
+    assert one.mapped_bytes + one.copied_bytes == factories.WINDOW_BYTES
+    assert one.receiver_cpu is not None
+    assert one.receiver_cpu.usec_per_mib == pytest.approx(1e6 / 1024)
+    assert one.receiver_cpu.softirq_s == 0.5
+    assert one.receiver_cpu.host_busy_s is None
+    assert one.receiver_context_switches == 1000
+    assert (one.retransmitted_segments, one.retransmitted_share) == (0, 0.0)
+    assert one.mss == 4096
+    assert one.completions is not None
+    assert (one.completions.sends, one.completions.copied) == (12288, 0)
+    assert one.header_split == 249000
+    assert one.drops == 0
+    assert one.integrity == "not checked"
+    assert one.system_calls == 2048
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("receiver.document.cpu.user_s", "receiver_cpu.usec_per_mib"),
+        ("receiver.document.cpu.voluntary_context_switches", "receiver_context_switches"),
+        ("sender.document.tcp.total.retransmits", "retransmitted_segments"),
+        ("sender.document.tcp.total.data_segs_out", "retransmitted_share"),
+        ("receiver.document.window.mapped_bytes", "mapped_fraction"),
+        ("receiver.document.window.seconds", "gbit_per_s"),
+        ("receiver.document.system_calls", "system_calls"),
+        (f"after.{RECEIVER}.header_split", "header_split"),
+        ("receiver.document.host_cpu.softirq_s", "receiver_cpu.softirq_s"),
+    ],
+)
+def test_what_was_not_measured_is_null(path: str, field: str) -> None:
+    value: Any = judge.judge_measurement(factories.manifest(), changed(healthy(), {path: None}))
+    for name in field.split("."):
+        value = getattr(value, name)
+    assert value is None
+
+
+def test_nothing_is_measured_of_ends_that_are_not_there() -> None:
+    record = changed(healthy(), {"receiver": None, "sender": None, "before": {}, "after": {}})
+    one = judge.judge_measurement(factories.manifest(), record)
+    measured = one.model_dump(
+        include={
+            "seconds",
+            "bytes_received",
+            "gbit_per_s",
+            "mapped_bytes",
+            "copied_bytes",
+            "mapped_fraction",
+            "receiver_cpu",
+            "sender_cpu",
+            "receiver_context_switches",
+            "retransmitted_segments",
+            "mss",
+            "completions",
+            "system_calls",
+            "header_split",
+            "drops",
+        }
+    )
+    assert set(measured.values()) == {None}
+    assert not one.valid
+
+
+# ---------------------------------------------------------------------------------------------- the verdict
+
+
+def gated_manifest(**changes: Any) -> Manifest:
+    return factories.manifest(thresholds=[factories.threshold(**changes)])
+
+
+def test_a_healthy_run_passes() -> None:
+    document = run(factories.manifest())
+    assert (document.verdict, document.exit_code, document.problems) == ("pass", 0, [])
+    assert {one.not_gated_because for one in document.comparisons} == {"not declared by the lab"}
+    assert {one.verdict for one in document.comparisons} == {None}
+
+
+def test_a_kept_gate_passes() -> None:
+    document = run(gated_manifest())
+    assert (document.verdict, document.exit_code) == ("pass", 0)
+    one = next(one for one in document.comparisons if one.gated)
+    assert (one.verdict, one.threshold, one.direction, one.unit) == ("pass", 0.5, "at_most", "ratio")
+    assert one.n == 6
+    assert one.ratio_median == pytest.approx(0.4, abs=0.03)
+    assert one.claim_ids == ["F4"]
+    assert one.reference["F4"] == {"receiver_usec_per_mib_ratio": 0.37}
+
+
+def test_a_missed_gate_fails() -> None:
+    manifest = gated_manifest()
+    document = run(manifest, factories.records(manifest, ratio=0.8))
+    assert (document.verdict, document.exit_code) == ("fail", 1)
+
+
+def test_a_gate_inside_of_the_interval_is_inconclusive() -> None:
+    manifest = gated_manifest()
+    document = run(manifest, factories.records(manifest, ratio=0.5, spread=0.2))
+    assert (document.verdict, document.exit_code) == ("inconclusive", 3)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+@pytest.mark.parametrize("ratio", [0.01, 0.99])
+def test_too_few_pairs_are_inconclusive(repeats: int, ratio: float) -> None:
+    manifest = factories.manifest(plan=factories.plan(repeats=repeats), thresholds=[factories.threshold()])
+    document = run(manifest, factories.records(manifest, ratio=ratio))
+    assert (document.verdict, document.exit_code) == ("inconclusive", 3)
+    assert document.comparisons[0].ratio_ci95 == (None, None)
+
+
+def test_better_never_fails() -> None:
+    manifest = gated_manifest()
+    assert gated(manifest, factories.records(manifest, ratio=0.001)).verdict == "pass"
+    manifest = gated_manifest(metric="gbit_per_s", at_most=None, at_least=0.98)
+    faster = [
+        changed(one, {"receiver.document.window.seconds": 0.1}) if one.planned.arm == "b" else one
+        for one in factories.records(manifest)
+    ]
+    assert gated(manifest, faster).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("bound", "verdict"),
+    [({"at_least": 4.2}, "pass"), ({"at_least": 4.4}, "fail"), ({"at_most": 4.2}, "fail")],
+)
+@pytest.mark.parametrize("arm", ["a", "b"])
+def test_the_median_of_one_arm(bound: dict[str, float], verdict: str, arm: str) -> None:
+    """An arm's gbit_per_s is 4.295 here."""
+    one = gated(
+        gated_manifest(arm=arm, metric="gbit_per_s", unit="gbit_per_s", at_most=None, **bound)
+        if "at_least" in bound
+        else gated_manifest(arm=arm, metric="gbit_per_s", unit="gbit_per_s", **bound)
+    )
+    assert one.verdict == verdict
+    assert one.unit == "gbit_per_s"
+    assert one.arm_a is None
+    assert one.arm_b == ("copy to copy" if arm == "a" else "copy to map_once")
+    assert one.ratio_median == pytest.approx(4.295, abs=0.001)
+
+
+def test_pairs_are_compared_not_pools() -> None:
+    """A machine that gets slower by the hour changes both arms of a pair alike."""
+    manifest = factories.manifest(
+        plan=factories.plan(repeats=10), thresholds=[factories.threshold(at_most=0.55)]
+    )
+    records = [
+        factories.record(one, receiver_cpu_s=(1.0 if one.arm == "a" else 0.5) * (1 + one.pair))
+        for one in manifest.plan.measurements()
+    ]
+    comparison = gated(manifest, records)
+    assert comparison.ratio_median == pytest.approx(0.5)
+    assert comparison.verdict == "pass"
+
+
+@pytest.mark.parametrize("metric", ["receiver_usec_per_mib", "sender_usec_per_mib"])
+@pytest.mark.parametrize("ratio", [0.1, 2.0])
+def test_an_emulated_cpu_is_never_gated(metric: str, ratio: float) -> None:
+    manifest = factories.manifest(
+        emulated=True,
+        accelerator="tcg",
+        plan=factories.plan(comparisons=[factories.comparison(metrics={metric: []})]),
+        thresholds=[
+            factories.threshold(metric=metric),
+            factories.threshold(metric=metric, arm="b", unit="usec_per_mib"),
+        ],
+    )
+    document = run(manifest, factories.records(manifest, ratio=ratio))
+    assert document.emulated
+    assert len(document.comparisons) == 2
+    for one in document.comparisons:
+        assert (one.gated, one.not_gated_because, one.verdict) == (False, "emulated CPU", None)
+        assert one.ratio_median is not None
+    assert document.verdict == "pass"
+
+
+def test_throughput_of_an_emulated_lab_is_gated_where_declared() -> None:
+    manifest = factories.manifest(
+        emulated=True,
+        thresholds=[factories.threshold(metric="gbit_per_s", at_most=None, at_least=1.5)],
+    )
+    assert gated(manifest).verdict == "fail"
+
+
+@pytest.mark.parametrize(("paced", "cells"), [(None, 2), (True, 1), (False, 1)])
+def test_a_threshold_may_be_for_paced_cells_only(paced: bool | None, cells: int) -> None:
+    manifest = factories.manifest(
+        plan=factories.plan(pace_gbit_per_s=[None, 10]), thresholds=[factories.threshold(paced=paced)]
+    )
+    found = [one for one in run(manifest).comparisons if one.gated]
+    assert len(found) == cells
+    assert {one.name.endswith("unpaced") for one in found} == (
+        {True, False} if paced is None else {not paced}
+    )
+
+
+def test_throughput_is_not_compared_at_a_fixed_pace() -> None:
+    manifest = factories.manifest(plan=factories.plan(pace_gbit_per_s=[10]))
+    assert {one.metric for one in run(manifest).comparisons} == {"receiver_usec_per_mib"}
+
+
+# ------------------------------------------------------------------------------------------ what goes first
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "first"),
+    [
+        ([], "pass"),
+        (["pass"], "pass"),
+        (["pass", "inconclusive"], "inconclusive"),
+        (["inconclusive", "fail", "pass"], "fail"),
+        (["fail", "invalid", "inconclusive"], "invalid"),
+    ],
+)
+def test_of_several_verdicts(verdicts: list[Verdict], first: Verdict) -> None:
+    assert judge.worst(verdicts) == first
+
+
+def test_exit_codes() -> None:
+    assert judge.EXIT_CODES == {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+
+
+def test_one_invalid_measurement_makes_its_comparisons_and_the_run_invalid() -> None:
+    manifest = factories.manifest(
+        plan=factories.plan(comparisons=[factories.comparison("receive"), factories.comparison("other")]),
+        thresholds=[factories.threshold()],
+    )
+    records = _all(manifest)
+    records[3] = changed(records[3], {f"after.{SENDER}.boot_id": "new"})
+    document = run(manifest, records)
+    assert (document.verdict, document.exit_code) == ("invalid", 4)
+    assert {(one.name, one.verdict) for one in document.comparisons} == {
+        ("receive-262144-unpaced", "invalid"),
+        ("other-262144-unpaced", None),
+    }
+
+
+def test_invalid_goes_before_fail() -> None:
+    manifest = gated_manifest()
+    records = factories.records(manifest, ratio=0.8)
+    records[-1] = changed(records[-1], {f"after.{RECEIVER}.mtu": 1500})
+    assert run(manifest, records).verdict == "invalid"
+
+
+def test_a_report_on_a_console_fails_the_run() -> None:
+    manifest = changed(
+        factories.manifest(), {"console_reports": {SENDER: [], RECEIVER: ["[ 1.0] WARNING: CPU: 0"]}}
+    )
+    document = run(manifest)
+    assert (document.verdict, document.exit_code) == ("fail", 1)
+    assert document.console_reports[RECEIVER] == ["[ 1.0] WARNING: CPU: 0"]
+
+
+def test_quiet_consoles_are_no_fault() -> None:
+    manifest = changed(factories.manifest(), {"console_reports": {SENDER: [], RECEIVER: []}})
+    assert run(manifest).verdict == "pass"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 11])
+def test_measurements_that_were_not_made(kept: int) -> None:
+    manifest = factories.manifest()
+    document = run(manifest, _all(manifest)[:kept])
+    assert (document.verdict, document.exit_code) == ("invalid", 4)
+    assert any(problem.startswith(f"{12 - kept} planned measurements") for problem in document.problems)
+
+
+def test_a_run_that_did_not_finish() -> None:
+    document = run(changed(factories.manifest(), {"finished_at": None}))
+    assert document.verdict == "invalid"
+    assert document.problems == ["the run did not finish"]
+
+
+def test_a_record_twice_does_not_stand_for_another() -> None:
+    manifest = factories.manifest()
+    records = _all(manifest)
+    assert run(manifest, [*records[:-1], records[0]]).verdict == "invalid"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_skipped_mode_never_passes(declared: bool) -> None:
+    manifest = gated_manifest() if declared else factories.manifest()
+    records = [
+        changed(one, {"skipped": "this kernel has no such call"}) if one.planned.arm == "b" else one
+        for one in _all(manifest)
+    ]
+    document = run(manifest, records)
+    assert (document.verdict, document.exit_code) == ("inconclusive", 3)
+    skipped = next(one for one in document.measurements if one.arm == "b")
+    assert (skipped.skipped, skipped.valid, skipped.invalid_reasons) == (
+        "this kernel has no such call",
+        False,
+        [],
+    )
+    for one in document.comparisons:
+        assert one.verdict == "inconclusive"
+        assert one.not_gated_because == "skipped: this kernel has no such call"
+
+
+def test_a_skipped_mode_never_passes_where_nothing_is_compared() -> None:
+    """A cell at a fixed pace whose only metric is throughput has no comparison."""
+    manifest = factories.manifest(
+        plan=factories.plan(
+            pace_gbit_per_s=[1], comparisons=[factories.comparison(metrics={"gbit_per_s": []})]
+        )
+    )
+    records = [changed(one, {"skipped": "no such call"}) for one in _all(manifest)]
+    assert run(manifest, records).verdict == "inconclusive"
+
+
+def test_the_wrong_kernel_is_no_reason_to_skip() -> None:
+    manifest = factories.manifest()
+    records = [
+        changed(one, {"skipped": "no such call", f"before.{RECEIVER}.kernel_release": "6.1.0-40-amd64"})
+        for one in _all(manifest)
+    ]
+    assert run(manifest, records).verdict == "invalid"
+
+
+def test_a_gate_on_figures_that_are_missing_is_not_decided_by_the_rest() -> None:
+    """Ten pairs were measured, the CPU of one is unknown: nine are not what was planned."""
+    manifest = gated_manifest()
+    records = _all(manifest)
+    records[1] = changed(records[1], {"receiver.document.cpu.user_s": None})
+    assert run(manifest, records).verdict == "invalid"
+
+
+def test_a_claim_that_is_gone_does_not_stop_the_judge() -> None:
+    """An old run can be judged after docs/claims.yml changed."""
+    assert gated(gated_manifest(claims=["F4", "F99"])).claim_ids == ["F4", "F99"]

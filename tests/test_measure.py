@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine, with hosts that only pretend: what it writes, when it refuses, how it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from tests import factories
+
+from zclab import console, hostfacts, judge, measure
+from zclab.errors import LabError, UsageError
+from zclab.inventory import Host, Lab
+from zclab.plan import Measurement, Plan
+from zclab.remote import Completed, RemoteError
+from zclab.results import End, Manifest, Record, Run, Snapshot
+from zclab.virtual import hosts
+from zclab.virtual.hosts import HostStatus
+
+PLAN = factories.plan(repeats=2)
+MEMBERS = ["sender1", "receiver1"]
+
+
+class Told:
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.records: list[Record] = []
+        self.ended = False
+
+    def started(self, run: Run, plan: Plan, total: int) -> None:
+        self.total = total
+
+    def measured(self, run: Run, manifest: Manifest, record: Record) -> None:
+        self.records.append(record)
+
+    def finished(self, run: Run) -> None:
+        self.ended = True
+
+
+class Pretended:
+    """Two hosts and their lab; a test changes what they say. Transfers go well unless told otherwise."""
+
+    def __init__(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lab = lab
+        self.state = {host.name: self._snapshot(host) for host in lab.hosts}
+        self.made: list[str] = []
+        self.fails_at: dict[int, BaseException] = {}
+        for host in lab.hosts:
+            path = console.log_path(lab.state_dir, host.name)
+            path.parent.mkdir(parents=True)
+            path.write_text("[    1.000000] WARNING: long before\n", encoding="utf-8")
+        self.record_kernel()
+        monkeypatch.setattr(measure, "connected", self._connected)
+        monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: dict(self.state))
+        monkeypatch.setattr(measure, "_transfer", self._transfer)
+        self.status = [
+            HostStatus(host.name, True, 1, 2201, "tcg", 1.0, Path("console.log"), "abc") for host in lab.hosts
+        ]
+        monkeypatch.setattr(hosts, "status", lambda state_dir: self.status)
+
+    def _snapshot(self, host: Host) -> Snapshot:
+        return Snapshot.model_validate(factories.snapshot(host.name, addresses=[host.data_address]))
+
+    def record_kernel(self, **changes: Any) -> None:
+        """Write what `zclab up` leaves of the kernel that it booted."""
+        artifact = factories.manifest().artifact.model_dump() | changes
+        recorded = {"artifact": artifact, "definition": self.lab.kernel.model_dump(mode="json")}
+        (self.lab.state_dir / "kernel.json").write_text(json.dumps(recorded), encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _connected(self, names: list[str], ssh_config: Path) -> Iterator[dict[str, Any]]:
+        assert names == MEMBERS
+        yield {name: _Silent() for name in names}
+
+    def _transfer(self, lab: Lab, planned: Measurement, members: Any, remotes: Any) -> tuple[End, End]:
+        self.made.append(planned.id)
+        if failure := self.fails_at.pop(len(self.made), None):
+            raise failure
+        record = factories.record(planned)
+        assert record.receiver is not None and record.sender is not None
+        return record.receiver, record.sender
+
+    def say(self, host: str, text: str) -> None:
+        """Let a host's kernel print something."""
+        with console.log_path(self.lab.state_dir, host).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+class _Silent:
+    """A connection over which nothing of interest is said."""
+
+    def output(self, command: str) -> str:
+        return "driver:\nspeed:\n" if command.startswith("echo driver") else "zclab-traffic 0.1.0"
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
+    lab = factories.lab()
+    hosts = [host.model_copy(update={"nic_model": None}) for host in lab.hosts]
+    return Pretended(lab.model_copy(update={"state_dir": tmp_path / "state", "hosts": hosts}), monkeypatch)
+
+
+# ---------------------------------------------------------------------------------------------------- a run
+
+
+def test_a_run_is_written_and_judged(pretended: Pretended) -> None:
+    told = Told()
+    run = measure.execute(pretended.lab, PLAN, told)
+    assert told.total == len(told.records) == 4
+    assert told.ended
+    manifest = run.manifest()
+    assert manifest.finished_at is not None
+    assert manifest.emulated
+    assert manifest.run_id == run.id
+    assert manifest.console_reports == {"sender1": [], "receiver1": []}
+    assert [one.planned.id for one in run.records()] == [one.id for one in PLAN.measurements()]
+    assert judge.judge(manifest, run.records()).verdict == "pass"
+
+
+def test_what_a_console_says_meanwhile_is_kept(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = pretended._transfer
+
+    def transfer(*arguments: Any) -> tuple[End, End]:
+        if len(pretended.made) == 1:
+            pretended.say("receiver1", "[   99.000000] WARNING: CPU: 0 PID: 1 at x\n")
+        return original(*arguments)
+
+    monkeypatch.setattr(measure, "_transfer", transfer)
+    run = measure.execute(pretended.lab, PLAN, Told())
+    document = judge.judge(run.manifest(), run.records())
+    assert document.verdict == "fail"
+    assert document.console_reports["receiver1"] == ["[   99.000000] WARNING: CPU: 0 PID: 1 at x"]
+    kept = (run.directory / "console" / "receiver1.log").read_text(encoding="utf-8")
+    assert "long before" not in kept and "PID: 1" in kept
+
+
+def test_a_lost_host_is_kept_in_the_record_and_the_plan_goes_on(pretended: Pretended) -> None:
+    pretended.fails_at = {2: RemoteError("receiver1: the connection was lost")}
+    run = measure.execute(pretended.lab, PLAN, Told())
+    records = run.records()
+    assert [one.problem for one in records] == [None, "receiver1: the connection was lost", None, None]
+    assert set(records[1].before) == set(MEMBERS)
+    assert judge.judge(run.manifest(), records).verdict == "invalid"
+
+
+def test_unfit_hosts_are_not_measured(pretended: Pretended) -> None:
+    state = pretended.state["receiver1"]
+    pretended.state["receiver1"] = state.model_copy(update={"mtu": 1500})
+    run = measure.execute(pretended.lab, PLAN, Told())
+    assert pretended.made == []
+    document = judge.judge(run.manifest(), run.records())
+    assert document.verdict == "invalid"
+    assert "not made: receiver1: MTU is 1500" in document.measurements[0].invalid_reasons[0]
+
+
+# --------------------------------------------------------------------------------------------------- resume
+
+
+def interrupted(pretended: Pretended, at: int = 3) -> Run:
+    """Return a run that Ctrl-C ended in its third measurement."""
+    pretended.fails_at = {at: KeyboardInterrupt()}
+    told = Told()
+    with pytest.raises(KeyboardInterrupt):
+        measure.execute(pretended.lab, PLAN, told)
+    assert told.ended
+    return Run.find("latest")
+
+
+def test_an_interrupted_run_is_resumed(pretended: Pretended) -> None:
+    run = interrupted(pretended)
+    assert len(run.records()) == 2
+    assert judge.judge(run.manifest(), run.records()).verdict == "invalid"
+    told = Told()
+    resumed = measure.execute(pretended.lab, factories.plan(repeats=9), told, run)
+    assert resumed.directory == run.directory
+    assert told.total == 2
+    assert [one.planned.order for one in run.records()] == [0, 1, 2, 3]
+    assert judge.judge(run.manifest(), run.records()).verdict == "pass"
+
+
+def test_a_line_that_was_cut_off_is_measured_again(pretended: Pretended) -> None:
+    run = interrupted(pretended)
+    content = run.measurements_path.read_bytes()
+    run.measurements_path.write_bytes(content[:-50])
+    measure.execute(pretended.lab, PLAN, Told(), run)
+    assert [one.planned.order for one in run.records()] == [0, 1, 2, 3]
+
+
+def test_reports_before_an_interruption_are_not_forgotten(pretended: Pretended) -> None:
+    """Killed, the engine could not keep what the consoles had said by then."""
+    run = interrupted(pretended)
+    manifest = run.manifest()
+    run.write_manifest(manifest.model_copy(update={"console_reports": {}}))
+    pretended.say("receiver1", "[   99.000000] BUG: in the meantime\n")
+    measure.execute(pretended.lab, PLAN, Told(), run)
+    assert run.manifest().console_reports["receiver1"] == ["[   99.000000] BUG: in the meantime"]
+
+
+def test_a_whole_run_is_not_resumed(pretended: Pretended) -> None:
+    run = measure.execute(pretended.lab, PLAN, Told())
+    with pytest.raises(UsageError, match="already whole"):
+        measure.execute(pretended.lab, PLAN, Told(), run)
+
+
+def test_a_run_of_another_lab_is_not_resumed(pretended: Pretended) -> None:
+    run = interrupted(pretended)
+    run.write_manifest(run.manifest().model_copy(update={"lab": "other"}))
+    with pytest.raises(UsageError, match="is a run of lab other, not of virtual"):
+        measure.execute(pretended.lab, PLAN, Told(), run)
+
+
+def test_a_run_on_another_kernel_is_not_resumed(pretended: Pretended) -> None:
+    run = interrupted(pretended)
+    pretended.record_kernel(key="ffff", release="6.1.192-zclab-ffff", build_id="ff" * 20)
+    with pytest.raises(UsageError, match=r"the lab is now set to 6\.1\.192-zclab-ffff"):
+        measure.execute(pretended.lab, PLAN, Told(), run)
+
+
+def test_a_run_is_not_resumed_after_a_reboot(pretended: Pretended) -> None:
+    run = interrupted(pretended)
+    state = pretended.state["sender1"]
+    pretended.state["sender1"] = state.model_copy(update={"boot_id": "another"})
+    with pytest.raises(UsageError, match="a host rebooted since"):
+        measure.execute(pretended.lab, PLAN, Told(), run)
+    assert len(run.records()) == 2
+
+
+# ----------------------------------------------------------------------------------------- what stops a run
+
+
+def test_a_lab_that_was_never_up(pretended: Pretended) -> None:
+    (pretended.lab.state_dir / "kernel.json").unlink()
+    with pytest.raises(LabError, match="booted no kernel yet: run `zclab up`"):
+        measure.execute(pretended.lab, PLAN, Told())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"artifact": 1, "definition": 2}'])
+def test_a_damaged_record_of_the_kernel(pretended: Pretended, text: str) -> None:
+    (pretended.lab.state_dir / "kernel.json").write_text(text, encoding="utf-8")
+    with pytest.raises(LabError) as caught:
+        measure.deployed_kernel(pretended.lab)
+    assert "run `zclab up`" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_another_variant_than_the_inventory_names(pretended: Pretended) -> None:
+    pretended.record_kernel(variant="mine")
+    with pytest.raises(LabError, match="set up with another kernel than 'stock'"):
+        measure.execute(pretended.lab, PLAN, Told())
+
+
+@pytest.mark.parametrize("status", [[], None])
+def test_a_virtual_host_that_does_not_run(pretended: Pretended, status: list[HostStatus] | None) -> None:
+    pretended.status = [] if status == [] else pretended.status[:1]
+    with pytest.raises(LabError, match="does not run"):
+        measure.execute(pretended.lab, PLAN, Told())
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "emulated"), [(("kvm", "kvm"), False), (("kvm", "tcg"), True), (("tcg", "tcg"), True)]
+)
+def test_one_emulated_host_makes_a_run_emulated(
+    pretended: Pretended, accelerators: tuple[str, str], emulated: bool
+) -> None:
+    pretended.status = [
+        HostStatus(name, True, 1, 2201, accelerator, 1.0, Path("console.log"), "abc")
+        for name, accelerator in zip(MEMBERS, accelerators, strict=True)
+    ]
+    assert measure.execute(pretended.lab, PLAN, Told()).manifest().emulated is emulated
+
+
+def _hold(path: str, held: Any, done: Any) -> None:
+    with FileLock(path):
+        held.set()
+        done.wait(60)
+
+
+def test_a_lab_is_measured_by_one_run_at_a_time(pretended: Pretended) -> None:
+    context = multiprocessing.get_context("fork")
+    held, done = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(str(pretended.lab.state_dir / "run.lock"), held, done))
+    other.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(LabError, match="another run is using this lab"):
+            measure.execute(pretended.lab, PLAN, Told())
+    finally:
+        done.set()
+        other.join()
+    assert measure.execute(pretended.lab, PLAN, Told()).manifest().finished_at
+
+
+# -------------------------------------------------------------------------------------------- command lines
+
+
+def options(command: str) -> dict[str, str | None]:
+    """Return the options of a command line, by name."""
+    words = shlex.split(command)[2:]
+    found: dict[str, str | None] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            found[word] = None if following.startswith("--") else following
+    return found
+
+
+def test_receivers_command_line(pretended: Pretended) -> None:
+    planned = factories.plan(pace_gbit_per_s=[0.1]).measurements()[1]
+    _, receiver = pretended.lab.pair()
+    command = measure.receive_command(pretended.lab, planned, receiver, "0" * 32)
+    assert command.startswith("/usr/local/bin/zclab-traffic receive ")
+    assert options(command) == {
+        "--bind": receiver.ip,
+        "--peer": receiver.peer_address,
+        "--token": "0" * 32,
+        "--mode": "map_once",
+        "--chunk-bytes": "524288",
+        "--rcvlowat": "524288",
+        "--warmup": "1",
+        "--seconds": "2",
+        "--watch-stdin": None,
+    }
+
+
+def test_senders_command_line(pretended: Pretended) -> None:
+    planned = factories.plan(pace_gbit_per_s=[0.1]).measurements()[1]
+    sender, _ = pretended.lab.pair()
+    found = options(measure.send_command(planned, sender, 4711, "0" * 32))
+    assert found["--port"] == "4711"
+    assert (found["--bind"], found["--peer"]) == (sender.ip, sender.peer_address)
+    assert (found["--mode"], found["--message-bytes"], found["--pace-gbit"]) == ("copy", "262144", "0.1")
+    unpaced = factories.plan().measurements()[1]
+    assert "--pace-gbit" not in options(measure.send_command(unpaced, sender, 4711, "0" * 32))
+
+
+# --------------------------------------------------------------------------------------- what an end leaves
+
+
+def test_an_end_that_printed_its_document() -> None:
+    document = factories.traffic_document("receive", "copy")
+    end = measure._end(Completed(0, json.dumps(document), "listening 1\n"))
+    assert end.document is not None
+    assert (end.document.outcome, end.status, end.stderr) == ("complete", 0, "listening 1\n")
+
+
+@pytest.mark.parametrize("printed", ["", "{", "{}", "segmentation fault", '{"schema_version": 2}'])
+def test_an_end_that_printed_no_document(printed: str) -> None:
+    end = measure._end(Completed(1, printed, "cannot bind"))
+    assert end.document is None
+    assert end.status == 1
+    assert end.stderr.startswith("cannot bind")
+    assert ("printed no valid result" in end.stderr) == bool(printed)
+
+
+@pytest.mark.parametrize("key", ["completions", "window", "mode", "tcp"])
+def test_a_document_that_lacks_a_key_counts_as_none(key: str) -> None:
+    document = factories.traffic_document("receive", "copy")
+    del document[key]
+    assert measure._end(Completed(0, json.dumps(document), "")).document is None

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of a run: lines, tables, and the verdict."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests import factories
+from tests.factories import changed
+
+from zclab import judge, report
+from zclab.playbooks import Timing
+from zclab.results import Manifest, Record, Run
+from zclab.virtual.hosts import HostStatus
+
+
+class Screen:
+    """A console that keeps what was printed."""
+
+    def __init__(self, terminal: bool = False) -> None:
+        self._file = io.StringIO()
+        self.console = Console(file=self._file, width=200, force_terminal=terminal, color_system=None)
+
+    @property
+    def text(self) -> str:
+        return self._file.getvalue()
+
+
+def shown(manifest: Manifest, records: list[Record] | None = None) -> str:
+    screen = Screen()
+    made = factories.records(manifest) if records is None else records
+    report.show(screen.console, judge.judge(manifest, made))
+    return screen.text
+
+
+def test_a_passed_run() -> None:
+    text = shown(factories.manifest(thresholds=[factories.threshold()]))
+    assert "verdict: pass (12 of 12 measurements valid, 1 of 1 gates kept, 1 comparisons shown" in text
+    assert "6/6" in text
+    assert "99.80%" in text
+    assert "≤ 0.5" in text
+    assert factories.RELEASE in text
+    assert "emulated" not in text
+
+
+def test_an_emulated_run_says_so() -> None:
+    text = shown(factories.manifest(emulated=True, thresholds=[factories.threshold()]))
+    assert "emulated: CPU figures are the emulator's" in text
+    heading = next(line for line in text.splitlines() if "µs/MiB" in line)
+    assert heading.count("emulated") == 2
+    row = next(line for line in text.splitlines() if "receiver_usec_per_mib" in line)
+    assert "not gated" in row and "emulated CPU" in row
+    assert "0 of 0 gates kept" in text
+
+
+def test_invalid_measurements_are_listed_with_their_reasons() -> None:
+    manifest = factories.manifest()
+    records = factories.records(manifest)
+    records[3] = changed(records[3], {"after.sender1.mtu": 1500})
+    text = shown(manifest, records)
+    assert (
+        "receive-262144-unpaced-02a: 4.295 Gbit/s, invalid: sender1: MTU is 1500, the lab declares 4168"
+        in text
+    )
+    assert "verdict: invalid (11 of 12 measurements valid" in text
+
+
+def test_reports_of_consoles_and_problems_are_shown() -> None:
+    manifest = changed(
+        factories.manifest(),
+        {"console_reports": {"receiver1": ["[ 1.0] WARNING: CPU: 0 at x"]}, "finished_at": None},
+    )
+    text = shown(manifest, factories.records(manifest)[:-1])
+    assert "receiver1: console: [ 1.0] WARNING: CPU: 0 at x" in text
+    assert "the run did not finish" in text
+    assert "1 planned measurements were not made" in text
+
+
+def test_a_skipped_mode_is_shown_as_skipped() -> None:
+    manifest = factories.manifest()
+    records = [changed(one, {"skipped": "no such call"}) for one in factories.records(manifest)]
+    text = shown(manifest, records)
+    assert "skipped: no such call" in text
+    assert "verdict: inconclusive" in text
+
+
+def test_what_is_not_known_is_no_zero() -> None:
+    """A dash, where a kernel does not count retransmits."""
+    manifest = factories.manifest()
+    records = [
+        changed(one, {"sender.document.tcp.total.retransmits": None}) for one in factories.records(manifest)
+    ]
+    row = next(line for line in shown(manifest, records).splitlines() if "map_once" in line and "│ b" in line)
+    assert [cell.strip() for cell in row.split("│")[-3:-1]] == ["-", "-"]
+
+
+@pytest.mark.parametrize("text", ["[/proc/net/tcp] is gone", "[fd5a::2]:5000 refused", "[bold]x", "\\[x]"])
+@pytest.mark.parametrize("place", ["problem", "skipped"])
+def test_messages_are_shown_as_they_are(text: str, place: str) -> None:
+    """Square brackets are no markup."""
+    manifest = factories.manifest()
+    records = factories.records(manifest)
+    records[1] = changed(records[1], {place: text})
+    assert text in shown(manifest, records)
+
+
+# ----------------------------------------------------------------------------------- one measurement's line
+
+
+def line(receive_mode: str = "map_once", changes: dict[str, Any] | None = None) -> str:
+    plan = factories.plan(comparisons=[factories.comparison(b=("copy", receive_mode))])
+    planned = next(one for one in plan.measurements() if one.arm == "b")
+    record = changed(factories.record(planned), changes or {})
+    return report.measurement_line(judge.judge_measurement(factories.manifest(), record))
+
+
+def test_line_of_a_measurement() -> None:
+    assert line() == "receive-262144-unpaced-01b: 4.295 Gbit/s, 99.80% mapped, valid"
+    assert line("copy") == "receive-262144-unpaced-01b: 4.295 Gbit/s, valid"
+    assert line(changes={"skipped": "why"}) == "receive-262144-unpaced-01b: skipped: why"
+    assert line(changes={"problem": "gone"}).endswith(", invalid: gone")
+
+
+def test_line_of_a_measurement_that_mapped_nothing() -> None:
+    assert ", 0.00% mapped, invalid: " in line(changes={"receiver.document.window.mapped_bytes": 0})
+
+
+def test_line_of_a_measurement_without_documents() -> None:
+    assert "no bytes, invalid: receiver: left no result" in line(changes={"receiver": None})
+
+
+# ------------------------------------------------------------------------------------------------- progress
+
+
+def reported(terminal: bool, records: list[Record], tmp_path: Path) -> str:
+    """Return what a reporter prints while a run of these records is made."""
+    manifest = factories.manifest()
+    screen = Screen(terminal)
+    reporter = report.RunReporter(screen.console)
+    run = Run(tmp_path / "run1")
+    reporter.started(run, manifest.plan, len(records))
+    for record in records:
+        reporter.measured(run, manifest, record)
+    reporter.finished(run)
+    return screen.text
+
+
+def test_without_a_terminal_a_line_a_measurement(tmp_path: Path) -> None:
+    text = reported(False, factories.records(factories.manifest()), tmp_path)
+    lines = text.splitlines()
+    assert lines[0] == "run run1: 12 measurements, about 1.0 minutes"
+    assert len(lines) == 13
+    assert all(one.endswith(", valid") for one in lines[1:])
+
+
+def test_long_lines_are_not_broken(tmp_path: Path) -> None:
+    record = changed(factories.records(factories.manifest())[1], {"problem": "x" * 500})
+    assert len(reported(False, [record], tmp_path).splitlines()) == 2
+
+
+def test_on_a_terminal_a_bar_and_the_invalid_ones(tmp_path: Path) -> None:
+    records = factories.records(factories.manifest())
+    records[1] = changed(records[1], {"after.sender1.mtu": 1500})
+    text = reported(True, records, tmp_path)
+    assert "12/12" in text
+    assert "invalid: sender1: MTU is 1500" in text
+    assert ", valid" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("text", ["[/dev/sda] gone", "[fd5a::2]:5000 refused"])
+def test_messages_do_not_end_the_run(terminal: bool, text: str, tmp_path: Path) -> None:
+    record = changed(factories.records(factories.manifest())[1], {"problem": text})
+    assert text in reported(terminal, [record], tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- the rest
+
+
+def test_timings() -> None:
+    screen = Screen()
+    report.show_timings(screen.console, [Timing("kernel compile", 300.0), Timing("image", 100.0)], 500.0)
+    assert "kernel compile" in screen.text
+    assert "400.0" in screen.text
+    assert "whole / parts: 1.25" in screen.text
+
+
+def test_no_timings() -> None:
+    screen = Screen()
+    report.show_timings(screen.console, [], 5.0)
+    assert "whole / parts" not in screen.text
+
+
+def test_hosts() -> None:
+    lab = factories.lab()
+    found = [
+        HostStatus("sender1", True, 4711, 2201, "tcg", 61.0, Path("console.log"), "abc"),
+        HostStatus("receiver1", False, None, None, None, None, Path("console.log"), None),
+    ]
+    screen = Screen()
+    report.show_hosts(screen.console, lab, found)
+    rows = screen.text.splitlines()
+    sender = next(row for row in rows if "sender1" in row)
+    assert all(word in sender for word in ("running", "4711", "127.0.0.1:2201", "emulated (tcg)", "0:01:01"))
+    assert "down" in next(row for row in rows if "receiver1" in row)
+
+
+def test_hosts_that_never_were() -> None:
+    screen = Screen()
+    report.show_hosts(screen.console, factories.lab(), [])
+    assert screen.text.count("down") == 2

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intervals and what is decided by them, on synthetic samples of known medians."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from zclab.statistics import FEWEST_SAMPLES, Interval, decide, median_interval
+
+LOW, HIGH = 0.4, 0.6
+
+
+@pytest.mark.parametrize(("samples", "lowest"), [(FEWEST_SAMPLES, 0.85), (10, 0.85)])
+@pytest.mark.parametrize("shape", ["normal", "skewed"])
+def test_interval_covers_the_true_median(samples: int, lowest: float, shape: str) -> None:
+    """Of many synthetic runs, about 95 % of the intervals hold the median that they were drawn around."""
+    random_numbers = np.random.default_rng(20260101)
+    true_median, runs, held = 0.37, 80, 0
+    for _ in range(runs):
+        if shape == "normal":
+            drawn = random_numbers.normal(true_median, 0.02, samples)
+        else:
+            drawn = true_median * np.exp(random_numbers.normal(0, 0.3, samples))
+        interval = median_interval([float(one) for one in drawn])
+        assert interval.low is not None and interval.high is not None
+        assert interval.low <= interval.median <= interval.high
+        held += interval.low <= true_median <= interval.high
+    assert lowest <= held / runs <= 1.0
+
+
+def test_more_samples_give_a_narrower_interval() -> None:
+    random_numbers = np.random.default_rng(1)
+    few, many = (
+        median_interval([float(one) for one in random_numbers.normal(1, 0.1, count)]) for count in (8, 80)
+    )
+    assert few.low is not None and few.high is not None and many.low is not None and many.high is not None
+    assert many.high - many.low < few.high - few.low
+
+
+def test_the_same_samples_give_the_same_interval() -> None:
+    samples = [0.31, 0.35, 0.36, 0.37, 0.4, 0.44, 0.38]
+    assert median_interval(samples) == median_interval(samples)
+
+
+@pytest.mark.parametrize("count", range(1, FEWEST_SAMPLES))
+def test_too_few_samples_have_a_median_and_no_interval(count: int) -> None:
+    assert median_interval([0.5] * count) == Interval(0.5, None, None)
+
+
+def test_fewest_samples_is_what_a_sign_test_needs() -> None:
+    assert 2 * 0.5**FEWEST_SAMPLES < 0.05 < 2 * 0.5 ** (FEWEST_SAMPLES - 1)
+
+
+def test_equal_samples_have_an_interval_of_no_width() -> None:
+    assert median_interval([0.5] * 6) == Interval(0.5, 0.5, 0.5)
+
+
+def test_no_samples() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        median_interval([])
+
+
+@pytest.mark.parametrize(
+    ("at_least", "at_most", "outcome"),
+    [
+        (None, 0.7, "pass"),
+        (None, HIGH, "pass"),
+        (None, 0.5, "inconclusive"),
+        (None, LOW, "inconclusive"),
+        (None, 0.3, "fail"),
+        (0.3, None, "pass"),
+        (LOW, None, "pass"),
+        (0.5, None, "inconclusive"),
+        (HIGH, None, "inconclusive"),
+        (0.7, None, "fail"),
+    ],
+)
+def test_decide(at_least: float | None, at_most: float | None, outcome: str) -> None:
+    assert decide(Interval(0.5, LOW, HIGH), at_least, at_most) == outcome
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.5, 1e9])
+def test_without_an_interval_nothing_is_decided(bound: float) -> None:
+    assert decide(Interval(0.5, None, None), None, bound) == "inconclusive"
+    assert decide(Interval(0.5, None, None), bound, None) == "inconclusive"
+
+
+def test_better_never_fails() -> None:
+    assert decide(Interval(1e-9, 0.0, 1e-6), None, 0.5) == "pass"
+    assert decide(Interval(1e9, 1e6, 1e12), 0.5, None) == "pass"
+
+
+def test_no_bound() -> None:
+    with pytest.raises(ValueError, match="at_least or at_most"):
+        decide(Interval(0.5, LOW, HIGH), None, None)
+
+
+def test_a_bound_that_is_no_number_never_passes() -> None:
+    assert decide(Interval(0.5, LOW, HIGH), math.nan, None) != "pass"
