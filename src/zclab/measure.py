@@ -110,7 +110,9 @@ def execute(lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None)
             manifest = _resumed(resume, manifest)
         # Kept from the start, so that a run that is killed and goes on has no gap in what its consoles said.
         consoles = manifest.console_offsets or {
-            host.name: console.size(console.log_path(lab.state_dir, host.name)) for host in members
+            host.name: console.size(path)
+            for host in members
+            if (path := console.log_path(lab.state_dir, host.name)).is_file()
         }
         manifest = manifest.model_copy(update={"run_id": run.id, "console_offsets": consoles})
         run.write_manifest(manifest)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every role: its declared interface and its defaults say the same, and its variables carry its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zclab.paths import project_root
+
+ROLES = sorted(path for path in (project_root() / "roles").iterdir() if path.is_dir())
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+def problems(role: Path) -> list[str]:
+    """Return what is wrong with the interface of a role, one line each."""
+    specs: dict[str, Any] = _yaml(role / "meta/argument_specs.yml").get("argument_specs", {})
+    defaults = _yaml(role / "defaults/main.yml")
+    found = []
+    entries = {path.stem for path in (role / "tasks").glob("*.yml")}
+    if not specs:
+        found.append("no meta/argument_specs.yml")
+    found += [f"entry point {entry} has no tasks/{entry}.yml" for entry in set(specs) - entries]
+    options: dict[str, dict[str, Any]] = {}
+    for entry, spec in specs.items():
+        for name, option in (spec.get("options") or {}).items():
+            if not name.startswith(f"{role.name}_"):
+                found.append(f"{entry}: {name} does not start with {role.name}_")
+            if not option.get("description"):
+                found.append(f"{entry}: {name} has no description")
+            if option.get("required") and (name in defaults or "default" in option):
+                found.append(f"{entry}: {name} is required and has a default")
+            if "default" in option and (name not in defaults or defaults[name] != option["default"]):
+                found.append(
+                    f"{entry}: {name}: {option['default']!r} here, {defaults.get(name)!r} in defaults"
+                )
+            if name in options and options[name].get("default") != option.get("default"):
+                found.append(f"{entry}: {name} differs from another entry point")
+            options[name] = option
+    found += [
+        f"{name} is in defaults/main.yml and in no entry point" for name in set(defaults) - set(options)
+    ]
+    for name in defaults:
+        if "default" not in options.get(name, {"default": None}):
+            found.append(f"{name} has a default that no entry point declares")
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: str(role.name))
+def test_interface(role: Path) -> None:
+    assert problems(role) == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: str(role.name))
+def test_each_default_is_explained(role: Path) -> None:
+    """Above each default stands a comment with its meaning and an example."""
+    path = role / "defaults/main.yml"
+    if not path.exists():
+        return
+    comment: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            comment.append(line)
+        elif line and not line.startswith((" ", "-")):
+            name = line.partition(":")[0]
+            assert comment and "Example" in " ".join(comment), (
+                f"{path}: {name} has no comment with an example"
+            )
+            comment = []
+
+
+@pytest.mark.parametrize(
+    ("specs", "defaults", "expected"),
+    [
+        ({"r_size": {"description": "x", "type": "int", "default": 1}}, {"r_size": 2}, "1 here, 2 in"),
+        ({"r_size": {"description": "x", "default": 1}}, {}, "None in defaults"),
+        ({"size": {"description": "x"}}, {}, "does not start with r_"),
+        ({"r_size": {"description": "x", "required": True}}, {"r_size": 1}, "required and has a default"),
+        ({}, {"r_size": 1}, "in no entry point"),
+        ({"r_size": {"description": "x"}}, {"r_size": 1}, "no entry point declares"),
+        ({"r_size": {"type": "int"}}, {}, "no description"),
+    ],
+)
+def test_planted_faults_are_found(
+    tmp_path: Path, specs: dict[str, Any], defaults: dict[str, Any], expected: str
+) -> None:
+    role = tmp_path / "r"
+    for name in ("meta", "defaults", "tasks"):
+        (role / name).mkdir(parents=True)
+    (role / "tasks/main.yml").write_text("[]\n", encoding="utf-8")
+    document = {"argument_specs": {"main": {"options": specs}}}
+    (role / "meta/argument_specs.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    (role / "defaults/main.yml").write_text(yaml.safe_dump(defaults), encoding="utf-8")
+    assert any(expected in problem for problem in problems(role)), problems(role)

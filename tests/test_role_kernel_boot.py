@@ -1,0 +1,602 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Role kernel_boot without a host: menus, refusals, choices, the package, the console."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.role_modules import load, write_tree
+
+grub = load("kernel_boot/module_utils/zclab_grub.py", "ansible.module_utils.zclab_grub")
+kernel = load("kernel_boot/library/zclab_kernel.py")
+install = load("kernel_boot/action_plugins/zclab_kernel_install.py")
+reboot = load("kernel_boot/action_plugins/zclab_kernel_reboot.py")
+
+DISK = "0f0f"
+STOCK = "6.1.0-56-amd64"
+MINE = "6.1.192-zclab-0123456789"
+OTHER = "6.1.192-zclab-9876543210"
+
+
+def menu_text(*releases: str, default: str = "${saved_entry}", arguments: str = "panic=10 oops=panic") -> str:
+    """Return a grub.cfg like those that update-grub makes, newest release first."""
+
+    def entry(title: str, name: str, release: str, extra: str = "") -> str:
+        return (
+            f"menuentry '{title}' --class debian --class os $menuentry_id_option '{name}' {{\n"
+            "\tload_video\n"
+            "\tif [ x$grub_platform = xxen ]; then insmod xzio; fi\n"
+            f"\techo\t'Loading Linux {release} ...'\n"
+            f"\tlinux\t/boot/vmlinuz-{release} root=/dev/vda1 ro {extra}{arguments}\n"
+            f"\tinitrd\t/boot/initrd.img-{release}\n"
+            "}\n"
+        )
+
+    text = (
+        "# made by a test\n"
+        'if [ "${next_entry}" ] ; then\n   set default="${next_entry}"\n   set next_entry=\n'
+        f'else\n   set default="{default}"\nfi\n'
+        "function load_video {\n  insmod all_video\n}\n"
+    )
+    text += entry("Debian GNU/Linux", f"gnulinux-simple-{DISK}", releases[0])
+    text += f"submenu 'Advanced options for Debian' $menuentry_id_option 'gnulinux-advanced-{DISK}' {{\n"
+    for release in releases:
+        text += entry(f"Debian, with Linux {release}", f"gnulinux-{release}-advanced-{DISK}", release)
+        title = f"Debian, with Linux {release} (recovery mode)"
+        text += entry(title, f"gnulinux-{release}-recovery-{DISK}", release, "single ")
+    return text + "}\n"
+
+
+def spec(release: str) -> str:
+    return f"gnulinux-advanced-{DISK}>gnulinux-{release}-advanced-{DISK}"
+
+
+# Menus
+
+
+def test_entry_is_found_by_the_exact_release() -> None:
+    menu = grub.parse_menu(menu_text("6.6.0-rc2", "6.6.0", "6.6.0-rc2+", STOCK))
+    for release in ("6.6.0-rc2", "6.6.0", "6.6.0-rc2+", STOCK):
+        found = grub.find_entry(menu, release)
+        assert found is not None
+        assert found.spec == spec(release)
+        assert not found.recovery
+    assert grub.find_entry(menu, "6.6") is None
+    assert grub.find_entry(menu, "6.6.0-rc") is None
+
+
+def test_the_simple_entry_stands_for_no_release() -> None:
+    text = (
+        "menuentry 'Debian' --id 'gnulinux-simple-1' {\n linux /boot/vmlinuz-6.6.0 ro\n}\n"
+        "menuentry 'Mine' --id=mine {\n linux /vmlinuz-6.6.1 ro\n}\n"
+        "menuentry 'No id' {\n linuxefi /boot/vmlinuz-6.6.2 ro\n}\n"
+    )
+    menu = grub.parse_menu(text)
+    assert grub.find_entry(menu, "6.6.0") is None
+    assert grub.find_entry(menu, "6.6.1").spec == "mine"
+    assert grub.find_entry(menu, "6.6.2").spec == "No id"
+
+
+@pytest.mark.parametrize(
+    ("value", "release"),
+    [
+        ("0", "6.6.0"),
+        ("1", "6.6.0"),
+        ("1>2", STOCK),
+        (spec(STOCK), STOCK),
+        ("Advanced options for Debian>Debian, with Linux " + STOCK, STOCK),
+        ("1>9", None),
+        ("gone", None),
+    ],
+)
+def test_default_is_resolved_as_grub_does(value: str, release: str | None) -> None:
+    entry = grub.resolve(grub.parse_menu(menu_text("6.6.0", STOCK)), value)
+    assert (entry.kernel if entry else None) == release
+
+
+def test_default_comes_from_the_menu_or_the_environment() -> None:
+    environment = grub.parse_environment("# GRUB Environment Block\nsaved_entry=1>2\nnext_entry=\n#######")
+    assert environment == {"saved_entry": "1>2", "next_entry": ""}
+    assert grub.default_value(menu_text(STOCK), environment) == "1>2"
+    assert grub.default_value(menu_text(STOCK), {}) == "0"
+    assert grub.default_value(menu_text(STOCK, default="3"), environment) == "3"
+    assert grub.uses_saved_default(menu_text(STOCK))
+    assert not grub.uses_saved_default(menu_text(STOCK, default="0"))
+
+
+@pytest.mark.parametrize(
+    ("abstraction", "filesystem", "problem"),
+    [
+        ("", "ext2\n", ""),
+        ("", "xfs\n", ""),
+        ("lvm \n", "ext2\n", "it lies on lvm"),
+        ("diskfilter mdraid1x \n", "ext2\n", "diskfilter and mdraid1x"),
+        ("", "btrfs\n", "its filesystem is btrfs"),
+        ("", "zfs\n", "its filesystem is zfs"),
+        ("", "", "does not know"),
+    ],
+)
+def test_where_grub_cannot_write(abstraction: str, filesystem: str, problem: str) -> None:
+    said = grub.environment_problem(abstraction, filesystem)
+    assert problem in said
+    assert bool(said) == bool(problem)
+
+
+# Choices
+
+
+def test_build_id_is_read_from_the_notes() -> None:
+    def note(name: bytes, kind: int, data: bytes) -> bytes:
+        def padded(part: bytes) -> bytes:
+            return part + b"\0" * (-len(part) % 4)
+
+        sizes = b"".join(number.to_bytes(4, "little") for number in (len(name), len(data), kind))
+        return sizes + padded(name) + padded(data)
+
+    wanted = bytes(range(20))
+    notes = note(b"Linux\0", 3, b"x") + note(b"GNU\0", 1, b"12345") + note(b"GNU\0", 3, wanted)
+    assert kernel.build_id(notes) == wanted.hex()
+    assert kernel.build_id(notes[:20]) == ""
+    assert kernel.build_id(b"") == ""
+
+
+def test_running_needs_release_and_build_id() -> None:
+    now = {"release": MINE, "build_id": "ab12"}
+    assert kernel.runs(now, MINE, "AB12")
+    assert not kernel.runs(now, MINE, "ab13")
+    assert not kernel.runs(now, MINE, "")
+    assert not kernel.runs(now, STOCK, "ab12")
+    assert not kernel.runs({"release": MINE, "build_id": ""}, MINE, "")
+
+
+@pytest.mark.parametrize(
+    ("bootable", "running", "default", "remembered", "wanted"),
+    [
+        ([MINE, STOCK, "6.1.0-50"], "6.1.0-50", STOCK, "", "6.1.0-50"),  # the one that runs has proved itself
+        ([MINE, STOCK, "6.1.0-50"], MINE, STOCK, "6.1.0-50", "6.1.0-50"),
+        ([MINE, STOCK, "6.1.0-50"], MINE, "6.1.0-50", "gone", "6.1.0-50"),
+        ([MINE, STOCK], OTHER, "", "", STOCK),
+        ([MINE, OTHER, STOCK], OTHER, OTHER, STOCK, OTHER),  # promoted: it stays the default
+        ([MINE, OTHER], OTHER, OTHER, STOCK, ""),  # nothing but the lab's own
+        ([], STOCK, STOCK, "", ""),
+    ],
+)
+def test_fallback(bootable: list[str], running: str, default: str, remembered: str, wanted: str) -> None:
+    assert kernel.choose_fallback(bootable, running, default, remembered) == wanted
+
+
+def test_prune_keeps_the_newest_and_whatever_is_protected() -> None:
+    own = [f"6.1.{number}-zclab-0123456789" for number in (5, 4, 3, 2, 1)]
+    assert kernel.choose_pruned(own, 2, set()) == own[2:]
+    assert kernel.choose_pruned(own, 2, {own[3]}) == [own[2], own[4]]
+    assert kernel.choose_pruned(own, 9, set()) == []
+    assert kernel.choose_pruned(own, 0, {own[0]}) == own[1:]
+    assert kernel.choose_pruned([*own, STOCK], 0, set()) == own  # never a kernel that the lab did not make
+
+
+def test_room_counts_the_initrd_and_one_filesystem() -> None:
+    package = {"boot_bytes": 10 << 20, "root_bytes": 1 << 20, "deb_bytes": 5 << 20, "wants_initrd": False}
+    slack = kernel.SLACK_BYTES
+    assert kernel.room_needed(package, 40 << 20, False) == {
+        "/boot": (10 << 20) + slack,
+        "/": (6 << 20) + slack,
+    }
+    assert kernel.room_needed(package, 40 << 20, True) == {"/boot": (16 << 20) + 2 * slack}
+    package["wants_initrd"] = True
+    assert kernel.room_needed(package, 40 << 20, False)["/boot"] == (50 << 20) + slack
+
+
+# A host made of files, and of commands that are recorded
+
+
+class FakeHost:
+    """A directory that looks like a host, and the programs that zclab_kernel calls on it."""
+
+    def __init__(self, root: Path, *releases: str, running: str = STOCK) -> None:
+        self.root = root
+        self.releases = list(releases)
+        self.calls: list[list[str]] = []
+        self.abstraction, self.filesystem = "", "ext2"
+        self.broken_dpkg = False
+        self.ignores_drop_in = False
+        self.arguments = "panic=10 oops=panic"
+        write_tree(
+            root,
+            {
+                "boot/grub/grub.cfg": menu_text(*releases, default="0", arguments="quiet"),
+                "boot/grub/grubenv": "# GRUB Environment Block\n",
+                "proc/sys/kernel/osrelease": f"{running}\n",
+                "proc/sys/kernel/random/boot_id": "boot-1\n",
+                **{f"boot/vmlinuz-{release}": f"image {release}" for release in releases},
+            },
+        )
+        for release in releases:
+            if "-zclab-" in release:
+                self._listed(release)
+        self.host = kernel.Host(self.run, root)
+
+    def _listed(self, release: str) -> None:
+        write_tree(self.root, {f"var/lib/dpkg/info/linux-image-{release}.list": ""})
+
+    def update_grub(self) -> None:
+        drop_in = self.root / "etc/default/grub.d/zclab.cfg"
+        default = "${saved_entry}" if drop_in.exists() and not self.ignores_drop_in else "0"
+        arguments = self.arguments if drop_in.exists() else "quiet"
+        text = menu_text(*sorted(self.releases, reverse=True), default=default, arguments=arguments)
+        write_tree(self.root, {"boot/grub/grub.cfg": text})
+
+    def run(self, command: list[str]) -> tuple[int, str, str]:
+        self.calls.append(command)
+        program, *words = command
+        environment = self.root / "boot/grub/grubenv"
+        variables = grub.parse_environment(environment.read_text(encoding="utf-8"))
+        if program == "grub-probe":
+            return 0, {"abstraction": self.abstraction, "fs": self.filesystem}.get(words[0][9:], DISK), ""
+        if program == "grub-editenv" and words[1] == "set":
+            name, _, value = words[2].partition("=")
+            variables[name] = value
+        elif program == "grub-editenv":
+            variables.pop(words[2], None)
+        elif program == "grub-reboot":
+            variables["next_entry"] = words[0]
+        elif program == "update-grub":
+            self.update_grub()
+        elif program == "dpkg-query":
+            known = self.root / f"var/lib/dpkg/info/{words[-1]}.list"
+            return (0, "install ok installed", "") if known.exists() else (1, "", "no packages found")
+        elif program == "dpkg" and words[0] == "-i":
+            if self.broken_dpkg:
+                return 1, "", "dpkg: error processing archive: cannot copy: No space left on device"
+            release = MINE
+            self.releases.append(release)
+            self._listed(release)
+            write_tree(self.root, {f"boot/vmlinuz-{release}": f"image {release}"})
+            # Before a kernel is in the menu, the default must be another one by name.
+            assert "saved_entry" in variables
+            self.update_grub()
+        elif program == "dpkg":
+            for package in words[1:]:
+                release = package.removeprefix("linux-image-")
+                if release in self.releases:
+                    self.releases.remove(release)
+                (self.root / f"var/lib/dpkg/info/{package}.list").unlink(missing_ok=True)
+            self.update_grub()
+        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
+        environment.write_text(f"# GRUB Environment Block\n{lines}####", encoding="utf-8")
+        return 0, "", ""
+
+    def boots(self) -> str:
+        """Restart as GRUB would and return the release that runs then."""
+        environment = self.host.environment()
+        text = self.host.text(self.host.menu_file)
+        value = environment.get("next_entry") or grub.default_value(text, environment)
+        if environment.get("next_entry"):
+            self.run(["grub-editenv", "-", "set", "next_entry="])
+        entry = grub.resolve(grub.parse_menu(text), value)
+        assert entry is not None
+        boot = (self.root / "proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
+        write_tree(
+            self.root,
+            {
+                "proc/sys/kernel/osrelease": f"{entry.kernel}\n",
+                "proc/sys/kernel/random/boot_id": f"{boot.strip()}+\n",
+            },
+        )
+        return str(entry.kernel)
+
+    def changed(self) -> list[str]:
+        """Return the programs that were called to change something."""
+        reading = {"grub-probe", "dpkg-query"}
+        return [command[0] for command in self.calls if command[0] not in reading]
+
+    def state(self) -> dict[str, str]:
+        """Return every file of the host that decides what boots."""
+        kept = ("boot/grub/grub.cfg", "boot/grub/grubenv", "etc/default/grub.d/zclab.cfg")
+        files = {name: self.host.text(self.root / name) for name in kept}
+        files["state"] = " ".join(sorted(path.name for path in (self.root / "var/lib/zclab").glob("*")))
+        return files
+
+
+def params(**given: Any) -> dict[str, Any]:
+    package = {
+        "name": f"linux-image-{MINE}",
+        "image_sha256": hashlib.sha256(f"image {MINE}".encode()).hexdigest(),
+        "wants_initrd": False,
+        "boot_bytes": 1000,
+        "root_bytes": 1000,
+        "deb_bytes": 1000,
+    }
+    return {
+        "release": MINE,
+        "build_id": "ab12",
+        "package": package,
+        "deb": "/x.deb",
+        "promote": False,
+        "keep": 2,
+        **given,
+    }
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/usr/sbin/{name}")
+    return FakeHost(tmp_path, STOCK)
+
+
+def test_prepared_boots_once_and_falls_back(fake: FakeHost) -> None:
+    host = fake.host
+    first = host.prepare(params(deb=""), check_mode=False)
+    assert first == {"changed": False, "needs_package": True, "fallback": STOCK}
+    assert fake.changed() == []
+
+    assert host.prepare(params(), check_mode=False)["changed"]
+    assert host.default() == STOCK
+    attempt = host.attempt()
+    assert attempt["outcome"] == "armed"
+    assert len(attempt["tag"]) == 16
+    assert fake.boots() == MINE
+    assert host.attempt()["outcome"] == "booted"
+    assert fake.boots() == STOCK
+    assert host.attempt()["outcome"] == "fell back"
+
+
+def test_an_unknown_default_is_the_first_entry(fake: FakeHost) -> None:
+    write_tree(fake.root, {"boot/grub/grub.cfg": menu_text(MINE, STOCK)})
+    fake.host.set_environment("saved_entry", "gone>away")
+    assert fake.host.default() == MINE
+
+
+def test_drop_in_is_what_grub_mkconfig_reads(tmp_path: Path) -> None:
+    (tmp_path / "zclab.cfg").write_text(kernel.DROP_IN_TEXT, encoding="utf-8")
+    script = """set -eu; GRUB_DEFAULT=0; GRUB_CMDLINE_LINUX_DEFAULT=quiet; . ./zclab.cfg
+        echo "$GRUB_DEFAULT:$GRUB_CMDLINE_LINUX_DEFAULT" """
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("saved:quiet panic=10 oops=panic\n", "")
+    assert set(done.stdout.split()) >= kernel.PANIC_ARGUMENTS
+
+
+def test_prepared_again_installs_nothing(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    fake.boots()
+    fake.calls.clear()
+    fake.host.prepare(params(deb=""), check_mode=False)
+    assert "dpkg" not in fake.changed()
+    assert "update-grub" not in fake.changed()
+    assert fake.boots() == MINE
+
+
+def test_another_file_of_the_same_release_is_installed(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    write_tree(fake.root, {f"boot/vmlinuz-{MINE}": "half"})
+    assert fake.host.prepare(params(deb=""), check_mode=False)["needs_package"]
+
+
+def test_check_mode_changes_nothing(fake: FakeHost) -> None:
+    before = fake.state()
+    assert fake.host.prepare(params(deb=""), check_mode=True)["changed"]
+    assert fake.state() == before
+    assert fake.changed() == []
+
+
+@pytest.mark.parametrize(
+    "fault", ["lvm", "btrfs", "no environment", "no menu", "own kernels only", "no room"]
+)
+def test_refused_before_anything_is_changed(
+    fake: FakeHost, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fault
+    if fault == "lvm":
+        fake.abstraction = "lvm"
+    elif fault == "btrfs":
+        fake.filesystem = "btrfs"
+    elif fault == "no environment":
+        (fake.root / "boot/grub/grubenv").unlink()
+        expected = "grubenv is missing"
+    elif fault == "no menu":
+        (fake.root / "boot/grub/grub.cfg").unlink()
+        expected = "GRUB on the host's own disk"
+    elif fault == "own kernels only":
+        write_tree(fake.root, {"boot/grub/grub.cfg": menu_text(OTHER)})
+        expected = "no known-good kernel"
+    else:
+        real = os.statvfs(fake.root)
+        small = SimpleNamespace(f_bavail=3, f_frsize=1024, f_flag=real.f_flag)
+        monkeypatch.setattr(os, "statvfs", lambda _path: small)
+        expected = f"{3000 + 2 * kernel.SLACK_BYTES} bytes needed, 3072 free"
+    before = {path: path.read_bytes() for path in fake.root.rglob("*") if path.is_file()}
+    with pytest.raises(kernel.RefusedError, match=expected) as refusal:
+        fake.host.prepare(params(), check_mode=False)
+    assert "\n" not in str(refusal.value)
+    assert fake.changed() == []
+    assert {path: path.read_bytes() for path in fake.root.rglob("*") if path.is_file()} == before
+
+
+def test_failed_installation_is_taken_out(fake: FakeHost) -> None:
+    fake.broken_dpkg = True
+    with pytest.raises(kernel.RefusedError, match="No space left on device") as refusal:
+        fake.host.prepare(params(), check_mode=False)
+    assert "\n" not in str(refusal.value)
+    assert ["dpkg", "--purge", f"linux-image-{MINE}"] in fake.calls
+    assert fake.boots() == STOCK
+
+
+def test_a_foreign_default_is_refused(fake: FakeHost) -> None:
+    """Something on the host that overrides GRUB_DEFAULT would boot the new kernel for good."""
+    fake.ignores_drop_in = True
+    with pytest.raises(kernel.RefusedError, match=f"the default kernel is {MINE} and not {STOCK}"):
+        fake.host.prepare(params(), check_mode=False)
+    assert "grub-reboot" not in fake.changed()
+
+
+def proved(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boot the prepared kernel, with the build id that was wanted."""
+    fake.boots()
+    monkeypatch.setattr(kernel, "build_id", lambda _notes: "ab12")
+    write_tree(fake.root, {"sys/kernel/notes": ""})
+
+
+def test_settled_promotes_only_when_asked(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    proved(fake, monkeypatch)
+    assert not fake.host.settle(params(), check_mode=False)["changed"]
+    assert fake.host.attempt()["outcome"] == "proved"
+    assert fake.host.default() == STOCK
+    assert fake.host.settle(params(promote=True), check_mode=True)["changed"]
+    assert fake.host.default() == STOCK
+    assert fake.host.settle(params(promote=True), check_mode=False)["changed"]
+    assert fake.host.default() == MINE
+    assert not fake.host.settle(params(promote=True), check_mode=False)["changed"]
+
+
+def test_settled_records_a_fall_back_and_changes_nothing(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    fake.boots()
+    fake.boots()
+    fake.calls.clear()
+    assert fake.host.settle(params(promote=True, keep=0), check_mode=False) == {
+        "changed": False,
+        "pruned": [],
+    }
+    assert fake.host.load(fake.host.attempt_file)["outcome"] == "fell back"
+    assert fake.changed() == []
+
+
+def test_settled_prunes_old_kernels_of_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/usr/sbin/{name}")
+    old = [f"6.1.{number}-zclab-0123456789" for number in (1, 2, 3)]
+    fake = FakeHost(tmp_path, *reversed(old), STOCK)
+    for age, release in enumerate(old):
+        os.utime(tmp_path / f"var/lib/dpkg/info/linux-image-{release}.list", (1000 + age, 1000 + age))
+    fake.host.prepare(params(), check_mode=False)
+    proved(fake, monkeypatch)
+    assert fake.host.settle(params(), check_mode=False)["pruned"] == [old[1], old[0]]
+    assert sorted(fake.releases) == sorted([STOCK, old[2], MINE])
+
+
+def test_restored_is_what_was(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fake.state()
+    fake.host.prepare(params(), check_mode=False)
+    proved(fake, monkeypatch)
+    fake.host.settle(params(promote=True), check_mode=False)
+    first = fake.host.restore(check_mode=False)
+    assert first["reboot_required"]
+    assert first["fallback"] == STOCK
+    assert fake.boots() == STOCK
+    second = fake.host.restore(check_mode=False)
+    assert second["changed"]
+    assert second["pruned"] == [MINE]
+    after = fake.state()
+    assert after["boot/grub/grubenv"].rstrip("#") == before["boot/grub/grubenv"]
+    assert {**after, "boot/grub/grubenv": ""} == {**before, "boot/grub/grubenv": ""}
+    assert not fake.host.state.exists()
+    assert not fake.host.restore(check_mode=False)["changed"]
+
+
+def test_restored_checks_the_default(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    original = fake.host.load(fake.host.original_file)
+    fake.host.save(fake.host.original_file, {**original, "default_release": "5.10.0-1"})
+    with pytest.raises(kernel.RefusedError, match=r"it was 5\.10\.0-1 before"):
+        fake.host.restore(check_mode=False)
+    assert fake.host.original_file.exists()
+
+
+# The package
+
+
+def make_deb(directory: Path, release: str, config: str) -> Path:
+    tree = write_tree(
+        directory / "tree",
+        {
+            "DEBIAN/control": f"Package: linux-image-{release}\nVersion: 1\nArchitecture: amd64\n"
+            "Maintainer: a test <test@example.invalid>\nDescription: a test\n",
+            f"boot/vmlinuz-{release}": "image",
+            f"boot/config-{release}": config,
+            f"lib/modules/{release}/modules.order": "x" * 5000,
+        },
+    )
+    deb = directory / "kernel.deb"
+    command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(deb)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return deb
+
+
+def test_package_is_described(tmp_path: Path) -> None:
+    deb = make_deb(tmp_path, MINE, "CONFIG_X=y\nCONFIG_BLK_DEV_INITRD=y\n")
+    package = install.describe_package(deb, MINE)
+    assert package["image_sha256"] == hashlib.sha256(b"image").hexdigest()
+    assert package["wants_initrd"]
+    assert package["boot_bytes"] >= 2 * 4096
+    assert package["root_bytes"] >= 2 * 4096
+    assert package["deb_bytes"] == deb.stat().st_size
+    with pytest.raises(ValueError, match=f"holds no boot/vmlinuz-{OTHER}"):
+        install.describe_package(deb, OTHER)
+
+
+def test_bad_package_is_one_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.deb"
+    bad.write_bytes(b"no archive")
+    for deb, said in ((bad, "bad.deb"), (tmp_path / "gone.deb", "is missing")):
+        with pytest.raises(ValueError, match=said) as error:
+            install.describe_package(deb, MINE)
+        assert "\n" not in str(error.value)
+
+
+# The console
+
+
+def test_console_end_shows_the_panic_and_not_the_fallback() -> None:
+    crashed = [f"line {number}" for number in range(50)] + [
+        "Kernel panic - not syncing: no init",
+        "Call Trace:",
+    ]
+    text = "\r\n".join(
+        [
+            "Linux version 6.1.192-zclab",
+            *crashed,
+            "Rebooting in 10 seconds..",
+            "Linux version 6.1.0",
+            "login:",
+        ]
+    )
+    end = reboot.console_end(text)
+    assert len(end) <= reboot.CONSOLE_LINES
+    assert "Kernel panic - not syncing: no init" in end
+    assert "Rebooting in 10 seconds.." in end
+    assert "login:" not in end
+
+
+def test_console_end_without_a_panic() -> None:
+    assert reboot.console_end("a\n\n\x1b[1mb\x1b[0m\n") == ["a", "b"]
+    two_boots = "Linux version 1\nmount failed\nLinux version 2\nlogin:\n"
+    assert reboot.console_end(two_boots) == ["Linux version 1", "mount failed"]
+    assert reboot.console_end("") == []
+
+
+def test_console_is_read_from_the_reboot_on(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_text("old\n", encoding="utf-8")
+    console = reboot.Console(str(log))
+    with log.open("a", encoding="utf-8") as file:
+        file.write("new\n")
+    assert console.said() == "new\n"
+    log.write_text("x\n", encoding="utf-8")  # it started over
+    assert console.said() == "x\n"
+    assert reboot.Console("").said() == ""
+    assert reboot.Console(str(tmp_path / "none")).said() == ""
+
+
+def test_saved_state_is_json(fake: FakeHost) -> None:
+    fake.host.keep_original()
+    assert json.loads(fake.host.original_file.read_text(encoding="utf-8"))["default_release"] == STOCK
+    write_tree(fake.root, {"var/lib/zclab/kernel.json": "{"})
+    with pytest.raises(kernel.RefusedError, match=r"kernel\.json is not JSON"):
+        fake.host.restore(check_mode=False)

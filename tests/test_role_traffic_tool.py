@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Role traffic_tool on the controller: one build for each state of the source, whole or not at all."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.role_modules import load, write_tree
+
+from zclab.errors import ZclabError
+
+tool = load("traffic_tool/action_plugins/zclab_traffic_binary.py")
+
+MAKEFILE = "all:\n\tmkdir -p $(OUT)\n\techo built >>../../builds\n\t$(CC) -o $(OUT)/zclab-traffic main.c\n"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    files = {"Makefile": MAKEFILE, "main.c": "int main(void) { return 7; }\n", "notes.txt": "1\n"}
+    return write_tree(tmp_path / "source", files)
+
+
+def test_builds_once(source: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        done: list[dict[str, Any]] = list(pool.map(lambda _: tool.build(source, tmp_path), range(4)))
+    assert sum(result["changed"] for result in done) == 1
+    assert len({result["path"] for result in done}) == 1
+    assert done[0]["path"].stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "builds").read_text(encoding="utf-8") == "built\n"
+    assert tool.build(source, tmp_path)["changed"] is False
+    assert (
+        sorted(path.name for path in (tmp_path / "traffic").iterdir() if path.name.startswith("tmp.")) == []
+    )
+
+
+def test_key_follows_source_and_compiler(source: Path) -> None:
+    key = tool.source_key(source, "cc 1")
+    write_tree(source, {"notes.txt": "2\n"})
+    assert tool.source_key(source, "cc 1") == key
+    assert tool.source_key(source, "cc 2") != key
+    write_tree(source, {"main.c": "int main(void) { return 8; }\n"})
+    assert tool.source_key(source, "cc 1") != key
+
+
+def test_failure_is_the_first_error_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    write_tree(source, {"main.c": "int main(void) { return nosuch; }\n"})
+    with pytest.raises(ZclabError, match=r"does not compile: main\.c:1:\d+: error: .*nosuch") as error:
+        tool.build(source, tmp_path)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in (tmp_path / "traffic").iterdir()] == ["lock"]
+    write_tree(source, {"main.c": "int main(void) { return 0; }\n"})
+    assert tool.build(source, tmp_path)["changed"]
+
+
+def test_missing_pieces_are_one_line(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZclabError, match="Makefile is missing"):
+        tool.build(tmp_path / "none", tmp_path)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(ZclabError, match="no-such-compiler does not run on this machine"):
+        tool.build(source, tmp_path)
