@@ -20,6 +20,7 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from filelock import FileLock, Timeout
 from zclab import paths
 from zclab.errors import LabError
 from zclab.virtual import disk, sources
-from zclab.virtual.process import Progress, interruptible, privately, quiet, run_logged
+from zclab.virtual.process import Progress, interruptible, privately, quiet, removed_if_we_die, run_logged
 
 # Raise it when a change below does not show in the other inputs.
 RECIPE = 1
@@ -132,7 +133,7 @@ def ensure(disk_mib: int, progress: Progress = quiet) -> Image:
             return image
         _check_room(directory.parent)
         started = time.monotonic()
-        with interruptible(), _work_dir(directory.parent / f".building-{key}") as work:
+        with interruptible(), _work_dir(directory.parent) as work:
             try:
                 _build(work, key, disk_mib, progress)
             except LabError:
@@ -210,21 +211,27 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _work_dir(path: Path) -> Iterator[Path]:
-    """Make a directory for one build. One of that name is what a killed build left: it is removed."""
-    _remove(path)
-    path.mkdir(mode=0o755)
-    try:
-        yield path
-    finally:
-        _remove(path)
+def _work_dir(parent: Path) -> Iterator[Path]:
+    """Make a directory for one build, with the lock held; what builds that died left is removed."""
+    for left in parent.glob(".building-*"):
+        _remove(left)
+    path = Path(tempfile.mkdtemp(prefix=".building-", dir=parent))
+    path.chmod(0o755)
+    with removed_if_we_die(path):
+        try:
+            yield path
+        finally:
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
     """Remove a tree, and never what is mounted in it. Raises LabError if it can not be removed."""
     if not path.exists():
         return
-    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    mounted = [
+        line.split()[4].replace("\\040", " ")
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    ]
     if inside := [point for point in mounted if point.startswith(f"{path}/")]:
         raise LabError(f"{inside[-1]} is mounted, in what an image build left: unmount it, and remove {path}")
     shutil.rmtree(path, ignore_errors=True)

@@ -41,6 +41,31 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+# Waits for its standard input to end, which it does when the other end's last holder dies. What was killed at
+# the same moment may still be writing: hence the attempts.
+_JANITOR = """read -r _; for _ in 1 2 3 4 5; do
+    rm -rf --one-file-system "$1" 2>/dev/null; [ -e "$1" ] || exit 0; sleep 1
+done"""
+
+
+@contextlib.contextmanager
+def removed_if_we_die(path: Path) -> Iterator[None]:
+    """Have a directory removed by another process if this one is killed before it can do so itself."""
+    janitor = subprocess.Popen(
+        ["sh", "-c", _JANITOR, "janitor", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        janitor.kill()
+        janitor.communicate()
+
+
 def privately(command: Sequence[str]) -> list[str]:
     """Return the command run in process and mount namespaces of its own (needs root).
 

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base image's name, its boot sector, and what a failed or interrupted build leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zclab.errors import LabError
+from zclab.virtual import disk, image, process
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(image, "NEEDED_MIB", 1)
+    return tmp_path / "cache"
+
+
+def fake_build(work: Path, key: str, disk_mib: int, progress: process.Progress) -> None:
+    (work / "base.qcow2").write_text(key)
+
+
+# ---------------------------------------------------------------------------------------------- name
+
+
+def test_key_is_the_same_for_the_same_inputs() -> None:
+    assert image.image_key(3072) == image.image_key(3072)
+    assert len(image.image_key(3072)) == 16
+
+
+def test_key_changes_with_each_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys = {image.image_key(3072), image.image_key(4096)}
+    with monkeypatch.context() as changed:
+        changed.setattr(image, "PACKAGES", (*image.PACKAGES, "strace"))
+        keys.add(image.image_key(3072))
+    with monkeypatch.context() as changed:
+        changed.setattr(image, "RECIPE", image.RECIPE + 1)
+        keys.add(image.image_key(3072))
+    with monkeypatch.context() as changed:
+        changed.setattr("zclab.virtual.sources.debian_sources", lambda etc: "Types: deb\n")
+        keys.add(image.image_key(3072))
+    guest = tmp_path / "guest"
+    shutil.copytree(image._GUEST, guest)
+    monkeypatch.setattr(image, "_GUEST", guest)
+    for change in ("customize.sh", "files/etc/default/grub"):
+        path = guest / change
+        path.write_text(path.read_text() + "# changed\n")
+        keys.add(image.image_key(3072))
+    (guest / "files/usr/local/sbin/zclab-identity").chmod(0o644)
+    keys.add(image.image_key(3072))
+    assert len(keys) == 8
+
+
+# ---------------------------------------------------------------------------------------------- cache
+
+
+def test_built_once_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "_build", fake_build)
+    first = image.ensure(3072)
+    assert first.built and first.path.is_file()
+    again = image.ensure(3072)
+    assert not again.built and again.path == first.path
+    assert [one.image.key for one in image.cached()] == [first.key]
+
+
+def test_two_at_once_build_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def slow(*arguments: Any) -> None:
+        calls.append(1)
+        time.sleep(0.3)
+        fake_build(*arguments)
+
+    monkeypatch.setattr(image, "_build", slow)
+    built: list[bool] = []
+    threads = [threading.Thread(target=lambda: built.append(image.ensure(3072).built)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(built) == [False, True] and len(calls) == 1
+
+
+def test_failure_leaves_only_its_log(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    def fail(work: Path, *_: Any) -> None:
+        (work / "build.log").write_text("E: no such package\n")
+        raise LabError("base image: no such package")
+
+    monkeypatch.setattr(image, "_build", fail)
+    with pytest.raises(LabError):
+        image.ensure(3072)
+    key = image.image_key(3072)
+    assert sorted(path.name for path in (cache / "image").iterdir()) == [f"failed-{key}.log", "lock"]
+    monkeypatch.setattr(image, "_build", fake_build)
+    assert image.ensure(3072).built
+    assert not (cache / "image" / f"failed-{key}.log").exists()
+
+
+def test_what_a_killed_build_left_is_removed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    left = cache / "image" / ".building-another"
+    (left / "root").mkdir(parents=True)
+    (left / "base.qcow2").write_text("half")
+    monkeypatch.setattr(image, "_build", fake_build)
+    made = image.ensure(3072)
+    assert made.path.read_text() == made.key and not left.exists()
+
+
+def test_a_killed_build_is_removed_at_once(cache: Path) -> None:
+    script = (
+        "import time; from zclab.virtual import image\n"
+        "image.NEEDED_MIB = 1\n"
+        "image._build = lambda *_: print(flush=True) or time.sleep(99)\n"
+        "image.ensure(3072)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=os.environ)
+    assert child.stdout is not None and child.stdout.readline()
+    assert len(list((cache / "image").glob(".building-*"))) == 1
+    child.kill()
+    child.communicate()
+    deadline = time.monotonic() + 30
+    while list((cache / "image").glob(".building-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_tree_with_mounts_is_never_removed(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "shm").mkdir(parents=True)
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    (keep / "file").write_text("precious")
+    script = (
+        f"mount --bind {keep} {tree}/shm && {sys.executable} -c 'from zclab.virtual import image; "
+        f'from pathlib import Path; image._remove(Path("{tree}"))\''
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in done.stderr:
+        pytest.skip("no namespaces here")
+    assert "is mounted" in done.stderr
+    assert (keep / "file").read_text() == "precious"
+
+
+def test_a_full_disk_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(image, "NEEDED_MIB", 1 << 40)
+    with pytest.raises(LabError, match=r"MiB free, and building the base image takes .*ZCLAB_CACHE"):
+        image.ensure(3072)
+    assert [path.name for path in (cache / "image").iterdir()] == ["lock"]
+
+
+def test_images_in_use_are_not_pruned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(image, "_build", fake_build)
+    used, unused = image.ensure(3072), image.ensure(4096)
+    overlay = tmp_path / "disk.qcow2"
+    overlay.write_text("")
+    image.register_user(used, overlay)
+    assert [one.image.key for one in image.prune()] == [unused.key]
+    image.forget_user(overlay)
+    assert [one.image.key for one in image.prune()] == [used.key]
+
+
+def test_a_disk_that_is_gone_does_not_hold_its_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(image, "_build", fake_build)
+    image.register_user(image.ensure(3072), tmp_path / "gone.qcow2")
+    assert len(image.prune()) == 1
+
+
+# ---------------------------------------------------------------------------------------------- steps
+
+
+def test_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "mmdebstrap_command", lambda *_, **__: ["no-such-program"])
+    monkeypatch.setattr(image, "privately", lambda command: command)
+    with pytest.raises(LabError, match=r"^no-such-program is not installed: run playbooks/controller.yml$"):
+        image.ensure(3072)
+
+
+def test_failing_step_names_first_error_and_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "echo I: working; echo 'E: Unable to locate package zclab'; echo E: later; exit 3"
+    monkeypatch.setattr(image, "mmdebstrap_command", lambda *_, **__: ["sh", "-c", script])
+    monkeypatch.setattr(image, "privately", lambda command: command)
+    lines: list[str] = []
+    with pytest.raises(LabError, match=r"Unable to locate package zclab: see (.*failed-.*\.log)$") as error:
+        image.ensure(3072, lines.append)
+    assert "image: working" in lines
+    assert "E: later" in Path(str(error.value).rpartition("see ")[2]).read_text()
+
+
+def test_hooks_do_not_need_this_checkout() -> None:
+    """In unshare mode hooks run as a user who may not enter a home directory."""
+    target, source = Path("/t"), Path("/s")
+    command = image.mmdebstrap_command("bookworm", target, source, uuid.UUID(int=1), as_root=False)
+    assert "--mode=unshare" in command and "--format=tar" in command
+    assert not any(str(image._GUEST) in word for word in command)
+    assert max(len(word) for word in command) < 100_000
+
+
+def living(group: int) -> list[str]:
+    """Return the live processes of a process group."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return [row[2] for row in rows if int(row[0]) == group and not row[1].startswith("Z")]
+
+
+def test_interrupted_command_takes_its_group_along(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from zclab.virtual.process import interruptible, run_logged\n"
+        "with interruptible():\n"
+        "    run_logged(['sh', '-c', 'echo $$; sleep 1000 & sleep 1000'], Path(sys.argv[1]))"
+    )
+    log = tmp_path / "log"
+    child = subprocess.Popen([sys.executable, "-c", script, str(log)], start_new_session=True)
+    while not log.exists() or len(log.read_text().splitlines()) < 2:
+        time.sleep(0.05)
+    group = int(log.read_text().splitlines()[1])
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 128 + signal.SIGTERM
+    assert living(group) == []
+
+
+# ---------------------------------------------------------------------------------------------- disk
+
+
+def test_boot_sector_has_one_active_partition() -> None:
+    sector = disk.boot_sector(b"\xeb\x63".ljust(512, b"\x90"), 6291456, b"abcd")
+    assert len(sector) == 512 and sector[:2] == b"\xeb\x63" and sector[510:] == b"\x55\xaa"
+    assert sector[0x1B8:0x1BC] == b"abcd"
+    entry = sector[0x1BE:0x1CE]
+    assert entry[0] == 0x80 and entry[4] == 0x83
+    assert int.from_bytes(entry[8:12], "little") == 2048
+    assert int.from_bytes(entry[12:16], "little") == 6291456 - 2048
+    assert sector[0x1CE:0x1FE] == bytes(48)
+
+
+@pytest.mark.parametrize(("boot", "core"), [(b"x" * 511, b""), (b"x" * 512, b"x" * (2048 * 512))])
+def test_what_does_not_fit_is_refused(tmp_path: Path, boot: bytes, core: bytes) -> None:
+    raw = tmp_path / "raw"
+    disk.create(raw, 8)
+    with pytest.raises(ValueError, match="bytes"):
+        disk.install_grub(raw, boot, core, b"abcd")
+
+
+def test_file_system_is_written_at_its_offset(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/hello").write_text("hello")
+    raw = tmp_path / "raw"
+    disk.create(raw, 64)
+    command = disk.mke2fs_command(raw, 64, tmp_path / "root", uuid.UUID(int=7))
+    subprocess.run(command, check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"})
+    assert raw.read_bytes()[(1 << 20) + 1024 + 56 : (1 << 20) + 1024 + 58] == b"\x53\xef"
