@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -90,7 +89,8 @@ def test_same_build_id_from_another_directory(tmp_path: Path, monkeypatch: pytes
         assert record.read_text() == one.build_id
         return
     # On the same file system, since the source is linked and not copied.
-    there = here / "tests" / f"another-{os.getpid()}" / "much-longer-path-than-the-first"
+    there = here / "tests" / "another" / "much-longer-path-than-the-first"
+    shutil.rmtree(there.parent, ignore_errors=True)
     try:
         (there / "kernel").mkdir(parents=True)
         subprocess.run(["cp", "-al", here / "kernel/sources", there / "kernel/sources"], check=True)
