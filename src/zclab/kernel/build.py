@@ -210,11 +210,13 @@ def _build_in(tree: Path, inputs: _Inputs, report: Report) -> BuildResult:
     clock.lap("kernel configuration")
     if sum(value == "m" for value in options.values()) > _MANY_MODULES:
         require_space(tree.parent, _SPACE_MODULES_BYTES, "building a kernel with many modules")
-    with locked(f"artifact-{key}", report):
-        found, changed = store.lookup(key), False
-        if found is None:
-            found, changed = _make_artifact(tree, inputs, key, text, clock, report), True
-        write_whole(_memo(inputs), key + "\n")
+    found, changed = store.lookup(key), False
+    if found is None:
+        with locked(f"artifact-{key}", report):
+            found = store.lookup(key)
+            if found is None:
+                found, changed = _make_artifact(tree, inputs, key, text, clock, report), True
+    write_whole(_memo(inputs), key + "\n")
     return BuildResult(found.model_copy(update={"variant": inputs.variant}), changed, tuple(clock.timings))
 
 
