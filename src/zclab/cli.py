@@ -202,7 +202,11 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
 
 @cli.command()
 @_lab_option
-@click.option("--purge", is_flag=True, help="Also remove the hosts' disks and keys, and clear the caches.")
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Also remove disks, keys and caches; kernels used within the last hour stay.",
+)
 def down(lab_name: str, purge: bool) -> None:
     """Stop the virtual hosts of a lab. Nothing of them stays behind but their disks and keys.
 
