@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -223,3 +224,22 @@ def test_both_ssh_and_paramiko_read_the_files(tmp_path: Path) -> None:
     assert found["port"] == "2201"
     assert paramiko.HostKeys(str(known)).lookup("[127.0.0.1]:2201") is not None
     assert paramiko.HostKeys(str(known)).lookup("sender1") is not None
+
+
+def test_a_child_that_another_thread_has_just_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts are stopped in parallel, and each look also clears children that have ended."""
+    children: dict[int, Any] = {}
+
+    class Ended:
+        pid = 7
+
+        def poll(self) -> int:
+            children.pop(self.pid, None)  # what the other thread does between our look and our removal
+            return 0
+
+    children[Ended.pid] = Ended()
+    monkeypatch.setattr(qemu, "_children", children)
+    assert qemu.find("0b7ad1a5-0000-0000-0000-000000000000", tmp_path / "pid") is None
+    assert not children

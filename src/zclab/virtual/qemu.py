@@ -148,7 +148,7 @@ def find(uuid: str, pidfile: Path, proc: Path = Path("/proc")) -> Running | None
     """Return the live emulator with this uuid. The pidfile only says where to look first."""
     for child in list(_children.values()):
         if child.poll() is not None:
-            del _children[child.pid]
+            _children.pop(child.pid, None)  # hosts are looked at by several threads at once
     with contextlib.suppress(OSError, ValueError):
         if running := _look_at(proc / str(int(pidfile.read_text())), uuid):
             return running
@@ -261,5 +261,5 @@ def end(pid: int, uuid: str) -> None:
 
 def _is_ours(pid: int, uuid: str) -> bool:
     if (child := _children.get(pid)) is not None and child.poll() is not None:
-        del _children[pid]
+        _children.pop(pid, None)
     return _look_at(Path(f"/proc/{pid}"), uuid) is not None
