@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
-from zclab import inventory
+from zclab import inventory, schedule
 from zclab.inventory import Lab
 from zclab.paths import project_root
-from zclab.plan import Measurement, Plan
+from zclab.plan import Plan
 from zclab.results import Manifest, Record, Run
+from zclab.schedule import Measurement
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -90,6 +91,8 @@ def plan(**changes: Any) -> Plan:
         "message_bytes": [262144],
         "chunk_bytes": 524288,
         "pace_gbit_per_s": [None],
+        "ip_versions": [6],
+        "seed": 1,
         "comparisons": [comparison()],
     }
     return Plan.model_validate(data | changes)
@@ -161,6 +164,7 @@ def manifest(**changes: Any) -> Manifest:
         "started_at": "2026-01-01T00:00:00.000+00:00",
         "finished_at": "2026-01-01T00:10:00.000+00:00",
         "plan": plan(),
+        "smallest_effect": 0.02,
         "link": {"ip_version": 6, "mtu": 4168},
         "validity": {
             "retransmitted_share_at_most": 0.001,
@@ -210,8 +214,31 @@ def traffic_document(
         "receive_window_limited_us": 0,
         "send_buffer_limited_us": 0,
     }
+    tcp = {
+        "snd_mss": 4096,
+        "rcv_mss": 4096,
+        "advmss": 4096,
+        "path_mtu": 4168,
+        "timestamps": True,
+        "sack": True,
+        "rtt_us": 100,
+        "min_rtt_us": 50,
+        "snd_cwnd": 10,
+        "window": counts,
+        "total": counts,
+    }
+    window = {"complete": True, "seconds": WINDOW_SECONDS, **counted}
+    low_water = {"asked": LOW_WATER, "got": LOW_WATER} if receiver else None
+    cpu = {
+        "user_s": cpu_seconds / 4,
+        "system_s": cpu_seconds * 3 / 4,
+        "voluntary_context_switches": 900,
+        "involuntary_context_switches": 100,
+    }
+    causes = ("short_segment", "unaligned", "compound_page", "less_than_page", "urgent", "refused", "unknown")
+    unmapped = dict.fromkeys(causes, 0) | {"short_segment": window_bytes - mapped}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "end": end,
         "version": "0.1.0",
         "outcome": "complete",
@@ -225,36 +252,45 @@ def traffic_document(
             "ip_version": 6,
         },
         "message_bytes": None if receiver else 262144,
+        "header_bytes": 0,
         "chunk_bytes": 524288 if receiver else None,
         "copy_buffer_bytes": None,
         "pace_gbit": None,
-        "window": {"complete": True, "seconds": WINDOW_SECONDS, **counted},
+        "planted_usec_per_mib": None,
+        "window": window,
         "total": total,
-        "cpu": {
-            "user_s": cpu_seconds / 4,
-            "system_s": cpu_seconds * 3 / 4,
-            "voluntary_context_switches": 900,
-            "involuntary_context_switches": 100,
-        },
-        "host_cpu": {"busy_s": 1.5, "softirq_s": 0.5, "cpus": 2},
+        "cpu": cpu,
+        "host_cpu": host_cpu(),
+        "perf": {"process": None, "cpus": None, "unavailable": "no cycles here"},
         "system_calls": 2048,
         "completions": completions if mode == "zerocopy" else None,
-        "rcvlowat": {"asked": LOW_WATER, "got": LOW_WATER} if receiver else None,
+        "rcvlowat": low_water,
         "refused_connections": 0 if receiver else None,
-        "buffers": {"rcvbuf": 131072, "sndbuf": 131072},
-        "tcp": {
-            "snd_mss": 4096,
-            "rcv_mss": 4096,
-            "advmss": 4096,
-            "path_mtu": 4168,
-            "timestamps": True,
-            "sack": True,
-            "rtt_us": 100,
-            "min_rtt_us": 50,
-            "snd_cwnd": 10,
-            "window": counts,
-            "total": counts,
+        "buffers": {
+            "rcvbuf": 131072,
+            "sndbuf": 131072,
+            "aligned_bytes": 2097152 if receiver else None,
+            "huge_page_bytes": 0 if receiver else None,
         },
+        "unmapped": unmapped if mapped and receiver else None,
+        "integrity": None,
+        "tcp": tcp,
+        "streams": [
+            {"stream": 0, "cpu": None, "window": window, "cpu_time": cpu, "tcp": tcp, "rcvlowat": low_water}
+        ],
+    }
+
+
+def host_cpu() -> dict[str, Any]:
+    """Return what an end says of its host: 1.5 s busy, 0.5 s of it without any payload."""
+    return {
+        "busy_s": 1.5,
+        "softirq_s": 0.5,
+        "cpus": 2,
+        "per_cpu": [{"cpu": cpu, "busy_s": 0.75, "softirq_s": 0.25, "idle_s": 1.25} for cpu in (0, 1)],
+        "baseline": {"seconds": WINDOW_SECONDS, "busy_s": 0.5, "softirq_s": 0.1},
+        "softirqs": {"NET_RX": 1000, "NET_TX": 10},
+        "softnet": {"processed": 262144, "dropped": 0, "squeezed": 3},
     }
 
 
@@ -270,6 +306,8 @@ def snapshot(host: str, **changes: Any) -> dict[str, Any]:
         "drops": 0,
         "header_split": 1000 if host == RECEIVER else None,
         "missing_offloads": [],
+        "carrier_changes": 2,
+        "nic_counters": {"rx_header_split": 1000} if host == RECEIVER else {},
     }
     return data | changes
 
@@ -301,8 +339,8 @@ def records(of: Manifest, ratio: float = 0.4, spread: float = 0.02) -> list[Reco
     """
     random_numbers = random.Random(4168)
     made = []
-    for planned in of.plan.measurements():
-        cost = 1.0 if planned.arm == "a" else ratio
+    for planned in schedule.measurements(of.plan):
+        cost = ratio if (planned.phase, planned.arm) == ("compare", "b") else 1.0
         cost *= max(0.05, random_numbers.gauss(1.0, spread))
         made.append(record(planned, receiver_cpu_s=cost, sender_cpu_s=cost))
     return made

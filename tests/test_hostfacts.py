@@ -32,6 +32,7 @@ SAID = f"""\
 /proc/sys/kernel/osrelease:{factories.RELEASE}
 /proc/sys/net/ipv4/tcp_timestamps:1
 {NIC}/mtu:4168
+{NIC}/carrier_changes:2
 {NIC}/statistics/rx_dropped:1
 {NIC}/statistics/rx_missed_errors:20
 {NIC}/statistics/rx_errors:300
@@ -83,6 +84,8 @@ def test_snapshot() -> None:
         drops=54321,
         header_split=678,
         missing_offloads=[],
+        carrier_changes=2,
+        nic_counters={"rx_packets": 12345, "rx_header_split": 678},
     )
 
 
@@ -120,6 +123,7 @@ def test_offloads_that_are_not_known_do_not_count_as_there() -> None:
         "/proc/sys/kernel/osrelease",
         "/proc/sys/net/ipv4/tcp_timestamps",
         f"{NIC}/mtu",
+        f"{NIC}/carrier_changes",
         f"{NIC}/statistics/rx_missed_errors",
         "notes:",
     ],
@@ -212,3 +216,18 @@ def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:
     state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER, kernel_build_id="00"))
     facts = hostfacts.facts(remote, loopback(), factories.lab(), factories.manifest().artifact, state)
     assert facts.artifact_key is None
+
+
+@pytest.mark.parametrize(
+    ("config", "accounting"),
+    [
+        ("CONFIG_TICK_CPU_ACCOUNTING=y CONFIG_HZ=250", ("tick", False, 250)),
+        ("CONFIG_TICK_CPU_ACCOUNTING=y CONFIG_IRQ_TIME_ACCOUNTING=y CONFIG_HZ=1000", ("tick", True, 1000)),
+        ("CONFIG_VIRT_CPU_ACCOUNTING_GEN=y", ("exact", False, None)),
+        ("CONFIG_HZ=100", None),
+        ("", None),
+    ],
+)
+def test_cpu_accounting(config: str, accounting: tuple[str, bool, int | None] | None) -> None:
+    found = hostfacts.cpu_accounting(config.split())
+    assert (found and (found.mode, found.irq_time, found.hz)) == accounting

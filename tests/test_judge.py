@@ -9,14 +9,15 @@ import pytest
 from tests import factories
 from tests.factories import RECEIVER, SENDER, changed
 
-from zclab import judge
-from zclab.plan import Measurement
-from zclab.results import ComparisonDocument, Manifest, Record, RunDocument, Snapshot, Verdict
+from zclab import judge, measured, schedule, validity
+from zclab.documents import ComparisonDocument, RunDocument, Verdict
+from zclab.results import Manifest, Record, Snapshot
+from zclab.schedule import Measurement
 
 
 def planned(receive_mode: str = "map_once", send_mode: str = "copy") -> Measurement:
-    plan = factories.plan(comparisons=[factories.comparison(b=(send_mode, receive_mode))])
-    return next(one for one in plan.measurements() if one.arm == "b")
+    plan = factories.plan(comparisons=[factories.comparison(b=(send_mode, receive_mode))], ip_versions=[6])
+    return next(one for one in schedule.measurements(plan) if one.arm == "b")
 
 
 def healthy(receive_mode: str = "map_once", send_mode: str = "copy") -> Record:
@@ -24,7 +25,7 @@ def healthy(receive_mode: str = "map_once", send_mode: str = "copy") -> Record:
 
 
 def reasons(record: Record, manifest: Manifest | None = None) -> list[str]:
-    return judge.judge_measurement(manifest or factories.manifest(), record).invalid_reasons
+    return measured.document(manifest or factories.manifest(), record).invalid_reasons
 
 
 def run(manifest: Manifest, records: list[Record] | None = None) -> RunDocument:
@@ -47,7 +48,7 @@ MODES = [
 
 @pytest.mark.parametrize(("receive_mode", "send_mode"), MODES)
 def test_a_healthy_measurement_is_valid(receive_mode: str, send_mode: str) -> None:
-    document = judge.judge_measurement(factories.manifest(), healthy(receive_mode, send_mode))
+    document = measured.document(factories.manifest(), healthy(receive_mode, send_mode))
     assert document.invalid_reasons == []
     assert document.valid
 
@@ -187,6 +188,23 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         "receiver: SO_RCVLOWAT 524288 was asked for and 131072 was got: "
         "raise the third value of net.ipv4.tcp_rmem",
     ),
+    "a link that went down": (
+        f"after.{RECEIVER}.carrier_changes",
+        4,
+        f"{RECEIVER}: the link of data0 went down during the measurement",
+    ),
+    "fewer streams": (
+        "receiver.document.streams",
+        [],
+        "receiver: used 0 streams, planned were 1",
+    ),
+    "planted CPU": (
+        "receiver.document.planted_usec_per_mib",
+        5.0,
+        "receiver: 5.0 µs/MiB of CPU were planted",
+    ),
+    "headers": ("sender.document.header_bytes", 100, "sender: sent headers of 100 bytes, not 0"),
+    "another IP version": ("sender.document.addresses.ip_version", 4, "sender: used IPv4"),
     "a lost connection": (
         "problem",
         f"{RECEIVER}: the connection was lost",
@@ -342,9 +360,9 @@ def test_after_a_lost_connection_states_that_are_known_are_judged() -> None:
 
 def test_hosts_are_refused_before_the_first_measurement() -> None:
     state = {host: Snapshot.model_validate(factories.snapshot(host)) for host in (SENDER, RECEIVER)}
-    assert judge.host_reasons(factories.manifest(), state) == []
+    assert validity.host_reasons(factories.manifest(), healthy(), state) == []
     state[RECEIVER] = Snapshot.model_validate(factories.snapshot(RECEIVER, mtu=1500))
-    assert judge.host_reasons(factories.manifest(), state) == [
+    assert validity.host_reasons(factories.manifest(), healthy(), state) == [
         f"{RECEIVER}: MTU is 1500, the lab declares 4168"
     ]
 
@@ -389,7 +407,7 @@ def test_the_low_water_mark_is_the_declared_one(rcvlowat: Any) -> None:
 
 
 def test_figures() -> None:
-    one = judge.judge_measurement(factories.manifest(), healthy("map_once", "zerocopy"))
+    one = measured.document(factories.manifest(), healthy("map_once", "zerocopy"))
     assert one.bytes_received == factories.WINDOW_BYTES
     assert one.gbit_per_s == pytest.approx(factories.WINDOW_BYTES * 8 / 2.0 / 1e9)
     assert one.mapped_fraction == pytest.approx(0.998, abs=1e-6)
@@ -398,7 +416,12 @@ def test_figures() -> None:
     assert one.receiver_cpu is not None
     assert one.receiver_cpu.usec_per_mib == pytest.approx(1e6 / 1024)
     assert one.receiver_cpu.softirq_s == 0.5
-    assert one.receiver_cpu.host_busy_s is None
+    assert one.receiver_cpu.host_busy_s == 1.0  # less the idle baseline of 0.5 s
+    assert one.receiver_cpu.host_usec_per_mib == pytest.approx(1e6 / 1024)
+    assert one.receiver_cpu.softirq_usec_per_mib == pytest.approx(0.5e6 / 1024)
+    assert one.receiver_cpu.cycles_per_mib is None
+    assert one.receiver_cpu.perf_unavailable == "no cycles here"
+    assert one.nic_counters == {SENDER: {}, RECEIVER: {}}
     assert one.receiver_context_switches == 1000
     assert (one.retransmitted_segments, one.retransmitted_share) == (0, 0.0)
     assert one.mss == 4096
@@ -425,7 +448,7 @@ def test_figures() -> None:
     ],
 )
 def test_what_was_not_measured_is_null(path: str, field: str) -> None:
-    value: Any = judge.judge_measurement(factories.manifest(), changed(healthy(), {path: None}))
+    value: Any = measured.document(factories.manifest(), changed(healthy(), {path: None}))
     for name in field.split("."):
         value = getattr(value, name)
     assert value is None
@@ -433,8 +456,8 @@ def test_what_was_not_measured_is_null(path: str, field: str) -> None:
 
 def test_nothing_is_measured_of_ends_that_are_not_there() -> None:
     record = changed(healthy(), {"receiver": None, "sender": None, "before": {}, "after": {}})
-    one = judge.judge_measurement(factories.manifest(), record)
-    measured = one.model_dump(
+    one = measured.document(factories.manifest(), record)
+    figures = one.model_dump(
         include={
             "seconds",
             "bytes_received",
@@ -453,7 +476,7 @@ def test_nothing_is_measured_of_ends_that_are_not_there() -> None:
             "drops",
         }
     )
-    assert set(measured.values()) == {None}
+    assert set(figures.values()) == {None}
     assert not one.valid
 
 
@@ -540,7 +563,7 @@ def test_pairs_are_compared_not_pools() -> None:
     )
     records = [
         factories.record(one, receiver_cpu_s=(1.0 if one.arm == "a" else 0.5) * (1 + one.pair))
-        for one in manifest.plan.measurements()
+        for one in schedule.measurements(manifest.plan)
     ]
     comparison = gated(manifest, records)
     assert comparison.ratio_median == pytest.approx(0.5)
@@ -721,3 +744,175 @@ def test_a_gate_on_figures_that_are_missing_is_not_decided_by_the_rest() -> None
 def test_a_claim_that_is_gone_does_not_stop_the_judge() -> None:
     """An old run can be judged after docs/claims.yml changed."""
     assert gated(gated_manifest(claims=["F4", "F99"])).claim_ids == ["F4", "F99"]
+
+
+# ------------------------------------------------------------------------------------------------ integrity
+
+
+def checked(**integrity: Any) -> Record:
+    """Return a measurement that checked every byte."""
+    plan = factories.plan(integrity_bytes=3 * factories.WINDOW_BYTES)
+    one = next(one for one in schedule.checks(plan) if one.arm == "b")
+    total = 3 * factories.WINDOW_BYTES
+    found = {"checked_bytes": total, "mismatch": None, "reused_early": None}
+    own = {"checked_bytes": None, "mismatch": None, "reused_early": 0}
+    return changed(
+        factories.record(one),
+        {"receiver.document.integrity": found, "sender.document.integrity": own, **integrity},
+    )
+
+
+def test_every_byte_was_checked() -> None:
+    one = measured.document(factories.manifest(), checked())
+    assert (one.integrity, one.phase, one.invalid_reasons) == ("verified", "integrity", [])
+
+
+MISMATCH = {"stream": 0, "offset": 4097, "expected": 1, "found": 2, "mapped": True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "receiver.document.integrity.mismatch": MISMATCH,
+            "receiver.document.outcome": "error",
+            "receiver.document.error": "byte 4097 of stream 0 is 0x02, not 0x01",
+        },
+        {"sender.document.integrity.reused_early": 1},
+    ],
+)
+def test_a_damaged_byte_fails_the_run(changes: dict[str, Any]) -> None:
+    """The measurement counts: it is the kernel that failed."""
+    manifest = factories.manifest(plan=factories.plan(integrity_bytes=3 * factories.WINDOW_BYTES))
+    records = [
+        (checked(**changes) if one.arm == "b" else factories.record(one))
+        for one in schedule.measurements(manifest.plan)
+        if one.phase == "integrity"
+    ]
+    plain = [one for one in factories.records(manifest) if one.planned.phase == "compare"]
+    good = changed(checked(), {"planned": records[0].planned.model_dump(mode="json")})
+    good = changed(good, {"receiver.document.mode": "copy"})
+    document = run(manifest, [good, records[1], *plain])
+    assert [one.integrity for one in document.measurements[:2]] == ["verified", "mismatch"]
+    assert document.measurements[1].invalid_reasons == []
+    assert (document.verdict, document.exit_code) == ("fail", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"receiver.document.integrity": None}, "receiver: checked no bytes"),
+        ({"sender.document.integrity": None}, "sender: checked no bytes"),
+        (
+            {"receiver.document.window.mapped_bytes": 0},
+            "receiver: mapped nothing, so that no mapped byte was checked",
+        ),
+    ],
+)
+def test_a_check_that_checked_nothing_is_invalid(changes: dict[str, Any], reason: str) -> None:
+    assert measured.document(factories.manifest(), checked(**changes)).invalid_reasons == [reason]
+
+
+def test_bytes_that_were_not_all_checked_are_not_verified() -> None:
+    record = checked(**{"receiver.document.integrity.checked_bytes": 4096})
+    assert measured.document(factories.manifest(), record).integrity == "not checked"
+
+
+# ---------------------------------------------------------------------------------------------- differences
+
+
+def with_equal_arms(spread: float = 0.01, ratio: float = 1.0, pairs: int = 10, **changes: Any) -> RunDocument:
+    """Return a run with a stage of equal arms, then a comparison at a ratio; both with the same spread."""
+    metrics: dict[str, list[str]] = {"receiver_usec_per_mib": []}
+    plan = factories.plan(
+        a_a_pairs=pairs, repeats=pairs, comparisons=[factories.comparison(metrics=metrics)], **changes
+    )
+    manifest = factories.manifest(plan=plan)
+    return run(manifest, factories.records(manifest, ratio=ratio, spread=spread))
+
+
+def the_effect(document: RunDocument) -> ComparisonDocument:
+    return next(one for one in document.comparisons if one.name != "a_a")
+
+
+@pytest.mark.parametrize(("ratio", "effect"), [(1.2, "higher"), (0.8, "lower"), (1.0, "none")])
+def test_a_difference_is_called(ratio: float, effect: str) -> None:
+    found = the_effect(with_equal_arms(spread=0.004, ratio=ratio, pairs=20))
+    assert found.effect == effect
+    assert found.resolution is not None and 0 < found.resolution < 0.02
+    assert (found.verdict, found.not_gated_because) == (None, "not declared by the lab")
+
+
+def test_a_sure_difference_that_does_not_matter_is_not_called() -> None:
+    """1.5 % with a spread of 0.1 %: beyond doubt, and below the smallest effect of interest."""
+    found = the_effect(with_equal_arms(spread=0.001, ratio=1.015, pairs=12))
+    assert found.p_value is not None and found.p_value <= 0.01
+    assert found.effect == "none"
+
+
+def test_equal_arms_that_differ_bound_what_is_called() -> None:
+    document = with_equal_arms(spread=0.2, ratio=1.1, pairs=10)
+    found = the_effect(document)
+    assert found.resolution is not None and found.resolution > 0.1
+    assert found.effect == "inconclusive"
+
+
+def test_without_equal_arms_no_difference_is_called() -> None:
+    manifest = factories.manifest(plan=factories.plan(repeats=10))
+    for one in run(manifest, factories.records(manifest, ratio=0.5)).comparisons:
+        assert (one.effect, one.effect_because) == (None, "equal arms were not compared")
+
+
+def test_with_too_few_pairs_no_difference_is_called() -> None:
+    for one in run(factories.manifest()).comparisons:
+        assert (one.effect, one.effect_because) == (None, "fewer than 8 pairs")
+
+
+def test_a_gate_nearer_to_its_bound_than_equal_arms_to_each_other_is_inconclusive() -> None:
+    plan = factories.plan(a_a_pairs=10, repeats=10)
+    manifest = factories.manifest(plan=plan, thresholds=[factories.threshold(at_most=0.5)])
+    quiet = factories.records(manifest, ratio=0.48, spread=0.001)
+    assert gated(manifest, quiet).verdict == "pass"
+    shaken = [
+        changed(one, {"receiver.document.cpu.user_s": 0.45 if one.planned.arm == "b" else 0.25})
+        if one.planned.phase == "a_a"
+        else one
+        for one in quiet
+    ]
+    found = gated(manifest, shaken)
+    assert found.resolution is not None and found.resolution > 0.04
+    assert found.verdict == "inconclusive"
+
+
+# ------------------------------------------------------------------------------------------------- stopping
+
+
+def test_a_narrow_comparison_ends_before_its_limit() -> None:
+    plan = factories.plan(repeats={"at_least": 6, "at_most": 30}, precision=0.02)
+    manifest = factories.manifest(plan=plan)
+    records = factories.records(manifest, spread=0.001)
+    made = records[: 2 * 6]
+    document = run(manifest, made)
+    assert (document.verdict, document.problems) == ("pass", [])
+    assert {one.stopped for one in document.comparisons} == {"narrow"}
+    assert run(manifest, made[:-1]).problems  # a pair is not whole
+    assert run(manifest, made[:-2]).problems  # fewer than at least
+
+
+def test_a_wide_comparison_goes_on_to_its_limit() -> None:
+    plan = factories.plan(repeats={"at_least": 6, "at_most": 12}, precision=0.0001)
+    manifest = factories.manifest(plan=plan)
+    records = factories.records(manifest, spread=0.1)
+    assert run(manifest, records[: 2 * 6]).verdict == "invalid"
+    document = run(manifest, records)
+    assert document.verdict == "pass"
+    assert {one.stopped for one in document.comparisons} == {"limit"}
+
+
+def test_a_skipped_mode_is_not_tried_again() -> None:
+    manifest = factories.manifest()
+    skipped = [
+        one.model_copy(update={"skipped": "not in this kernel"}) for one in factories.records(manifest)[:2]
+    ]
+    document = run(manifest, skipped)
+    assert (document.verdict, document.problems) == ("inconclusive", [])

@@ -15,16 +15,18 @@ import pytest
 from filelock import FileLock
 from tests import factories
 
-from zclab import console, hostfacts, judge, measure
+from zclab import commands, console, hostfacts, judge, measure, schedule
+from zclab.documents import MeasurementDocument
 from zclab.errors import LabError, UsageError
 from zclab.inventory import Host, Lab
-from zclab.plan import Measurement, Plan
+from zclab.plan import Plan
 from zclab.remote import Completed, RemoteError
-from zclab.results import End, Manifest, Record, Run, Snapshot
+from zclab.results import Run, Snapshot
+from zclab.schedule import Measurement
 from zclab.virtual import hosts
 from zclab.virtual.hosts import HostStatus
 
-PLAN = factories.plan(repeats=2)
+PLAN = factories.plan(repeats=2, seed=5)
 MEMBERS = ["sender1", "receiver1"]
 
 
@@ -32,15 +34,15 @@ class Told:
     """A reporter that keeps what it was told."""
 
     def __init__(self) -> None:
-        self.total = 0
-        self.records: list[Record] = []
+        self.seconds = 0.0
+        self.documents: list[MeasurementDocument] = []
         self.ended = False
 
-    def started(self, run: Run, plan: Plan, total: int) -> None:
-        self.total = total
+    def started(self, run: Run, plan: Plan, overhead_seconds: float) -> None:
+        self.seconds = schedule.expected_seconds(plan, overhead_seconds)
 
-    def measured(self, run: Run, manifest: Manifest, record: Record) -> None:
-        self.records.append(record)
+    def measured(self, run: Run, document: MeasurementDocument) -> None:
+        self.documents.append(document)
 
     def finished(self, run: Run) -> None:
         self.ended = True
@@ -61,7 +63,7 @@ class Pretended:
         self.record_kernel()
         monkeypatch.setattr(measure, "connected", self._connected)
         monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: dict(self.state))
-        monkeypatch.setattr(measure, "_transfer", self._transfer)
+        monkeypatch.setattr(measure._Engine, "_transfer", lambda engine, planned: self._transfer(planned))
         self.status = [
             HostStatus(host.name, True, 1, 2201, "tcg", 1.0, Path("console.log"), "abc") for host in lab.hosts
         ]
@@ -81,13 +83,13 @@ class Pretended:
         assert names == MEMBERS
         yield {name: _Silent() for name in names}
 
-    def _transfer(self, lab: Lab, planned: Measurement, members: Any, remotes: Any) -> tuple[End, End]:
+    def _transfer(self, planned: Measurement) -> dict[str, Any]:
         self.made.append(planned.id)
         if failure := self.fails_at.pop(len(self.made), None):
             raise failure
         record = factories.record(planned)
         assert record.receiver is not None and record.sender is not None
-        return record.receiver, record.sender
+        return {"receiver": record.receiver, "sender": record.sender}
 
     def say(self, host: str, text: str) -> None:
         """Let a host's kernel print something."""
@@ -118,26 +120,27 @@ def pretended(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
 def test_a_run_is_written_and_judged(pretended: Pretended) -> None:
     told = Told()
     run = measure.execute(pretended.lab, PLAN, told)
-    assert told.total == len(told.records) == 4
+    assert len(told.documents) == 4
+    assert told.seconds > 4 * 3
     assert told.ended
     manifest = run.manifest()
     assert manifest.finished_at is not None
     assert manifest.emulated
     assert manifest.run_id == run.id
     assert manifest.console_reports == {"sender1": [], "receiver1": []}
-    assert [one.planned.id for one in run.records()] == [one.id for one in PLAN.measurements()]
+    assert [one.planned.id for one in run.records()] == [one.id for one in schedule.measurements(PLAN)]
     assert judge.judge(manifest, run.records()).verdict == "pass"
 
 
 def test_what_a_console_says_meanwhile_is_kept(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
     original = pretended._transfer
 
-    def transfer(*arguments: Any) -> tuple[End, End]:
+    def transfer(engine: Any, planned: Measurement) -> dict[str, Any]:
         if len(pretended.made) == 1:
             pretended.say("receiver1", "[   99.000000] WARNING: CPU: 0 PID: 1 at x\n")
-        return original(*arguments)
+        return original(planned)
 
-    monkeypatch.setattr(measure, "_transfer", transfer)
+    monkeypatch.setattr(measure._Engine, "_transfer", transfer)
     run = measure.execute(pretended.lab, PLAN, Told())
     document = judge.judge(run.manifest(), run.records())
     assert document.verdict == "fail"
@@ -185,7 +188,7 @@ def test_an_interrupted_run_is_resumed(pretended: Pretended) -> None:
     told = Told()
     resumed = measure.execute(pretended.lab, factories.plan(repeats=9), told, run)
     assert resumed.directory == run.directory
-    assert told.total == 2
+    assert len(told.documents) == 2
     assert [one.planned.order for one in run.records()] == [0, 1, 2, 3]
     assert judge.judge(run.manifest(), run.records()).verdict == "pass"
 
@@ -316,9 +319,9 @@ def options(command: str) -> dict[str, str | None]:
 
 
 def test_receivers_command_line(pretended: Pretended) -> None:
-    planned = factories.plan(pace_gbit_per_s=[0.1]).measurements()[1]
+    planned = schedule.measurements(factories.plan(pace_gbit_per_s=[0.1]))[1]
     _, receiver = pretended.lab.pair()
-    command = measure.receive_command(pretended.lab, planned, receiver, "0" * 32)
+    command = commands.receive(pretended.lab, planned, receiver, "0" * 32)
     assert command.startswith("/usr/local/bin/zclab-traffic receive ")
     assert options(command) == {
         "--bind": receiver.ip,
@@ -329,19 +332,20 @@ def test_receivers_command_line(pretended: Pretended) -> None:
         "--rcvlowat": "524288",
         "--warmup": "1",
         "--seconds": "2",
+        "--streams": "1",
         "--watch-stdin": None,
     }
 
 
 def test_senders_command_line(pretended: Pretended) -> None:
-    planned = factories.plan(pace_gbit_per_s=[0.1]).measurements()[1]
+    planned = schedule.measurements(factories.plan(pace_gbit_per_s=[0.1]))[1]
     sender, _ = pretended.lab.pair()
-    found = options(measure.send_command(planned, sender, 4711, "0" * 32))
+    found = options(commands.send(pretended.lab, planned, sender, 4711, "0" * 32))
     assert found["--port"] == "4711"
     assert (found["--bind"], found["--peer"]) == (sender.ip, sender.peer_address)
     assert (found["--mode"], found["--message-bytes"], found["--pace-gbit"]) == ("copy", "262144", "0.1")
-    unpaced = factories.plan().measurements()[1]
-    assert "--pace-gbit" not in options(measure.send_command(unpaced, sender, 4711, "0" * 32))
+    unpaced = schedule.measurements(factories.plan())[1]
+    assert "--pace-gbit" not in options(commands.send(pretended.lab, unpaced, sender, 4711, "0" * 32))
 
 
 # --------------------------------------------------------------------------------------- what an end leaves
@@ -351,7 +355,7 @@ def test_an_end_that_printed_its_document() -> None:
     document = factories.traffic_document("receive", "copy")
     end = measure._end(Completed(0, json.dumps(document), "listening 1\n"))
     assert end.document is not None
-    assert (end.document.outcome, end.status, end.stderr) == ("complete", 0, "listening 1\n")
+    assert (end.document.outcome, end.status, end.stderr) == ("complete", 0, "listening 1")
 
 
 @pytest.mark.parametrize("printed", ["", "{", "{}", "segmentation fault", '{"schema_version": 2}'])

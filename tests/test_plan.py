@@ -11,34 +11,122 @@ import yaml
 from tests import factories
 
 from zclab import plan as plans
+from zclab import schedule
 from zclab.errors import UsageError
-from zclab.inventory import Metric
 from zclab.paths import project_root
 from zclab.plan import Plan
 
 PLANS = sorted(path.stem for path in (project_root() / "lab_tests" / "plans").glob("*.yml"))
 
 
-def test_arms_alternate() -> None:
-    plan = factories.plan(repeats=4)
-    assert "".join(one.arm for one in plan.measurements()) == "abbaabba"
-    assert [one.order for one in plan.measurements()] == list(range(8))
-    assert [one.pair for one in plan.measurements()] == [0, 0, 1, 1, 2, 2, 3, 3]
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4, 9, 10])
+def test_arms_come_in_blocks(repeats: int) -> None:
+    """A B B A or B A A B; each pair is whole before the next one begins."""
+    planned = schedule.measurements(factories.plan(repeats=repeats, seed=7))
+    assert [one.order for one in planned] == list(range(2 * repeats))
+    assert [one.pair for one in planned] == [number // 2 for number in range(2 * repeats)]
+    arms = "".join(one.arm for one in planned)
+    blocks = [arms[start : start + 4] for start in range(0, len(arms), 4)]
+    assert all(block in ("abba", "baab", "ab", "ba") for block in blocks)
+
+
+def test_the_seed_draws_which_arm_begins() -> None:
+    """Each seed always gives the same order, and both arms begin about as often."""
+    orders = {
+        seed: tuple(one.arm for one in schedule.measurements(factories.plan(repeats=20, seed=seed)))
+        for seed in range(50)
+    }
+    assert len(set(orders.values())) > 40
+    again = schedule.measurements(factories.plan(repeats=20, seed=3))
+    assert tuple(one.arm for one in again) == orders[3]
+    begun = [order[start] for order in orders.values() for start in range(0, 40, 4)]
+    assert 0.4 < begun.count("a") / len(begun) < 0.6
+
+
+def test_kernels_are_compared_in_few_boots() -> None:
+    """Arms that differ in their kernel come in longer runs of one arm, each run mirrored."""
+    comparison = factories.comparison()
+    comparison["b"]["kernel"] = "mine"
+    planned = schedule.measurements(
+        factories.plan(repeats=6, seed=1, block_pairs=3, comparisons=[comparison])
+    )
+    arms = "".join(one.arm for one in planned)
+    assert arms in ("aaabbbbbbaaa", "bbbaaaaaabbb")
+    assert [one.pair for one in planned] == [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]
+
+
+def test_equal_arms_come_first() -> None:
+    plan = factories.plan(a_a_pairs=8, repeats=8, integrity_bytes=2**20)
+    planned = schedule.measurements(plan)
+    assert [one.phase for one in planned] == ["integrity"] * 2 + ["a_a"] * 16 + ["compare"] * 16
+    equal = [one for one in planned if one.phase == "a_a"]
+    assert {(one.receive_mode, one.send_mode) for one in equal} == {("copy", "copy")}
+    assert {one.arm for one in equal} == {"a", "b"}
+
+
+def test_equal_arms_are_not_measured_where_nothing_could_be_called() -> None:
+    assert schedule.a_a_cell(factories.plan(a_a_pairs=8, repeats=7)) is None
+    assert schedule.a_a_cell(factories.plan(a_a_pairs=0, repeats=8)) is None
+
+
+def test_bytes_are_checked_once_for_each_combination_of_modes() -> None:
+    comparisons = [factories.comparison("one"), factories.comparison("two", b=("zerocopy", "map_once"))]
+    plan = factories.plan(comparisons=comparisons, integrity_bytes=2**20, message_bytes=[4096, 8192])
+    checks = schedule.checks(plan)
+    assert [(one.receive_mode, one.send_mode) for one in checks] == [
+        ("copy", "copy"),
+        ("map_once", "copy"),
+        ("map_once", "zerocopy"),
+    ]
+    assert {(one.bytes, one.message_bytes, one.pace_gbit_per_s) for one in checks} == {(2**20, 4096, None)}
+
+
+def test_each_arm_is_profiled_once_if_asked() -> None:
+    assert schedule.profiles(factories.plan()) == []
+    planned = schedule.profiles(factories.plan(profile_event="cycles"))
+    assert [(one.phase, one.arm) for one in planned] == [("profile", "a"), ("profile", "b")]
+
+
+def test_cells_of_streams_and_ip_versions() -> None:
+    plan = factories.plan(streams=[1, 4], ip_versions=[6, 4])
+    assert [cell.name for cell in schedule.cells(plan)] == [
+        "receive-262144-unpaced",
+        "receive-262144-unpaced-ipv4",
+        "receive-262144-unpaced-4streams",
+        "receive-262144-unpaced-4streams-ipv4",
+    ]
+
+
+def test_a_ping_pong_is_planned() -> None:
+    rpc = {
+        "name": "rpc",
+        "a": "map_recvmsg",
+        "b": "map_copy_buffer",
+        "request_bytes": 100,
+        "reply_bytes": 200,
+        "metrics": {"system_calls_per_rpc": ["F9"]},
+    }
+    plan = factories.plan(rpc_comparisons=[rpc], repeats=2)
+    *_, cell = schedule.cells(plan)
+    assert cell.name == "rpc-100-200"
+    assert [one.receive_mode for one in cell.arms.values()] == ["map_recvmsg", "map_copy_buffer"]
+    assert all(one.rpc is not None and one.rpc.reply_bytes == 200 for one in cell.arms.values())
+    assert {one.name for one in plan.select(modes=["map_recvmsg"]).rpc_comparisons} == {"rpc"}
 
 
 def test_arms_are_what_the_comparison_says() -> None:
-    for one in factories.plan().measurements():
+    for one in schedule.measurements(factories.plan()):
         wanted = ("copy", "copy") if one.arm == "a" else ("map_once", "copy")
         assert (one.receive_mode, one.send_mode) == wanted
 
 
 def test_ids_are_unique_and_stable() -> None:
     plan = factories.plan(message_bytes=[4096, 262144], pace_gbit_per_s=[None, 0.1])
-    ids = [one.id for one in plan.measurements()]
+    ids = [one.id for one in schedule.measurements(plan)]
     assert len(set(ids)) == len(ids) == 2 * 2 * 2 * 6
-    assert ids[0] == "receive-4096-unpaced-01a"
+    assert ids[0] in ("receive-4096-unpaced-01a", "receive-4096-unpaced-01b")
     assert "receive-262144-0.1gbit-06b" in ids
-    assert ids == [one.id for one in Plan.model_validate_json(plan.model_dump_json()).measurements()]
+    assert ids == [one.id for one in schedule.measurements(Plan.model_validate_json(plan.model_dump_json()))]
 
 
 def test_cells_are_every_size_at_every_pace() -> None:
@@ -47,23 +135,23 @@ def test_cells_are_every_size_at_every_pace() -> None:
         pace_gbit_per_s=[None, 10],
         comparisons=[factories.comparison("one"), factories.comparison("two")],
     )
-    names = [name for name, *_ in plan.cells()]
+    names = [cell.name for cell in schedule.cells(plan)]
     assert len(set(names)) == len(names) == 8
     assert names[:2] == ["one-4096-unpaced", "one-4096-10gbit"]
-    assert {one.comparison for one in plan.measurements()} == set(names)
+    assert {one.comparison for one in schedule.measurements(plan)} == set(names)
 
 
 def test_throughput_is_no_metric_at_a_fixed_pace() -> None:
-    comparison = factories.plan().comparisons[0]
-    unpaced: list[Metric] = ["receiver_usec_per_mib", "gbit_per_s"]
-    assert plans.metrics_of(comparison, None) == unpaced
-    assert plans.metrics_of(comparison, 0.1) == unpaced[:1]
+    unpaced, paced = schedule.cells(factories.plan(pace_gbit_per_s=[None, 0.1]))
+    assert list(unpaced.metrics) == ["receiver_usec_per_mib", "gbit_per_s"]
+    assert list(paced.metrics) == ["receiver_usec_per_mib"]
 
 
 def test_expected_time_grows_with_the_plan() -> None:
     short, long = factories.plan(repeats=2), factories.plan(repeats=4)
-    assert 0 < short.expected_seconds() < long.expected_seconds()
-    assert short.expected_seconds() >= 4 * (2 + 1)
+    assert schedule.expected_seconds(short, 0) == 4 * (2 + 1)
+    assert schedule.expected_seconds(short, 0.5) == 4 * (2 + 1 + 0.5)
+    assert schedule.expected_seconds(long, 0) == 8 * (2 + 1)
 
 
 # --------------------------------------------------------------------------------------------------- select
@@ -84,8 +172,8 @@ def test_select_by_mode() -> None:
 def test_select_replaces_values() -> None:
     chosen = factories.plan().select(sizes=[8192], paces=[None, 0.5], seconds=0.5, repeats=2)
     assert (chosen.message_bytes, chosen.pace_gbit_per_s) == ([8192], [None, 0.5])
-    assert (chosen.seconds, chosen.repeats) == (0.5, 2)
-    assert len(chosen.measurements()) == 2 * 2 * 2
+    assert (chosen.seconds, chosen.repeats.at_least, chosen.repeats.at_most) == (0.5, 2, 2)
+    assert len(schedule.measurements(chosen)) == 2 * 2 * 2
 
 
 def test_select_nothing_changes_nothing() -> None:
@@ -101,7 +189,9 @@ def test_select_nothing_changes_nothing() -> None:
         ({"sizes": [0]}, "message_bytes: 0 is not a multiple"),
         ({"paces": [-1.0]}, "pace_gbit_per_s: a pace is a positive number"),
         ({"seconds": 0}, "seconds: Input should be greater than 0"),
-        ({"repeats": 0}, "repeats: Input should be greater than or equal to 1"),
+        ({"repeats": 0}, "repeats.at_least: Input should be greater than or equal to 1"),
+        ({"streams": [0]}, "streams: 0 streams: 1 to 64 are possible"),
+        ({"ip_versions": [5]}, "ip_versions"),
         ({"paces": [float("nan")]}, "pace_gbit_per_s"),
         ({"paces": [float("inf")]}, "pace_gbit_per_s"),
         ({"sizes": [4096, 4096]}, "message_bytes"),
@@ -123,7 +213,7 @@ def test_impossible_selection_is_one_line(selection: dict[str, Any], word: str) 
 def test_a_plan_of_the_project_loads(name: str) -> None:
     plan = plans.load(name)
     assert plan.name == name
-    assert plan.measurements()
+    assert schedule.measurements(plan)
 
 
 @pytest.mark.parametrize("name", ["virtual", "connectx3"])
@@ -137,7 +227,7 @@ def test_the_main_job_of_a_lab(name: str) -> None:
     assert ("copy", "copy", "copy", "zerocopy") in arms
     assert None in plan.pace_gbit_per_s
     assert any(pace is not None for pace in plan.pace_gbit_per_s)
-    assert plan.repeats >= 6
+    assert plan.repeats.at_least >= 6
 
 
 def _file(tmp_path: Path, **changes: Any) -> Path:
@@ -165,6 +255,10 @@ def test_a_plan_in_a_file_is_named_after_it(tmp_path: Path) -> None:
         ({"comparisons": [factories.comparison(b=("copy", "teleport"))]}, "comparisons.0.b.receive_mode"),
         ({"comparisons": [factories.comparison(metrics={"joy": []})]}, "comparisons.0.metrics"),
         ({"comparisons": [factories.comparison(), factories.comparison()]}, "comparisons"),
+        ({"repeats": {"at_least": 9, "at_most": 8}}, "repeats"),
+        ({"repeats": {"at_least": 8, "at_most": 9}}, "precision: missing"),
+        ({"comparisons": [factories.comparison("a_a")]}, "comparisons: names must differ"),
+        ({"comparisons": [factories.comparison(metrics={"rpcs_per_s": []})]}, "comparisons.0: metrics"),
         ({"message_bytes": [4096, 4096]}, "message_bytes"),
         ({"pace_gbit_per_s": [None, None]}, "pace_gbit_per_s"),
         ({"comparisons": [factories.comparison(metrics={"gbit_per_s": ["F99"]})]}, "comparisons"),

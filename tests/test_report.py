@@ -12,7 +12,7 @@ from rich.console import Console
 from tests import factories
 from tests.factories import changed
 
-from zclab import judge, report
+from zclab import judge, measured, report, schedule
 from zclab.playbooks import Timing
 from zclab.results import Manifest, Record, Run
 from zclab.virtual.hosts import HostStatus
@@ -113,9 +113,9 @@ def test_messages_are_shown_as_they_are(text: str, place: str) -> None:
 
 def line(receive_mode: str = "map_once", changes: dict[str, Any] | None = None) -> str:
     plan = factories.plan(comparisons=[factories.comparison(b=("copy", receive_mode))])
-    planned = next(one for one in plan.measurements() if one.arm == "b")
+    planned = next(one for one in schedule.measurements(plan) if one.arm == "b")
     record = changed(factories.record(planned), changes or {})
-    return report.measurement_line(judge.judge_measurement(factories.manifest(), record))
+    return report.measurement_line(measured.document(factories.manifest(), record))
 
 
 def test_line_of_a_measurement() -> None:
@@ -142,9 +142,9 @@ def reported(terminal: bool, records: list[Record], tmp_path: Path) -> str:
     screen = Screen(terminal)
     reporter = report.RunReporter(screen.console)
     run = Run(tmp_path / "run1")
-    reporter.started(run, manifest.plan, len(records))
+    reporter.started(run, manifest.plan, 2.0)
     for record in records:
-        reporter.measured(run, manifest, record)
+        reporter.measured(run, measured.document(manifest, record))
     reporter.finished(run)
     return screen.text
 
@@ -152,7 +152,7 @@ def reported(terminal: bool, records: list[Record], tmp_path: Path) -> str:
 def test_without_a_terminal_a_line_a_measurement(tmp_path: Path) -> None:
     text = reported(False, factories.records(factories.manifest()), tmp_path)
     lines = text.splitlines()
-    assert lines[0] == "run run1: 12 measurements, about 1.0 minutes"
+    assert lines[0] == "run run1: 12 measurements, about 1.0 minutes, seed 1"
     assert len(lines) == 13
     assert all(one.endswith(", valid") for one in lines[1:])
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from zclab import statistics
 from zclab.statistics import FEWEST_SAMPLES, Interval, decide, median_interval
 
 LOW, HIGH = 0.4, 0.6
@@ -100,3 +101,57 @@ def test_no_bound() -> None:
 
 def test_a_bound_that_is_no_number_never_passes() -> None:
     assert decide(Interval(0.5, LOW, HIGH), math.nan, None) != "pass"
+
+
+# ------------------------------------------------------------------------------------------------- effects
+
+
+def paired(ratio: float, spread: float, pairs: int, seed: int) -> list[float]:
+    """Return ratios of pairs whose arms both vary by `spread`."""
+    numbers = np.random.default_rng(seed)
+    return [float(ratio * np.exp(one)) for one in numbers.normal(0, spread * 2**0.5, pairs)]
+
+
+def test_equal_arms_are_rarely_called_different() -> None:
+    """At a false-alarm rate of at most 0.01, with no help from the smallest effect or from equal arms."""
+    calls = [statistics.effect(paired(1.0, 0.05, 10, seed), 1e-9, 0.0) for seed in range(1000)]
+    alarms = sum(call in ("higher", "lower") for call in calls)
+    # Binomial with p = 0.01: 22 or more of 1000 happen once in 2000 times.
+    assert alarms <= 21
+    assert alarms >= 1  # and the check can alarm at all
+
+
+def test_a_difference_of_five_percent_is_called() -> None:
+    calls = [statistics.effect(paired(1.05, 0.015, 14, seed), 0.02, 0.015) for seed in range(200)]
+    assert sum(call == "higher" for call in calls) >= 190
+    assert "lower" not in calls
+
+
+@pytest.mark.parametrize("resolved", [0.0, 0.03, 0.2])
+def test_what_equal_arms_show_is_not_called(resolved: float) -> None:
+    found = statistics.effect(paired(1.05, 0.001, 12, 1), 0.02, resolved)
+    assert found == ("higher" if resolved < 0.05 else "inconclusive")
+
+
+def test_too_few_pairs_call_nothing() -> None:
+    assert statistics.effect([2.0] * 7, 0.02, 0.0) is None
+    assert statistics.resolution([1.1] * 7) is None
+
+
+def test_resolution_is_the_farther_end() -> None:
+    found = statistics.resolution(paired(1.0, 0.01, 20, 3))
+    assert found is not None and 0.001 < found < 0.03
+    biased = statistics.resolution([1.2] * 10)
+    assert biased == pytest.approx(0.2)
+
+
+def test_p_value_of_equal_figures_is_one() -> None:
+    assert statistics.p_value([1.0] * 10) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("interval", "precision", "narrow"),
+    [((1.0, 0.995, 1.005), 0.01, True), ((1.0, 0.98, 1.02), 0.01, False), ((1.0, None, None), 0.5, False)],
+)
+def test_narrow(interval: tuple[float, float | None, float | None], precision: float, narrow: bool) -> None:
+    assert statistics.narrow(statistics.Interval(*interval), precision) is narrow

@@ -61,6 +61,12 @@ def _bring_up(lab: Lab, extra_vars: dict[str, Any] | None = None) -> list[Timing
     return outcome.timings
 
 
+def _boot(lab: Lab, variant: str) -> None:
+    """Have the hosts of a lab run one of its kernels, with link and limits set again."""
+    for playbook in ("kernel", "tune"):
+        playbooks.run(playbook, lab.lab_dir, lab.state_dir / "playbooks", _say, {"zclab_variant": variant})
+
+
 @cli.command()
 @_lab_option
 @click.option("--promote", is_flag=True, help="Make the lab's kernel the default of each host's boot loader.")
@@ -84,6 +90,14 @@ def up(lab_name: str, promote: bool) -> None:
 @click.option("--paces", help="Paces in Gbit/s instead of the plan's, such as none,0.1.")
 @click.option("--seconds", type=float, help="Measured seconds each instead of the plan's.")
 @click.option("--repeats", type=int, help="Measurements of each arm instead of the plan's.")
+@click.option("--streams", help="Numbers of parallel streams instead of the plan's, such as 1,4.")
+@click.option("--ip-versions", help="IP versions instead of the lab's own, such as 4,6.")
+@click.option("--seed", type=click.IntRange(min=0), help="Draw the order of arms from this seed.")
+@click.option(
+    "--profile",
+    metavar="EVENT",
+    help="Also record once for each arm where its CPU goes, by a perf event such as cycles.",
+)
 @click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
 @click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
 def run(
@@ -95,6 +109,10 @@ def run(
     paces: str | None,
     seconds: float | None,
     repeats: int | None,
+    streams: str | None,
+    ip_versions: str | None,
+    seed: int | None,
+    profile: str | None,
     resume: str | None,
     since: float | None,
 ) -> None:
@@ -105,7 +123,7 @@ def run(
     """
     began = since or time.time()
     lab = inventory.load(lab_name)
-    selectors = (plan_name, modes, sizes, paces, seconds, repeats)
+    selectors = (plan_name, modes, sizes, paces, seconds, repeats, streams, ip_versions, seed, profile)
     if resume and any(value is not None for value in selectors):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
     plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(
@@ -114,12 +132,16 @@ def run(
         paces=_list(paces, lambda text: None if text == "none" else float(text), "--paces"),
         seconds=seconds,
         repeats=repeats,
+        streams=_list(streams, int, "--streams"),
+        ip_versions=_list(ip_versions, int, "--ip-versions"),
+        seed=seed,
+        profile_event=profile,
     )
     unfinished = Run.find(resume) if resume else None
     timings = _bring_up(lab) if bring_up else []
     console = _console()
     started = time.monotonic()
-    result = measure.execute(lab, plan, report.RunReporter(console), unfinished)
+    result = measure.execute(lab, plan, report.RunReporter(console), unfinished, _boot)
     document = judge.judge(result.manifest(), result.records())
     report.show(console, document)
     if bring_up:

@@ -8,19 +8,25 @@ import shlex
 
 from zclab.inventory import Host, Lab
 from zclab.remote import Process, Remote, RemoteError
-from zclab.results import Artifact, HostFacts, Nic, Snapshot
+from zclab.results import Artifact, CpuAccounting, HostFacts, Nic, Snapshot
 
 _FILES = {
     "boot_id": "/proc/sys/kernel/random/boot_id",
     "kernel_release": "/proc/sys/kernel/osrelease",
     "tcp_timestamps": "/proc/sys/net/ipv4/tcp_timestamps",
 }
+_LINK_FILES = ("mtu", "carrier_changes")
 #: Packets that the interface received or was given and lost, whichever layer counted them.
 _DROP_COUNTERS = ("rx_dropped", "rx_missed_errors", "rx_errors", "tx_dropped", "tx_errors")
 #: What a NIC needs to send pages from where they are. Without either, Linux copies each segment into linear
 #: memory below the socket, and its completions admit that only sometimes.
 _ZEROCOPY_OFFLOADS = ("scatter-gather", "tx-checksumming")
 _GNU_BUILD_ID_TYPE = 3
+_CONFIG_COMMAND = (
+    "{ zcat /proc/config.gz 2>/dev/null || cat /boot/config-$(uname -r) 2>/dev/null; } | "
+    "grep -E '^CONFIG_(HZ|TICK_CPU_ACCOUNTING|VIRT_CPU_ACCOUNTING_(GEN|NATIVE)|IRQ_TIME_ACCOUNTING)=' | "
+    "sed 's/^/config:/'"
+)
 
 
 def build_id(notes: bytes) -> str | None:
@@ -41,15 +47,33 @@ def build_id(notes: bytes) -> str | None:
 def _snapshot_command(interface: str) -> str:
     name = shlex.quote(interface)
     directory = f"/sys/class/net/{name}"
-    counters = [f"{directory}/statistics/{counter}" for counter in _DROP_COUNTERS]
+    files = [
+        *_FILES.values(),
+        *(f"{directory}/{name}" for name in _LINK_FILES),
+        *(f"{directory}/statistics/{counter}" for counter in _DROP_COUNTERS),
+    ]
     return "; ".join(
         [
-            f"grep -H . {' '.join([*_FILES.values(), f'{directory}/mtu', *counters])}",
+            f"grep -H . {' '.join(files)}",
             "od -An -v -tx1 /sys/kernel/notes | tr -d ' \\n' | sed 's/^/notes:/'; echo",
             f"ip -o addr show dev {name} | sed 's/^/address:/'",
             f"ethtool -S {name} 2>/dev/null | sed 's/^/counter:/'",
             f"ethtool -k {name} | sed 's/^/feature:/'",
         ]
+    )
+
+
+def cpu_accounting(lines: list[str]) -> CpuAccounting | None:
+    """Return how a kernel accounts for CPU, from the lines of its configuration; null if they do not say."""
+    options = dict(line.split("=", 1) for line in lines if "=" in line)
+    exact = {"CONFIG_VIRT_CPU_ACCOUNTING_GEN", "CONFIG_VIRT_CPU_ACCOUNTING_NATIVE"} & set(options)
+    if not exact and "CONFIG_TICK_CPU_ACCOUNTING" not in options:
+        return None
+    hz = options.get("CONFIG_HZ", "")
+    return CpuAccounting(
+        mode="exact" if exact else "tick",
+        irq_time="CONFIG_IRQ_TIME_ACCOUNTING" in options,
+        hz=int(hz) if hz.isdigit() else None,
     )
 
 
@@ -94,6 +118,8 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
                 for feature in _ZEROCOPY_OFFLOADS
                 if not any(line.split()[:2] == [f"{feature}:", "on"] for line in found.get("feature", []))
             ],
+            carrier_changes=int(found[f"{directory}/carrier_changes"][0]),
+            nic_counters={name: int(value) for name, value in counters.items()},
         )
     except (KeyError, IndexError, ValueError) as error:
         raise RemoteError(
@@ -121,7 +147,8 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact, state: Snaps
     keys = " ".join(f"/proc/sys/{key.replace('.', '/')}" for key in lab.limits.sysctls)
     text = remote.output(
         f"echo driver:$(basename $(readlink -f /sys/class/net/{name}/device/driver)); "
-        f"echo speed:$(cat /sys/class/net/{name}/speed 2>/dev/null); grep -H . {keys} || true"
+        f"echo speed:$(cat /sys/class/net/{name}/speed 2>/dev/null); {_CONFIG_COMMAND}; "
+        f"grep -H . {keys} || true"
     )
     found = _parse(text)
     speed = found["speed"][0]
@@ -143,5 +170,6 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact, state: Snaps
             speed_mbps=int(speed) if speed.isdigit() else None,
             header_split=state.header_split,
         ),
+        cpu_accounting=cpu_accounting(found.get("config", [])),
         sysctls=sysctls,
     )

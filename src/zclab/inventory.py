@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,19 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from zclab import link as link_math
 from zclab.errors import UsageError
 from zclab.kernel.spec import KernelVariant
+from zclab.metrics import METRICS, Metric
 from zclab.paths import cache_dir, lab_dir, project_root, state_dir
 
 Role = Literal["sender", "receiver"]
-ReceiveMode = Literal["copy", "map_once", "map_once_hybrid"]
+ReceiveMode = Literal["copy", "map_each", "map_once", "map_once_hybrid"]
 SendMode = Literal["copy", "zerocopy"]
-#: What a comparison can be about, and the unit of each.
-METRIC_UNITS = {
-    "gbit_per_s": "gbit_per_s",
-    "receiver_usec_per_mib": "usec_per_mib",
-    "sender_usec_per_mib": "usec_per_mib",
-}
-Metric = Literal["gbit_per_s", "receiver_usec_per_mib", "sender_usec_per_mib"]
-CPU_METRICS = frozenset({"receiver_usec_per_mib", "sender_usec_per_mib"})
 
 
 class Model(BaseModel):
@@ -82,6 +75,10 @@ class Link(Model):
     def mss(self) -> int:
         """Payload bytes of a full segment."""
         return link_math.mss(self.ip_version, self.mtu)
+
+    def mss_of(self, ip_version: Literal[4, 6]) -> int:
+        """Payload bytes of a full segment; routes of the other IP version carry one page a segment."""
+        return self.mss if ip_version == self.ip_version else link_math.PAGE_BYTES
 
 
 class Limits(Model):
@@ -147,7 +144,10 @@ class Validity(Model):
 
 
 class Threshold(Model):
-    """A bound on a comparison: on the ratio of arm B to arm A, or on the median of one arm."""
+    """A bound on a comparison: on the ratio of arm B to arm A, or on the median of one arm.
+
+    `paced` and `message_bytes` narrow it to some of the comparison's cells.
+    """
 
     comparison: str
     metric: Metric
@@ -156,16 +156,17 @@ class Threshold(Model):
     at_most: float | None = None
     unit: str
     paced: bool | None = None
+    message_bytes: int | None = Field(default=None, gt=0)
     claims: list[str] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _one_bound_in_its_unit(self) -> Threshold:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("needs exactly one of at_least and at_most")
-        wanted = METRIC_UNITS[self.metric] if self.arm else "ratio"
+        wanted = METRICS[self.metric].unit if self.arm else "ratio"
         if self.unit != wanted:
             raise ValueError(f"unit is {self.unit!r}, but this threshold is in {wanted!r}")
-        if self.paced and self.metric == "gbit_per_s":
+        if self.paced and not METRICS[self.metric].paced:
             raise ValueError("throughput is not judged at a fixed pace: set paced to false or leave it out")
         return self
 
@@ -174,6 +175,7 @@ class Host(Model):
     """One host of a pair, how it is reached, and its end of the link.
 
     `address`, `user` and `port` are for hardware; `ssh_port` fixes the forwarded port of a virtual host.
+    `traffic_cpus` are the CPUs that the threads of the traffic tool run on, one after the other (null: any).
     """
 
     name: str
@@ -189,6 +191,7 @@ class Host(Model):
     nic_model: Literal["e1000e", "virtio-net"] | None = None
     ssh_port: int | None = Field(default=None, ge=1, le=65535)
     tuning: Tuning
+    traffic_cpus: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
 
     @field_validator("data_address", "peer_address", mode="before")
     @classmethod
@@ -207,6 +210,10 @@ class Host(Model):
         """The data address without its prefix length."""
         return self.data_address.partition("/")[0]
 
+    def endpoints(self, ip_version: Literal[4, 6]) -> tuple[str, str]:
+        """Return the own data address and the peer's, without prefix lengths."""
+        return self.ip, self.peer_address
+
 
 class Lab(Model):
     """A lab, whole: every value resolved, nothing left to derive."""
@@ -223,6 +230,7 @@ class Lab(Model):
     kernel_variants: dict[str, KernelVariant]
     validity: Validity
     thresholds: list[Threshold]
+    smallest_effect: float = Field(gt=0, lt=1)
     hosts: list[Host]
 
     @property
@@ -235,12 +243,22 @@ class Lab(Model):
         members = {host.role: host for host in self.hosts if host.pair == number}
         return members["sender"], members["receiver"]
 
-    def facts(self) -> dict[str, Any]:
-        """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values)."""
+    def facts(self, variant: str | None = None) -> dict[str, Any]:
+        """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values).
+
+        variant: the kernel to boot, null for the lab's own.
+
+        Raises:
+            UsageError: the lab has no such kernel.
+        """
+        chosen = variant or self.kernel_variant
+        if chosen not in self.kernel_variants:
+            known = ", ".join(self.kernel_variants)
+            raise UsageError(f"{self.name}: no kernel variant is called {chosen!r}: {known}")
         document = self.model_dump(mode="json")
         document["link"]["mss"] = self.link.mss
         document["kernels"] = document.pop("kernel_variants")
-        document["kernel"] = {"variant": self.kernel_variant, **document["kernels"][self.kernel_variant]}
+        document["kernel"] = {"variant": chosen, **document["kernels"][chosen]}
         document["host_by_name"] = {host["name"]: host for host in document["hosts"]}
         document["cache_dir"] = str(cache_dir())
         document["root"] = str(project_root())
@@ -258,6 +276,7 @@ _LAB_KEYS = {
     "zclab_kernel_variants": "kernel_variants",
     "zclab_validity": "validity",
     "zclab_thresholds": "thresholds",
+    "zclab_smallest_effect": "smallest_effect",
 }
 _HOST_KEYS = {
     "zclab_pair": "pair",
@@ -266,8 +285,9 @@ _HOST_KEYS = {
     "zclab_nic_model": "nic_model",
     "zclab_ssh_port": "ssh_port",
     "zclab_tuning": "tuning",
+    "zclab_traffic_cpus": "traffic_cpus",
 }
-_OPTIONAL = {"zclab_virtual", "zclab_nic_model", "zclab_ssh_port", "zclab_thresholds"}
+_OPTIONAL = {"zclab_virtual", "zclab_nic_model", "zclab_ssh_port", "zclab_thresholds", "zclab_traffic_cpus"}
 
 
 class _Source:

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from zclab import console, hostfacts, judge
+from zclab import commands, console, hostfacts, measured, schedule, validity
+from zclab.documents import MeasurementDocument
 from zclab.errors import LabError, UsageError
 from zclab.inventory import Host, Lab
 from zclab.kernel.spec import KernelVariant
-from zclab.plan import Measurement, Plan
+from zclab.plan import Plan
+from zclab.profiling import profile, recording, rest
 from zclab.remote import Completed, Process, Remote, RemoteError, connected
-from zclab.results import Artifact, End, Manifest, Record, Run, Snapshot, now
+from zclab.results import Artifact, End, EndDocument, Manifest, Record, Run, Snapshot, now
+from zclab.rpc_documents import RpcDocument
+from zclab.schedule import Measurement
+from zclab.stopping import due
 from zclab.traffic import TrafficDocument
 from zclab.virtual import hosts
 
-TRAFFIC = "/usr/local/bin/zclab-traffic"
+#: Brings the hosts of a lab up with one of its kernels, and proves it.
+Boot = Callable[[Lab, str], None]
+_DOCUMENT: TypeAdapter[TrafficDocument | RpcDocument] = TypeAdapter(EndDocument)
 #: Seconds that either end may take beyond its window: start, connect, drain. A limit, not an expectation.
 _GRACE_SECONDS = 30.0
 
@@ -37,18 +44,18 @@ _GRACE_SECONDS = 30.0
 class Reporter(Protocol):
     """Is told how a run goes on."""
 
-    def started(self, run: Run, plan: Plan, total: int) -> None:
-        """A run of `total` measurements begins."""
+    def started(self, run: Run, plan: Plan, overhead_seconds: float) -> None:
+        """A run begins; each measurement takes about so many seconds beside its window."""
 
-    def measured(self, run: Run, manifest: Manifest, record: Record) -> None:
+    def measured(self, run: Run, document: MeasurementDocument) -> None:
         """One measurement was made and written."""
 
     def finished(self, run: Run) -> None:
         """The run ended, whole or not."""
 
 
-def deployed_kernel(lab: Lab) -> Artifact:
-    """Return the kernel that the lab's hosts were last made to boot.
+def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact:
+    """Return the kernel that the lab's hosts were last made to boot: a variant of it, null for its own.
 
     Raises:
         LabError: the lab was never brought up, or with another kernel than its inventory names now.
@@ -63,9 +70,10 @@ def deployed_kernel(lab: Lab) -> Artifact:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise LabError(f"{path}: cannot be read ({reason}): run `zclab up`") from None
-    if artifact.variant != lab.kernel_variant or definition != lab.kernel:
+    wanted = variant or lab.kernel_variant
+    if artifact.variant != wanted or definition != lab.kernel_variants[wanted]:
         raise LabError(
-            f"{lab.name}: its hosts were set up with another kernel than {lab.kernel_variant!r} of the "
+            f"{lab.name}: its hosts were set up with another kernel than {wanted!r} of the "
             f"inventory ({artifact.variant}, {artifact.release}): run `zclab up`"
         )
     return artifact
@@ -91,22 +99,28 @@ def exclusive(lab: Lab) -> Iterator[None]:
         lock.release()
 
 
-def execute(lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None) -> Run:
+def execute(
+    lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None, boot: Boot | None = None
+) -> Run:
     """Carry out a plan, or the rest of an interrupted run's, and return the run.
+
+    `boot` brings the hosts up with another kernel of the lab, for plans whose arms name one.
 
     Raises:
         LabError: the lab is not up, is in use, or a host cannot be reached.
-        UsageError: the run to resume is of another lab or already whole.
+        UsageError: the plan does not fit the lab; the run to resume is of another lab or already whole.
     """
+    _check_fits(lab, plan, boot)
     artifact = deployed_kernel(lab)
     members = list(lab.pair())
     with exclusive(lab), connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes:
         state = hostfacts.snapshot(remotes, members)
-        manifest = _manifest(lab, plan, artifact, remotes, state)
+        settled = plan.settled(lab.link.ip_version, secrets.randbelow(2**32))
+        manifest = _manifest(lab, settled, artifact, remotes, state)
         if resume is None:
-            run, done = Run.create(lab.name), set[str]()
+            run, records = Run.create(lab.name), []
         else:
-            run, done = resume, {record.planned.id for record in resume.keep_whole_records()}
+            run, records = resume, resume.keep_whole_records()
             manifest = _resumed(resume, manifest)
         # Kept from the start, so that a run that is killed and goes on has no gap in what its consoles said.
         consoles = manifest.console_offsets or {
@@ -116,19 +130,166 @@ def execute(lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None)
         }
         manifest = manifest.model_copy(update={"run_id": run.id, "console_offsets": consoles})
         run.write_manifest(manifest)
-        todo = [planned for planned in manifest.plan.measurements() if planned.id not in done]
-        reporter.started(run, manifest.plan, len(todo))
+        engine = _Engine(lab, members, remotes, run, reporter, manifest, boot)
+        reporter.started(run, manifest.plan, overhead_seconds(lab))
         try:
-            unfit = judge.host_reasons(manifest, state)
-            for planned in todo:
-                record = _not_made(planned, unfit) if unfit else _measure(lab, planned, members, remotes)
-                run.append(record)
-                reporter.measured(run, manifest, record)
-            manifest = manifest.model_copy(update={"finished_at": now()})
+            engine.carry_out(records)
+            manifest = engine.manifest.model_copy(update={"finished_at": now()})
         finally:
-            run.write_manifest(_with_consoles(lab, manifest, run, consoles))
+            run.write_manifest(
+                _with_consoles(lab, manifest if manifest.finished_at else engine.manifest, run, consoles)
+            )
             reporter.finished(run)
     return run
+
+
+def overhead_seconds(lab: Lab) -> float:
+    """Return about how long a measurement takes on a lab beside its window. Nothing is judged by it."""
+    return {"virtual": 2.0, "hardware": 0.7}.get(lab.kind, 0.3)
+
+
+def _check_fits(lab: Lab, plan: Plan, boot: Boot | None) -> None:
+    """Raise UsageError if a plan asks for what the lab does not have."""
+    for one in plan.comparisons:
+        for arm in (one.a, one.b):
+            if arm.kernel is not None and arm.kernel not in lab.kernel_variants:
+                known = ", ".join(lab.kernel_variants) or "none"
+                raise UsageError(
+                    f"plan {plan.name}: {one.name}: lab {lab.name} has no kernel {arm.kernel!r}: {known}"
+                )
+            if arm.kernel is not None and boot is None:
+                raise UsageError(
+                    f"plan {plan.name}: {one.name}: compares kernels: carry it out with `zclab run`"
+                )
+    for version in plan.ip_versions or []:
+        for host in lab.pair():
+            host.endpoints(version)
+
+
+class _Engine:
+    """One run in progress: makes what is due, in order, and keeps each record as it came."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        members: list[Host],
+        remotes: dict[str, Remote],
+        run: Run,
+        reporter: Reporter,
+        manifest: Manifest,
+        boot: Boot | None,
+    ) -> None:
+        self.lab = lab
+        self.members = members
+        self.remotes = remotes
+        self.run = run
+        self.reporter = reporter
+        self.manifest = manifest
+        self._boot = boot
+        self._variant = lab.kernel_variant
+        self._boots: dict[str, str] = {}
+
+    def carry_out(self, records: list[Record]) -> None:
+        """Make what is due beside the records that are there already."""
+        plan = self.manifest.plan
+        orders = {one.id: one.order for one in schedule.measurements(plan)}
+        made = {record.planned.id: measured.document(self.manifest, record) for record in records}
+        try:
+            for planned in schedule.checks(plan):
+                self._make(planned, orders, made)
+            for cell in schedule.compared(plan):
+                while (planned_next := due(plan, cell, made)) is not None:
+                    self._make(planned_next, orders, made)
+            for planned in schedule.profiles(plan):
+                self._make(planned, orders, made)
+        finally:
+            self._switch(self.lab.kernel_variant)
+
+    def _make(
+        self, planned: Measurement, orders: dict[str, int], made: dict[str, MeasurementDocument]
+    ) -> None:
+        if planned.id in made:
+            return
+        self._switch(planned.kernel or self.lab.kernel_variant)
+        planned = planned.model_copy(update={"order": orders[planned.id]})
+        record = self._measure(planned)
+        self.run.append(record)
+        made[planned.id] = measured.document(self.manifest, record)
+        self.reporter.measured(self.run, made[planned.id])
+
+    def _switch(self, variant: str) -> None:
+        """Have both hosts run a kernel of the lab, proven; nothing is done if they do."""
+        if variant == self._variant or self._boot is None:
+            return
+        for remote in self.remotes.values():
+            remote.close()
+        self._variant = variant
+        self._boot(self.lab, variant)
+        artifact = deployed_kernel(self.lab, variant)
+        state = hostfacts.snapshot(self.remotes, self.members)
+        self._boots = {name: found.boot_id for name, found in state.items()}
+        if variant != self.lab.kernel_variant:
+            others = {**self.manifest.other_artifacts, variant: artifact}
+            self.manifest = self.manifest.model_copy(update={"other_artifacts": others})
+            self.run.write_manifest(self.manifest)
+
+    def _measure(self, planned: Measurement) -> Record:
+        """Make one measurement. Whatever goes wrong is kept in its record; the plan goes on."""
+        started_at = now()
+        found: dict[str, Any] = {"boots": self._boots}
+        try:
+            found["before"] = hostfacts.snapshot(self.remotes, self.members)
+            empty = Record(planned=planned, started_at=started_at, ended_at=started_at, boots=self._boots)
+            if unfit := validity.host_reasons(self.manifest, empty, found["before"]):
+                found["problem"] = f"not made: {'; '.join(unfit)}"
+            else:
+                found |= self._transfer(planned)
+                found["after"] = hostfacts.snapshot(self.remotes, self.members)
+                found["skipped"] = _unsupported(found["receiver"], found["sender"])
+        except RemoteError as error:
+            found["problem"] = str(error)
+            for remote in self.remotes.values():
+                remote.close()
+        return Record(planned=planned, started_at=started_at, ended_at=now(), **found)
+
+    def _transfer(self, planned: Measurement) -> dict[str, Any]:
+        """Run both ends to their end; return what they left, as fields of a record."""
+        sender, receiver = self.members
+        token = secrets.token_hex(16)
+        limit = planned.warmup_seconds + planned.baseline_seconds + planned.seconds + _GRACE_SECONDS
+        event = self.manifest.plan.profile_event if planned.phase == "profile" else None
+
+        def start(host: Host, command: str) -> Process:
+            return self.remotes[host.name].start(recording(command, event) if event else command)
+
+        receiving = start(receiver, commands.receive(self.lab, planned, receiver, token))
+        sending: Process | None = None
+        try:
+            listening = receiving.wait_for_stderr_line("listening ", _GRACE_SECONDS)
+            if listening is None:
+                return {"receiver": _end(receiving.wait(_GRACE_SECONDS)), "sender": None}
+            port = int(listening.split()[-1])
+            command = commands.send(self.lab, planned, sender, port, token)
+            clocks = time.process_time(), time.monotonic()
+            sending = start(sender, command)
+            sent = sending.wait(limit)
+            busy, elapsed = time.process_time() - clocks[0], time.monotonic() - clocks[1]
+            received = receiving.wait(_GRACE_SECONDS)
+            return {
+                "sender": _end(sent),
+                "receiver": _end(received),
+                "controller_cpu_share": busy / elapsed,
+                "profiles": {
+                    "sender": profile(sent.stderr, event),
+                    "receiver": profile(received.stderr, event),
+                }
+                if event
+                else {},
+            }
+        finally:
+            receiving.close()
+            if sending is not None:
+                sending.close()
 
 
 def _manifest(
@@ -146,6 +307,7 @@ def _manifest(
         link=lab.link,
         validity=lab.validity,
         thresholds=lab.thresholds,
+        smallest_effect=lab.smallest_effect,
         receive_low_water_bytes=lab.limits.receive_low_water_bytes,
         pair=[sender, receiver],
         artifact=artifact,
@@ -156,7 +318,7 @@ def _manifest(
         versions={
             "zclab": metadata.version("zclab"),
             "python": sys.version.split()[0],
-            "traffic": remotes[sender.name].output(f"{TRAFFIC} --version").strip(),
+            "traffic": remotes[sender.name].output(f"{commands.TRAFFIC} --version").strip(),
         },
     )
 
@@ -204,93 +366,15 @@ def _with_consoles(lab: Lab, manifest: Manifest, run: Run, offsets: dict[str, in
     return manifest.model_copy(update={"console_reports": found})
 
 
-def _not_made(planned: Measurement, reasons: list[str]) -> Record:
-    """Return the record of a measurement that would be invalid from the start."""
-    time = now()
-    return Record(planned=planned, started_at=time, ended_at=time, problem=f"not made: {'; '.join(reasons)}")
-
-
-def _measure(lab: Lab, planned: Measurement, members: list[Host], remotes: dict[str, Remote]) -> Record:
-    """Make one measurement. Whatever goes wrong is kept in its record; the plan goes on."""
-    started_at = now()
-    found: dict[str, Any] = {}
-    try:
-        found["before"] = hostfacts.snapshot(remotes, members)
-        found["receiver"], found["sender"] = _transfer(lab, planned, members, remotes)
-        found["after"] = hostfacts.snapshot(remotes, members)
-        found["skipped"] = _unsupported(found["receiver"], found["sender"])
-    except RemoteError as error:
-        found["problem"] = str(error)
-        for remote in remotes.values():
-            remote.close()
-    return Record(planned=planned, started_at=started_at, ended_at=now(), **found)
-
-
-def _transfer(
-    lab: Lab, planned: Measurement, members: list[Host], remotes: dict[str, Remote]
-) -> tuple[End, End | None]:
-    sender, receiver = members
-    token = secrets.token_hex(16)
-    limit = planned.warmup_seconds + planned.seconds + _GRACE_SECONDS
-    receiving = remotes[receiver.name].start(receive_command(lab, planned, receiver, token))
-    sending: Process | None = None
-    try:
-        listening = receiving.wait_for_stderr_line("listening ", _GRACE_SECONDS)
-        if listening is None:
-            return _end(receiving.wait(_GRACE_SECONDS)), None
-        port = int(listening.split()[-1])
-        sending = remotes[sender.name].start(send_command(planned, sender, port, token))
-        sent = _end(sending.wait(limit))
-        return _end(receiving.wait(_GRACE_SECONDS)), sent
-    finally:
-        receiving.close()
-        if sending is not None:
-            sending.close()
-
-
-def receive_command(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
-    """Return the receiver's command line."""
-    return shlex.join(
-        [TRAFFIC, "receive", "--bind", host.ip, "--peer", host.peer_address, "--token", token]
-        + ["--mode", planned.receive_mode, "--chunk-bytes", str(planned.chunk_bytes)]
-        + ["--rcvlowat", str(lab.limits.receive_low_water_bytes)]
-        + _window_options(planned)
-    )
-
-
-def send_command(planned: Measurement, host: Host, port: int, token: str) -> str:
-    """Return the sender's command line."""
-    pace = [] if planned.pace_gbit_per_s is None else ["--pace-gbit", f"{planned.pace_gbit_per_s:g}"]
-    return shlex.join(
-        [
-            TRAFFIC,
-            "send",
-            "--bind",
-            host.ip,
-            "--peer",
-            host.peer_address,
-            "--port",
-            str(port),
-            "--token",
-            token,
-        ]
-        + ["--mode", planned.send_mode, "--message-bytes", str(planned.message_bytes), *pace]
-        + _window_options(planned)
-    )
-
-
-def _window_options(planned: Measurement) -> list[str]:
-    return ["--warmup", f"{planned.warmup_seconds:g}", "--seconds", f"{planned.seconds:g}", "--watch-stdin"]
-
-
 def _end(done: Completed) -> End:
     """Keep what an end printed; a document that is none, or of another version, counts as none."""
     try:
-        document = TrafficDocument.model_validate_json(done.stdout)
+        document = _DOCUMENT.validate_json(done.stdout)
     except ValidationError as error:
         printed = f"printed no valid result: {error.errors()[0]['msg']}" if done.stdout else ""
-        return End(document=None, status=done.status, stderr="\n".join(filter(None, [done.stderr, printed])))
-    return End(document=document, status=done.status, stderr=done.stderr)
+        said = "\n".join(filter(None, [rest(done.stderr), printed]))
+        return End(document=None, status=done.status, stderr=said)
+    return End(document=document, status=done.status, stderr=rest(done.stderr))
 
 
 def _unsupported(*ends: End | None) -> str | None:

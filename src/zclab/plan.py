@@ -3,79 +3,147 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from zclab import claims
 from zclab.errors import UsageError
-from zclab.inventory import METRIC_UNITS, Lab, Metric, Model, ReceiveMode, SendMode
+from zclab.inventory import Lab, Model, ReceiveMode, SendMode
 from zclab.link import PAGE_BYTES
+from zclab.metrics import METRICS, Metric
 from zclab.paths import project_root
 
-#: Seconds that a measurement takes beside its window and warm-up: two snapshots, start and drain of both
-#: ends. Only for the announcement of how long a plan takes; nothing is judged by it.
-OVERHEAD_SECONDS = 2.0
-
-ArmName = Literal["a", "b"]
+RpcMode = Literal["recvmsg", "map_recvmsg", "map_copy_buffer"]
+#: The name of the cell that compares an arm with itself.
+A_A = "a_a"
 
 
 class Arm(Model):
-    """How one side of a comparison sends and receives."""
+    """How one side of a comparison sends and receives.
+
+    `kernel` is a variant of the lab (null: the one it boots). `planted_usec_per_mib` burns CPU in the
+    receiver, so that a test can see a slowdown found.
+    """
 
     receive_mode: ReceiveMode
     send_mode: SendMode
+    kernel: str | None = None
+    planted_usec_per_mib: float = Field(default=0, ge=0)
 
 
 class PlannedComparison(Model):
-    """Two arms, the metrics they are compared by, and the claims that each metric serves."""
+    """Two arms, the metrics they are compared by, and the claims that each metric serves.
+
+    `message_bytes` takes the place of the plan's.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     a: Arm
     b: Arm
     metrics: dict[Metric, list[str]] = Field(min_length=1)
+    message_bytes: list[int] | None = None
+
+    @field_validator("message_bytes")
+    @classmethod
+    def _whole(cls, sizes: list[int] | None) -> list[int] | None:
+        return whole_pages(sizes) if sizes is not None else None
+
+    @model_validator(mode="after")
+    def _bulk(self) -> PlannedComparison:
+        if wrong := [metric for metric in self.metrics if METRICS[metric].rpc]:
+            raise ValueError(f"metrics: {wrong[0]} belongs to rpc_comparisons")
+        return self
 
 
-class Measurement(Model):
-    """One sender/receiver execution of a plan.
+class RpcComparison(Model):
+    """Two ways to receive the small messages of a ping-pong. Sizes in bytes."""
 
-    Sizes are in bytes, the pace in Gbit/s of payload (null: as fast as it goes), times in seconds.
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    a: RpcMode
+    b: RpcMode
+    request_bytes: int = Field(ge=1, le=2**20)
+    reply_bytes: int = Field(ge=1, le=2**20)
+    metrics: dict[Metric, list[str]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _rpc(self) -> RpcComparison:
+        if wrong := [metric for metric in self.metrics if not METRICS[metric].rpc]:
+            raise ValueError(f"metrics: {wrong[0]} belongs to comparisons")
+        return self
+
+
+class Repeats(Model):
+    """How many pairs of A and B are measured: at least, and at most if the interval is still wide."""
+
+    at_least: int = Field(ge=1, le=1000)
+    at_most: int = Field(ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Repeats:
+        if self.at_least > self.at_most:
+            raise ValueError(f"at_least {self.at_least} is more than at_most {self.at_most}")
+        return self
+
+
+def _repeats(value: object) -> object:
+    return {"at_least": value, "at_most": value} if isinstance(value, int) else value
+
+
+def whole_pages(sizes: list[int]) -> list[int]:
+    """Return sizes in bytes, each of which has to be whole pages.
+
+    Raises:
+        ValueError: one is not.
     """
-
-    id: str
-    comparison: str
-    arm: ArmName
-    pair: int
-    order: int
-    receive_mode: ReceiveMode
-    send_mode: SendMode
-    message_bytes: int
-    chunk_bytes: int
-    pace_gbit_per_s: float | None
-    seconds: float
-    warmup_seconds: float
+    for size in sizes:
+        if size <= 0 or size % PAGE_BYTES:
+            raise ValueError(f"{size} is not a multiple of a page ({PAGE_BYTES} bytes)")
+    return sizes
 
 
 class Plan(Model):
-    """What `zclab run` carries out: each comparison at each message size and pace."""
+    """What `zclab run` carries out: each comparison at each size, pace, number of streams and IP version.
+
+    seed: draws which arm begins each block (null: drawn for each run, and kept with it).
+    precision: the half-width of the 95 % interval, as a share of the ratio, that ends a comparison before
+        `repeats.at_most`.
+    a_a_pairs: pairs of equal arms that are measured first.
+    baseline: watch the idle hosts as long as each window, just before it.
+    integrity_bytes: bytes that are checked one by one for each combination of modes.
+    block_pairs: pairs that are measured between two boots, where the arms differ in their kernel.
+    ip_versions: null for the lab's own.
+    profile_event: the event by which each arm is profiled once, such as cycles.
+    """
 
     name: str
     seconds: float = Field(gt=0, le=3600)
     warmup_seconds: float = Field(ge=0, le=600)
-    repeats: int = Field(ge=1, le=1000)
+    repeats: Annotated[Repeats, BeforeValidator(_repeats)]
+    precision: float | None = Field(default=None, gt=0, lt=1)
+    a_a_pairs: int = Field(default=0, ge=0, le=1000)
+    baseline: bool = False
+    integrity_bytes: int = Field(default=0, ge=0)
+    seed: int | None = Field(default=None, ge=0)
     message_bytes: list[int] = Field(min_length=1)
     chunk_bytes: int = Field(gt=0)
     pace_gbit_per_s: list[float | None] = Field(min_length=1)
-    comparisons: list[PlannedComparison] = Field(min_length=1)
+    streams: list[int] = Field(default=[1], min_length=1)
+    header_bytes: int = Field(default=0, ge=0, le=65535)
+    ip_versions: list[Literal[4, 6]] | None = Field(default=None, min_length=1)
+    block_pairs: int = Field(default=3, ge=1)
+    comparisons: list[PlannedComparison] = []
+    rpc_comparisons: list[RpcComparison] = []
+    profile_event: str | None = None
 
-    @field_validator("message_bytes", "pace_gbit_per_s", "comparisons")
+    @field_validator(
+        "message_bytes", "pace_gbit_per_s", "streams", "ip_versions", "comparisons", "rpc_comparisons"
+    )
     @classmethod
-    def _none_twice(cls, values: list[Any]) -> list[Any]:
-        names = [getattr(value, "name", value) for value in values]
+    def _none_twice(cls, values: list[Any] | None) -> list[Any] | None:
+        names = [getattr(value, "name", value) for value in values or []]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is there twice")
         return values
@@ -83,15 +151,12 @@ class Plan(Model):
     @field_validator("message_bytes")
     @classmethod
     def _whole_pages(cls, sizes: list[int]) -> list[int]:
-        for size in sizes:
-            if size <= 0 or size % PAGE_BYTES:
-                raise ValueError(f"{size} is not a multiple of a page ({PAGE_BYTES} bytes)")
-        return sizes
+        return whole_pages(sizes)
 
     @field_validator("chunk_bytes")
     @classmethod
     def _whole_page_chunk(cls, size: int) -> int:
-        return cls._whole_pages([size])[0]
+        return whole_pages([size])[0]
 
     @field_validator("pace_gbit_per_s")
     @classmethod
@@ -100,43 +165,38 @@ class Plan(Model):
             raise ValueError("a pace is a positive number of Gbit/s, or null")
         return paces
 
-    def cells(self) -> Iterator[tuple[str, PlannedComparison, int, float | None]]:
-        """Yield (name, comparison, message size, pace): what is compared on its own."""
-        for comparison, size, pace in itertools.product(
-            self.comparisons, self.message_bytes, self.pace_gbit_per_s
-        ):
-            yield cell_name(comparison.name, size, pace), comparison, size, pace
+    @field_validator("streams")
+    @classmethod
+    def _some_streams(cls, counts: list[int]) -> list[int]:
+        if wrong := [count for count in counts if not 1 <= count <= 64]:
+            raise ValueError(f"{wrong[0]} streams: 1 to 64 are possible")
+        return counts
 
-    def measurements(self) -> list[Measurement]:
-        """Return all measurements in the order they are made: pairs A B, B A, A B ... a cell."""
-        planned: list[Measurement] = []
-        for cell, comparison, size, pace in self.cells():
-            for pair in range(self.repeats):
-                arms: tuple[ArmName, ArmName] = ("a", "b") if pair % 2 == 0 else ("b", "a")
-                for arm in arms:
-                    modes = comparison.a if arm == "a" else comparison.b
-                    planned.append(
-                        Measurement(
-                            id=f"{cell}-{pair + 1:02d}{arm}",
-                            comparison=cell,
-                            arm=arm,
-                            pair=pair,
-                            order=len(planned),
-                            receive_mode=modes.receive_mode,
-                            send_mode=modes.send_mode,
-                            message_bytes=size,
-                            chunk_bytes=self.chunk_bytes,
-                            pace_gbit_per_s=pace,
-                            seconds=self.seconds,
-                            warmup_seconds=self.warmup_seconds,
-                        )
-                    )
-        return planned
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Plan:
+        names = [one.name for one in self.every()]
+        if not names:
+            raise ValueError("comparisons: there is none, and no rpc_comparisons either")
+        if A_A in names or len(set(names)) < len(names):
+            raise ValueError(f"comparisons: names must differ from each other and from {A_A}")
+        if self.repeats.at_least < self.repeats.at_most and self.precision is None:
+            raise ValueError(
+                "precision: missing: say how narrow an interval has to be to stop before at_most"
+            )
+        return self
 
-    def expected_seconds(self) -> float:
-        """Return about how long the plan takes."""
-        each = self.seconds + self.warmup_seconds + OVERHEAD_SECONDS
-        return each * len(self.measurements())
+    def every(self) -> list[PlannedComparison | RpcComparison]:
+        """Return all comparisons, bulk ones first."""
+        return [*self.comparisons, *self.rpc_comparisons]
+
+    def settled(self, ip_version: Literal[4, 6], seed: int) -> Plan:
+        """Return the plan with what it left open: the IP version and the seed."""
+        return self.model_copy(
+            update={
+                "ip_versions": self.ip_versions or [ip_version],
+                "seed": self.seed if self.seed is not None else seed,
+            }
+        )
 
     def select(
         self,
@@ -145,40 +205,44 @@ class Plan(Model):
         paces: list[float | None] | None = None,
         seconds: float | None = None,
         repeats: int | None = None,
+        streams: list[int] | None = None,
+        ip_versions: list[int] | None = None,
+        seed: int | None = None,
+        profile_event: str | None = None,
     ) -> Plan:
         """Return the plan narrowed to comparisons that use one of `modes`, with other values replaced.
 
         Raises:
             UsageError: a mode is not in the plan, or a value does not fit.
         """
-        known = sorted(set().union(*(_modes(comparison) for comparison in self.comparisons)))
+        known = sorted(set().union(*map(_modes, self.every())))
         for mode in modes or []:
             if mode not in known:
                 raise UsageError(f"plan {self.name}: no comparison uses mode {mode!r}: {', '.join(known)}")
-        comparisons = [one for one in self.comparisons if not modes or _modes(one) & set(modes)]
-        changes = {
-            "comparisons": comparisons,
+        changes: dict[str, Any] = {
             "message_bytes": sizes,
             "pace_gbit_per_s": paces,
             "seconds": seconds,
             "repeats": repeats,
+            "streams": streams,
+            "ip_versions": ip_versions,
+            "seed": seed,
+            "profile_event": profile_event,
         }
+        for field in ("comparisons", "rpc_comparisons"):
+            kept = [one for one in getattr(self, field) if not modes or _modes(one) & set(modes)]
+            changes[field] = [
+                one.model_dump() | ({"message_bytes": None} if sizes and field == "comparisons" else {})
+                for one in kept
+            ]
         data = self.model_dump() | {key: value for key, value in changes.items() if value is not None}
         return _validated(f"plan {self.name}", data)
 
 
-def _modes(comparison: PlannedComparison) -> set[str]:
+def _modes(comparison: PlannedComparison | RpcComparison) -> set[str]:
+    if isinstance(comparison, RpcComparison):
+        return {comparison.a, comparison.b}
     return {mode for arm in (comparison.a, comparison.b) for mode in (arm.receive_mode, arm.send_mode)}
-
-
-def cell_name(comparison: str, size: int, pace: float | None) -> str:
-    """Return the name of a comparison at one message size and pace, as it appears in results."""
-    return f"{comparison}-{size}-{'unpaced' if pace is None else f'{pace:g}gbit'}"
-
-
-def metrics_of(comparison: PlannedComparison, pace: float | None) -> list[Metric]:
-    """Return the metrics of a cell: at a fixed pace throughput is set, not measured."""
-    return [metric for metric in comparison.metrics if pace is None or METRIC_UNITS[metric] != "gbit_per_s"]
 
 
 def load(name_or_path: str) -> Plan:
@@ -219,7 +283,7 @@ def of_lab(lab: Lab) -> Plan:
         UsageError: the plan is missing, or a threshold would be passed over in silence.
     """
     plan = load(lab.plan)
-    compared = {one.name: one.metrics for one in plan.comparisons}
+    compared = {one.name: one.metrics for one in plan.every()}
     for number, threshold in enumerate(lab.thresholds):
         place = f"{lab.name}: zclab_thresholds.{number}"
         if threshold.comparison not in compared:
@@ -240,4 +304,5 @@ def _validated(place: str, data: object) -> Plan:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(f"{place}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        text = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(": ".join(filter(None, [place, key, text]))) from None

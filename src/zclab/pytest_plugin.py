@@ -15,12 +15,13 @@ from rich.console import Console
 
 from zclab import claims, inventory, judge, measure, report
 from zclab import plan as plans
+from zclab.documents import RunDocument
 from zclab.errors import ZclabError
 from zclab.inventory import Host, Lab
 from zclab.paths import project_root
 from zclab.plan import Plan
 from zclab.remote import Remote, connected
-from zclab.results import Run, RunDocument
+from zclab.results import Run
 
 _RUN = pytest.StashKey[Path]()
 _JUNIT = pytest.StashKey[Path]()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from rich.console import Console
@@ -10,11 +11,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from zclab import judge
+from zclab import judge, schedule
+from zclab.documents import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.inventory import Lab
+from zclab.metrics import METRICS, Metric
 from zclab.plan import Plan
 from zclab.playbooks import Timing
-from zclab.results import ComparisonDocument, Manifest, MeasurementDocument, Record, Run, RunDocument
+from zclab.results import Run
 from zclab.virtual.hosts import HostStatus
 
 _STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
@@ -27,10 +30,14 @@ class RunReporter:
         self._console = console
         self._progress: Progress | None = None
 
-    def started(self, run: Run, plan: Plan, total: int) -> None:
+    def started(self, run: Run, plan: Plan, overhead_seconds: float) -> None:
         """Say what begins and how long it takes."""
-        each = plan.expected_seconds() / max(1, len(plan.measurements()))
-        self._console.print(f"run {run.id}: {total} measurements, about {total * each / 60:.1f} minutes")
+        total = len(schedule.measurements(plan))
+        minutes = schedule.expected_seconds(plan, overhead_seconds) / 60
+        most = "at most " if plan.repeats.at_least < plan.repeats.at_most else ""
+        self._console.print(
+            f"run {run.id}: {most}{total} measurements, about {minutes:.1f} minutes, seed {plan.seed}"
+        )
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -38,17 +45,21 @@ class RunReporter:
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
+                # Drawn when something was measured: a clock that ticks in a thread would take CPU meanwhile.
+                auto_refresh=False,
             )
             self._progress.start()
             self._progress.add_task("measuring", total=total)
 
-    def measured(self, run: Run, manifest: Manifest, record: Record) -> None:
+    def measured(self, run: Run, document: MeasurementDocument) -> None:
         """Say what one measurement gave."""
-        line = measurement_line(judge.judge_measurement(manifest, record))
+        line = measurement_line(document)
         if self._progress is None:
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
         else:
-            self._progress.update(self._progress.task_ids[0], advance=1, description=record.planned.id)
+            self._progress.update(
+                self._progress.task_ids[0], advance=1, description=document.id, refresh=True
+            )
             if "invalid" in line:
                 self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -63,13 +74,17 @@ def measurement_line(one: MeasurementDocument) -> str:
     if one.skipped:
         return f"{one.id}: skipped: {one.skipped}"
     state = "valid" if one.valid else f"invalid: {'; '.join(one.invalid_reasons)}"
+    if one.rpc is not None:
+        rate = f"{one.rpc.rpcs_per_s:.0f} RPC/s" if one.rpc.rpcs_per_s else "no RPC"
+        return f"{one.id}: {rate}, {state}"
     mapped = (
         f", {one.mapped_fraction:.2%} mapped"
         if one.receive_mode != "copy" and one.mapped_fraction is not None
         else ""
     )
+    checked = "" if one.phase != "integrity" else f", integrity {one.integrity}"
     rate = f"{one.gbit_per_s:.3f} Gbit/s" if one.gbit_per_s else "no bytes"
-    return f"{one.id}: {rate}{mapped}, {state}"
+    return f"{one.id}: {rate}{mapped}{checked}, {state}"
 
 
 def show(console: Console, document: RunDocument) -> None:
@@ -77,12 +92,16 @@ def show(console: Console, document: RunDocument) -> None:
     emulated = ", emulated: CPU figures are the emulator's" if document.emulated else ""
     kernels = ", ".join(sorted({host.kernel_release for host in document.hosts}))
     console.print(f"run {document.run_id}  lab {document.lab}{emulated}  kernel {kernels}", highlight=False)
-    console.print(_arms_table(document))
+    for table in (_arms_table(document), _rpc_table(document), _sweep_table(document)):
+        if table.row_count:
+            console.print(table)
     console.print(_comparisons_table(document.comparisons))
+    _show_profiles(console, document)
     for one in document.measurements:
-        if not one.valid:
+        if not one.valid or one.phase == "integrity":
             line = measurement_line(one)
-            console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
+            style = "" if one.valid and one.integrity != "mismatch" else "red"
+            console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
     for host, reports in document.console_reports.items():
         for report in reports:
             line = f"{host}: console: {report}"
@@ -121,8 +140,9 @@ def _arms_table(document: RunDocument) -> Table:
         table.add_column(heading, justify="right")
     cells: dict[tuple[str, str], list[MeasurementDocument]] = {}
     for one in document.measurements:
-        cells.setdefault((one.comparison, one.arm), []).append(one)
-    for (comparison, arm), members in sorted(cells.items()):
+        if one.phase in ("compare", "a_a") and one.rpc is None:
+            cells.setdefault((one.comparison, one.arm), []).append(one)
+    for (comparison, arm), members in cells.items():
         first = members[0]
         copied = [one.completions.copied for one in members if one.completions]
         retransmitted = [
@@ -138,24 +158,92 @@ def _arms_table(document: RunDocument) -> Table:
             _median([one.mapped_fraction for one in members], "{:.2%}")
             if first.receive_mode != "copy"
             else "-",
-            _median([judge.metric_of(one, "receiver_usec_per_mib") for one in members], "{:.0f}"),
-            _median([judge.metric_of(one, "sender_usec_per_mib") for one in members], "{:.0f}"),
+            _figure(members, "receiver_usec_per_mib"),
+            _figure(members, "sender_usec_per_mib"),
             str(sum(retransmitted)) if retransmitted else "-",
             str(sum(copied)) if copied else "-",
         )
     return table
 
 
-def _median(values: list[float | None], form: str) -> str:
+def _median(values: Sequence[float | None], form: str) -> str:
     known = [value for value in values if value is not None]
     return form.format(judge.median(known)) if known else "-"
+
+
+def _figure(members: list[MeasurementDocument], metric: Metric, form: str = "{:.0f}") -> str:
+    return _median([METRICS[metric].value(one) for one in members], form)
+
+
+def _rpc_table(document: RunDocument) -> Table:
+    table = Table(title="Ping-pong (medians)", title_justify="left")
+    for heading in ("comparison", "arm", "receive"):
+        table.add_column(heading)
+    for heading in ("valid", "RPC/s", "RPC/s per CPU-s", "calls an RPC", "p50 µs", "p99 µs", "p99.99 µs"):
+        table.add_column(heading, justify="right")
+    cells: dict[tuple[str, str], list[MeasurementDocument]] = {}
+    for one in document.measurements:
+        if one.rpc is not None:
+            cells.setdefault((one.comparison, one.arm), []).append(one)
+    for (comparison, arm), members in cells.items():
+        latencies = [one.rpc.latency_us for one in members if one.rpc and one.rpc.latency_us]
+        table.add_row(
+            comparison,
+            arm,
+            members[0].receive_mode,
+            f"{sum(one.valid for one in members)}/{len(members)}",
+            _figure(members, "rpcs_per_s"),
+            _figure(members, "rpcs_per_cpu_s"),
+            _figure(members, "system_calls_per_rpc", "{:.2f}"),
+            _median([one.p50 for one in latencies], "{:.1f}"),
+            _median([one.p99 for one in latencies], "{:.1f}"),
+            _median([one.p99_99 for one in latencies], "{:.1f}"),
+        )
+    return table
+
+
+def _sweep_table(document: RunDocument) -> Table:
+    """Return sender cycles by message size, as they were published; empty where none were counted."""
+    table = Table(title="Sender cycles by message size (thousands a MiB, medians)", title_justify="left")
+    for heading in ("comparison", "message bytes", "process A", "process B", "all CPUs A", "all CPUs B"):
+        table.add_column(heading, justify="right")
+    cells: dict[tuple[str, int], list[MeasurementDocument]] = {}
+    for one in document.measurements:
+        if one.phase == "compare" and one.rpc is None:
+            cells.setdefault((one.comparison, one.message_bytes), []).append(one)
+    for (comparison, size), members in cells.items():
+        figures = [
+            _median(
+                [value / 1000 for one in members if one.arm == arm and (value := METRICS[metric].value(one))],
+                "{:.0f}",
+            )
+            for metric in ("sender_cycles_per_mib", "sender_host_cycles_per_mib")
+            for arm in ("a", "b")
+        ]
+        if set(figures) != {"-"}:
+            table.add_row(comparison, str(size), *figures)
+    return table
+
+
+def _show_profiles(console: Console, document: RunDocument) -> None:
+    for one in document.measurements:
+        for end, profile in one.profiles.items():
+            if profile.unavailable:
+                console.print(f"{one.id}: {end}: no profile: {profile.unavailable}", highlight=False)
+                continue
+            table = Table(title=f"{one.id}: {end} by {profile.event}, {profile.samples} samples")
+            table.add_column("percent", justify="right")
+            table.add_column("symbol")
+            for symbol in profile.symbols[:5]:
+                table.add_row(f"{symbol.percent:.2f}", escape(symbol.symbol))
+            console.print(table)
 
 
 def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
     table = Table(title="Comparisons", title_justify="left")
     for heading in ("comparison", "metric", "A", "B"):
         table.add_column(heading)
-    for heading in ("n", "B/A", "95 % interval", "bound", "verdict"):
+    for heading in ("n", "B/A", "95 % interval", "difference", "bound", "verdict"):
         table.add_column(heading, justify="right")
     for one in comparisons:
         low, high = one.ratio_ci95
@@ -169,6 +257,7 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
             str(one.n),
             "-" if one.ratio_median is None else f"{one.ratio_median:.3f}",
             "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
+            one.effect or "-",
             "-" if one.threshold is None else f"{sign} {one.threshold:g}",
             f"[{_STYLES[one.verdict]}]{verdict}[/]" if one.verdict else escape(verdict),
         )

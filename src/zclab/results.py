@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves behind: the manifest, one raw record a measurement, and the document made from them.
+"""What a run leaves behind: the manifest, and one raw record a measurement.
 
 runs/<id>/manifest.json      what was measured, on what, expecting what
 runs/<id>/measurements.jsonl one Record a line, appended and never edited
@@ -14,25 +14,24 @@ import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from zclab.errors import UsageError
-from zclab.inventory import Host, Link, Metric, Model, Threshold, Validity
+from zclab.inventory import Host, Link, Model, Threshold, Validity
 from zclab.paths import runs_dir
-from zclab.plan import ArmName, Measurement, Plan
+from zclab.plan import Plan
+from zclab.rpc_documents import RpcDocument
+from zclab.schedule import Measurement
 from zclab.traffic import TrafficDocument
-
-SCHEMA_VERSION = 1
-
-Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
 
 
 class Snapshot(Model):
     """What one host says of itself just before or after a measurement.
 
-    `missing_offloads` names what the data interface lacks to send pages from where they are.
+    `missing_offloads` names what the data interface lacks to send pages from where they are;
+    `carrier_changes` counts how often its link came or went; `nic_counters` are all that `ethtool -S` shows.
     """
 
     boot_id: str
@@ -44,18 +43,44 @@ class Snapshot(Model):
     drops: int
     header_split: int | None
     missing_offloads: list[str]
+    carrier_changes: int
+    nic_counters: dict[str, int]
+
+
+#: What either end printed, told apart by its `end`.
+EndDocument = Annotated[TrafficDocument | RpcDocument, Field(discriminator="end")]
 
 
 class End(Model):
     """How one end of a measurement ended: the traffic tool's document, its exit status and messages."""
 
-    document: TrafficDocument | None
+    document: EndDocument | None
     status: int | None
     stderr: str
 
 
+class Symbol(Model):
+    """One line of a profile: the share of samples in percent, and the symbol (k: the kernel's)."""
+
+    percent: float
+    symbol: str
+
+
+class Profile(Model):
+    """Where one end spent its CPU: event, number of samples, first symbols; `unavailable` says why not."""
+
+    event: str
+    samples: int | None
+    symbols: list[Symbol]
+    unavailable: str | None
+
+
 class Record(Model):
-    """One measurement as it came, before any judgement. Times are UTC, ISO 8601."""
+    """One measurement as it came, before any judgement. Times are UTC, ISO 8601.
+
+    `boots` are the boot ids that the hosts had when their kernel was last proven. `controller_cpu_share` is
+    the CPU that this machine's zclab used while both ends ran, as a share of one core.
+    """
 
     planned: Measurement
     started_at: str
@@ -66,6 +91,9 @@ class Record(Model):
     sender: End | None = None
     before: dict[str, Snapshot] = {}
     after: dict[str, Snapshot] = {}
+    boots: dict[str, str] = {}
+    controller_cpu_share: float | None = None
+    profiles: dict[str, Profile] = {}
 
 
 class Artifact(Model):
@@ -87,8 +115,16 @@ class Nic(Model):
     header_split: int | None
 
 
+class CpuAccounting(Model):
+    """How the kernel accounts for CPU (its configuration): by tick or exactly, interrupts apart or not."""
+
+    mode: Literal["tick", "exact"]
+    irq_time: bool
+    hz: int | None
+
+
 class HostFacts(Model):
-    """A host as it was when the run began."""
+    """A host as it was when the run began; `cpu_accounting` null where its configuration can not be read."""
 
     name: str
     role: Literal["sender", "receiver"]
@@ -97,13 +133,14 @@ class HostFacts(Model):
     artifact_key: str | None
     boot_id: str
     nic: Nic
+    cpu_accounting: CpuAccounting | None = None
     sysctls: dict[str, int | str | None]
 
 
 class Manifest(Model):
     """What a run was: everything that judging its records again needs."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     run_id: str
     lab: str
     emulated: bool
@@ -114,109 +151,16 @@ class Manifest(Model):
     link: Link
     validity: Validity
     thresholds: list[Threshold]
+    smallest_effect: float
     receive_low_water_bytes: int
+    shared_cpu: bool = False
     pair: list[Host]
     artifact: Artifact
+    other_artifacts: dict[str, Artifact] = {}
     hosts: list[HostFacts]
     versions: dict[str, str]
     console_offsets: dict[str, int] = {}
     console_reports: dict[str, list[str]] = {}
-
-
-class Cpu(Model):
-    """CPU of one end inside the window: seconds, and microseconds per MiB (2^20 bytes) received.
-
-    `user_s` and `system_s` are the traffic process's own (getrusage). `softirq_s` is the whole host's, from
-    /proc/stat. `host_busy_s` (less an idle baseline) is not measured yet.
-    """
-
-    user_s: float | None
-    system_s: float | None
-    usec_per_mib: float | None
-    softirq_s: float | None
-    host_busy_s: float | None
-
-
-class Completions(Model):
-    """Zero-copy sends of a measurement, their completions, and how many said that the kernel copied."""
-
-    sends: int
-    completed: int
-    copied: int
-
-
-class MeasurementDocument(Model):
-    """One measurement, judged. A field that was not measured is null."""
-
-    id: str
-    comparison: str
-    arm: ArmName
-    order: int
-    receive_mode: str
-    send_mode: str
-    ip_version: int
-    message_bytes: int
-    pace_gbit_per_s: float | None
-    seconds: float | None
-    bytes_received: int | None
-    gbit_per_s: float | None
-    mapped_bytes: int | None
-    copied_bytes: int | None
-    mapped_fraction: float | None
-    receiver_cpu: Cpu | None
-    sender_cpu: Cpu | None
-    receiver_context_switches: int | None
-    retransmitted_segments: int | None
-    retransmitted_share: float | None
-    mss: int | None
-    completions: Completions | None
-    integrity: Literal["verified", "mismatch", "not checked"]
-    system_calls: int | None
-    header_split: int | None
-    drops: int | None
-    skipped: str | None
-    valid: bool
-    invalid_reasons: list[str]
-
-
-class ComparisonDocument(Model):
-    """Two arms compared by one metric, or one arm's median held against a threshold (arm_a is null then)."""
-
-    name: str
-    metric: Metric
-    arm_a: str | None
-    arm_b: str
-    n: int
-    median_a: float | None
-    median_b: float | None
-    ratio_median: float | None
-    ratio_ci95: tuple[float | None, float | None]
-    threshold: float | None
-    unit: str
-    direction: Literal["at_least", "at_most"] | None
-    gated: bool
-    not_gated_because: str | None
-    verdict: Verdict | None
-    claim_ids: list[str]
-    reference: dict[str, Any]
-
-
-class RunDocument(Model):
-    """What `zclab show --json` prints."""
-
-    schema_version: int
-    run_id: str
-    lab: str
-    emulated: bool
-    started_at: str
-    finished_at: str | None
-    exit_code: int
-    hosts: list[HostFacts]
-    measurements: list[MeasurementDocument]
-    comparisons: list[ComparisonDocument]
-    console_reports: dict[str, list[str]]
-    problems: list[str]
-    verdict: Verdict
 
 
 def now() -> str:

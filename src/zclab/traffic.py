@@ -32,12 +32,86 @@ class ProcessCpu(Model):
     involuntary_context_switches: int | None
 
 
+class OneCpu(Model):
+    """/proc/stat of one CPU over the window, in seconds."""
+
+    cpu: int
+    busy_s: float
+    softirq_s: float
+    idle_s: float
+
+
+class Baseline(Model):
+    """/proc/stat of the idle host, all CPUs together, over as many seconds just before payload moved."""
+
+    seconds: float | None
+    busy_s: float | None
+    softirq_s: float | None
+
+
+class SoftNet(Model):
+    """/proc/net/softnet_stat over the window, all CPUs together: processed, dropped, squeezed."""
+
+    processed: int
+    dropped: int
+    squeezed: int
+
+
 class HostCpu(Model):
-    """/proc/stat of the host over the window, all CPUs together, in seconds."""
+    """The host's CPUs over the window: together, one by one, and their soft interrupts."""
 
     busy_s: float | None
     softirq_s: float | None
     cpus: int | None
+    per_cpu: list[OneCpu] | None
+    baseline: Baseline | None
+    softirqs: dict[str, int] | None
+    softnet: SoftNet | None
+
+
+class PerfCounts(Model):
+    """Hardware events over the window."""
+
+    cycles: int | None
+    instructions: int | None
+
+
+class Perf(Model):
+    """Hardware events of the traffic threads and of all CPUs; `unavailable` says why there are none."""
+
+    process: PerfCounts | None
+    cpus: PerfCounts | None
+    unavailable: str | None
+
+
+class Unmapped(Model):
+    """Bytes of the window that a mapping receiver had to copy, by cause as far as it can be told."""
+
+    short_segment: int
+    unaligned: int
+    compound_page: int
+    less_than_page: int
+    urgent: int
+    refused: int
+    unknown: int
+
+
+class Mismatch(Model):
+    """The first byte that was not the one sent: where it was, and whether it came by mapping."""
+
+    stream: int
+    offset: int
+    expected: int
+    found: int
+    mapped: bool
+
+
+class Integrity(Model):
+    """What checking every byte found. `reused_early` is the sender's own count."""
+
+    checked_bytes: int | None = None
+    mismatch: Mismatch | None = None
+    reused_early: int | None = None
 
 
 class Completions(Model):
@@ -57,10 +131,12 @@ class LowWater(Model):
 
 
 class Buffers(Model):
-    """Socket buffers in bytes, as read back."""
+    """Socket buffers in bytes, as read back; alignment and huge pages of the receive buffer."""
 
     rcvbuf: int | None
     sndbuf: int | None
+    aligned_bytes: int | None
+    huge_page_bytes: int | None
 
 
 class TcpChange(Model):
@@ -104,10 +180,21 @@ class Addresses(Model):
     ip_version: Literal[4, 6]
 
 
+class Stream(Model):
+    """One stream: one thread, on the CPU it was placed on (null: any), and one connection."""
+
+    stream: int
+    cpu: int | None
+    window: Window
+    cpu_time: ProcessCpu
+    tcp: Tcp
+    rcvlowat: LowWater | None
+
+
 class TrafficDocument(Model):
     """One end of one transfer."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     end: Literal["receive", "send"]
     version: str
     outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
@@ -115,16 +202,22 @@ class TrafficDocument(Model):
     mode: ReceiveMode | SendMode
     addresses: Addresses
     message_bytes: int | None
+    header_bytes: int
     chunk_bytes: int | None
     copy_buffer_bytes: int | None
     pace_gbit: float | None
+    planted_usec_per_mib: float | None
     window: Window
     total: Bytes
     cpu: ProcessCpu
     host_cpu: HostCpu
+    perf: Perf
     system_calls: int | None
     completions: Completions | None
     rcvlowat: LowWater | None
     refused_connections: int | None
     buffers: Buffers
+    unmapped: Unmapped | None
+    integrity: Integrity | None
     tcp: Tcp
+    streams: list[Stream]

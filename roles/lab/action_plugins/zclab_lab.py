@@ -23,6 +23,7 @@ class ActionModule(ActionBase):
         first = variables["groups"]["all"][0]
         try:
             lab = inventory.load(variables["hostvars"][first]["inventory_dir"])
+            facts = lab.facts(variables.get("zclab_variant"))
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": False, "lab": lab.facts()}
+        return {**result, "changed": False, "lab": facts}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command lines of the traffic tool for a planned measurement."""
+
+from __future__ import annotations
+
+import shlex
+
+from zclab.inventory import Host, Lab
+from zclab.schedule import Measurement
+
+TRAFFIC = "/usr/local/bin/zclab-traffic"
+
+
+def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
+    """Return the receiver's command line: what serves, if a ping-pong is planned."""
+    own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
+    common = ["--bind", own, "--peer", peer, "--token", token, "--mode", planned.receive_mode]
+    if planned.rpc is not None:
+        return shlex.join(
+            [TRAFFIC, "rpc-serve", *common, *_rpc_options(planned), *_shared_options(planned, host)]
+        )
+    planted = planned.planted_usec_per_mib
+    return shlex.join(
+        [TRAFFIC, "receive", *common, "--chunk-bytes", str(planned.chunk_bytes)]
+        + ["--rcvlowat", str(lab.limits.receive_low_water_bytes)]
+        + (["--plant-usec-per-mib", f"{planted:g}"] if planted else [])
+        + _bulk_options(planned)
+        + _shared_options(planned, host)
+    )
+
+
+def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> str:
+    """Return the sender's command line: what calls, if a ping-pong is planned."""
+    own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
+    common = ["--bind", own, "--peer", peer, "--port", str(port), "--token", token]
+    if planned.rpc is not None:
+        return shlex.join(
+            [TRAFFIC, "rpc-call", *common, "--mode", planned.receive_mode, *_rpc_options(planned)]
+            + _shared_options(planned, host)
+        )
+    pace = planned.pace_gbit_per_s
+    return shlex.join(
+        [TRAFFIC, "send", *common, "--mode", planned.send_mode, "--message-bytes", str(planned.message_bytes)]
+        + ([] if pace is None else ["--pace-gbit", f"{pace:g}"])
+        + (["--header-bytes", str(planned.header_bytes)] if planned.header_bytes else [])
+        + _bulk_options(planned)
+        + _shared_options(planned, host)
+    )
+
+
+def _bulk_options(planned: Measurement) -> list[str]:
+    return ["--streams", str(planned.streams), *(["--verify"] if planned.phase == "integrity" else [])]
+
+
+def _rpc_options(planned: Measurement) -> list[str]:
+    assert planned.rpc is not None
+    return [
+        *("--request-bytes", str(planned.rpc.request_bytes)),
+        *("--reply-bytes", str(planned.rpc.reply_bytes)),
+    ]
+
+
+def _shared_options(planned: Measurement, host: Host) -> list[str]:
+    window = (
+        ["--bytes", str(planned.bytes)]
+        if planned.bytes is not None
+        else ["--warmup", f"{planned.warmup_seconds:g}", "--seconds", f"{planned.seconds:g}"]
+    )
+    cpus = ["--cpus", ",".join(map(str, host.traffic_cpus))] if host.traffic_cpus else []
+    baseline = ["--baseline", f"{planned.baseline_seconds:g}"] if planned.baseline_seconds else []
+    return [*window, *baseline, *cpus, "--watch-stdin"]

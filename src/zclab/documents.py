@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The document that `zclab show --json` prints: a run, judged. What was not measured is null."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from zclab.inventory import Model
+from zclab.metrics import Metric
+from zclab.results import HostFacts, Profile
+from zclab.schedule import ArmName, Phase
+from zclab.statistics import Effect
+from zclab.traffic import SoftNet, Unmapped
+
+SCHEMA_VERSION = 2
+
+Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
+
+
+class StreamCpu(Model):
+    """CPU of one stream's thread inside the window, in seconds; `cpu` is where it was placed."""
+
+    stream: int
+    cpu: int | None
+    user_s: float | None
+    system_s: float | None
+
+
+class Cpu(Model):
+    """CPU of one end inside the window: seconds, microseconds and cycles per MiB (2^20 bytes) received.
+
+    `user_s`, `system_s` and `usec_per_mib` are the traffic threads' own (getrusage). `host_busy_s` is the
+    whole host's (/proc/stat) less an idle baseline of the same length, `softirq_s` its softirq time alone.
+    What is the host's is null where hosts share their CPUs.
+    """
+
+    user_s: float | None
+    system_s: float | None
+    usec_per_mib: float | None
+    softirq_s: float | None
+    softirq_usec_per_mib: float | None
+    host_busy_s: float | None
+    host_usec_per_mib: float | None
+    cycles_per_mib: float | None
+    instructions_per_mib: float | None
+    host_cycles_per_mib: float | None
+    host_instructions_per_mib: float | None
+    perf_unavailable: str | None
+    softirqs: dict[str, int] | None
+    softnet: SoftNet | None
+    streams: list[StreamCpu]
+
+
+class Transport(Model):
+    """What tcp_info said of one end when the window closed: MSS in bytes, cwnd in segments."""
+
+    mss: int | None
+    rtt_us: int | None
+    cwnd: int | None
+    retransmitted_segments: int | None
+
+
+class LowWater(Model):
+    """SO_RCVLOWAT in bytes, as asked for and as got."""
+
+    asked: int | None
+    got: int | None
+
+
+class SystemCalls(Model):
+    """System calls for each RPC at one end, by what they are for."""
+
+    wait: float
+    map: float
+    receive: float
+    send: float
+
+
+class Latency(Model):
+    """Round trips in microseconds; `histogram` is an HdrHistogram of nanoseconds, mergeable."""
+
+    p50: float
+    p90: float
+    p99: float
+    p99_9: float
+    p99_99: float
+    max: float
+    histogram: str
+
+
+class RpcFigures(Model):
+    """What a ping-pong gave; `system_calls_per_rpc` are the client's that move data, waits apart."""
+
+    request_bytes: int
+    reply_bytes: int
+    rpcs: int | None
+    rpcs_per_s: float | None
+    rpcs_per_cpu_s: float | None
+    system_calls_per_rpc: float | None
+    client_calls: SystemCalls | None
+    server_calls: SystemCalls | None
+    latency_us: Latency | None
+
+
+class Completions(Model):
+    """Zero-copy sends of a measurement, their completions, and how many said that the kernel copied."""
+
+    sends: int
+    completed: int
+    copied: int
+
+
+class MeasurementDocument(Model):
+    """One measurement, judged. A field that was not measured is null.
+
+    `nic_counters` holds, for each host, the counters of the data interface that changed, and by how much.
+    """
+
+    id: str
+    phase: Phase
+    comparison: str
+    arm: ArmName
+    pair: int
+    order: int
+    receive_mode: str
+    send_mode: str
+    ip_version: int
+    message_bytes: int
+    chunk_bytes: int
+    header_bytes: int
+    streams: int
+    kernel: str | None
+    pace_gbit_per_s: float | None
+    planted_usec_per_mib: float
+    seconds: float | None
+    bytes_received: int | None
+    gbit_per_s: float | None
+    mapped_bytes: int | None
+    copied_bytes: int | None
+    mapped_fraction: float | None
+    unmapped: Unmapped | None
+    receive_low_water: LowWater | None
+    receiver_cpu: Cpu | None
+    sender_cpu: Cpu | None
+    receiver_context_switches: int | None
+    retransmitted_segments: int | None
+    retransmitted_share: float | None
+    mss: int | None
+    receiver_transport: Transport | None
+    sender_transport: Transport | None
+    completions: Completions | None
+    integrity: Literal["verified", "mismatch", "not checked"]
+    system_calls: int | None
+    header_split: int | None
+    drops: int | None
+    nic_counters: dict[str, dict[str, int]]
+    controller_cpu_share: float | None
+    rpc: RpcFigures | None
+    profiles: dict[str, Profile]
+    skipped: str | None
+    valid: bool
+    invalid_reasons: list[str]
+
+
+class ComparisonDocument(Model):
+    """Two arms compared by one metric, or one arm's median held against a threshold (arm_a is null then).
+
+    `effect` is what may be called of the ratio (zclab.statistics.effect), null with the reason in
+    `effect_because`; `resolution` is how far equal arms seemed to differ. `stopped` says what ended the
+    measuring: a narrow interval, or the limit.
+    """
+
+    name: str
+    metric: Metric
+    arm_a: str | None
+    arm_b: str
+    n: int
+    median_a: float | None
+    median_b: float | None
+    ratio_median: float | None
+    ratio_ci95: tuple[float | None, float | None]
+    threshold: float | None
+    unit: str
+    direction: Literal["at_least", "at_most"] | None
+    gated: bool
+    not_gated_because: str | None
+    verdict: Verdict | None
+    p_value: float | None
+    smallest_effect: float
+    resolution: float | None
+    effect: Effect | None
+    effect_because: str | None
+    stopped: Literal["narrow", "limit"] | None
+    claim_ids: list[str]
+    reference: dict[str, Any]
+
+
+class RunDocument(Model):
+    """What `zclab show --json` prints."""
+
+    schema_version: int
+    run_id: str
+    lab: str
+    emulated: bool
+    started_at: str
+    finished_at: str | None
+    exit_code: int
+    hosts: list[HostFacts]
+    measurements: list[MeasurementDocument]
+    comparisons: list[ComparisonDocument]
+    seed: int | None
+    console_reports: dict[str, list[str]]
+    problems: list[str]
+    verdict: Verdict

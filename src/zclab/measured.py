@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From one raw record to its document: rates, costs and counts, with nothing judged but whether it counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from zclab import latency
+from zclab.documents import (
+    Completions,
+    Cpu,
+    Latency,
+    LowWater,
+    MeasurementDocument,
+    RpcFigures,
+    StreamCpu,
+    SystemCalls,
+    Transport,
+)
+from zclab.results import Manifest, Record
+from zclab.rpc_documents import RpcDocument
+from zclab.traffic import TrafficDocument
+from zclab.validity import bulk, difference, invalid_reasons, ping_pong
+
+MIB = 2**20
+
+
+def document(manifest: Manifest, record: Record) -> MeasurementDocument:
+    """Turn one record into its document, with every reason that makes it invalid."""
+    planned = record.planned
+    receiver, sender = bulk(record.receiver), bulk(record.sender)
+    received = receiver.window.bytes if receiver else None
+    seconds = receiver.window.seconds if receiver else None
+    mapped = receiver.window.mapped_bytes if receiver else None
+    tcp = sender.tcp if sender else None
+    retransmitted = tcp.total.retransmits if tcp else None
+    segments = tcp.total.data_segs_out if tcp else None
+    completions = sender.completions if sender else None
+    reasons = invalid_reasons(manifest, record)
+    server, client = ping_pong(record.receiver), ping_pong(record.sender)
+    return MeasurementDocument(
+        id=planned.id,
+        phase=planned.phase,
+        comparison=planned.comparison,
+        arm=planned.arm,
+        pair=planned.pair,
+        order=planned.order,
+        receive_mode=planned.receive_mode,
+        send_mode=planned.send_mode,
+        ip_version=planned.ip_version or manifest.link.ip_version,
+        message_bytes=planned.message_bytes,
+        chunk_bytes=planned.chunk_bytes,
+        header_bytes=planned.header_bytes,
+        streams=planned.streams,
+        kernel=planned.kernel,
+        pace_gbit_per_s=planned.pace_gbit_per_s,
+        planted_usec_per_mib=planned.planted_usec_per_mib,
+        seconds=server.window.seconds if server else seconds,
+        bytes_received=received,
+        gbit_per_s=received * 8 / seconds / 1e9 if received and seconds else None,
+        mapped_bytes=mapped,
+        copied_bytes=receiver.window.copied_bytes if receiver else None,
+        mapped_fraction=mapped / received if received and mapped is not None else None,
+        unmapped=receiver.unmapped if receiver else None,
+        receive_low_water=LowWater(asked=receiver.rcvlowat.asked, got=receiver.rcvlowat.got)
+        if receiver and receiver.rcvlowat
+        else None,
+        receiver_cpu=_cpu(manifest, receiver or server),
+        sender_cpu=_cpu(manifest, sender or client),
+        receiver_context_switches=_context_switches(receiver or server),
+        retransmitted_segments=retransmitted,
+        retransmitted_share=retransmitted / segments if segments and retransmitted is not None else None,
+        mss=tcp.snd_mss if tcp else None,
+        receiver_transport=_transport(receiver or server),
+        sender_transport=_transport(sender or client),
+        completions=Completions(
+            sends=completions.sends, completed=completions.completed, copied=completions.copied
+        )
+        if completions
+        else None,
+        integrity=_integrity(receiver, sender),
+        system_calls=receiver.system_calls if receiver else server.system_calls if server else None,
+        header_split=difference(record, manifest.pair[1].name, "header_split"),
+        drops=_sum(*(difference(record, host.name, "drops") for host in manifest.pair)),
+        nic_counters={host.name: _counters(record, host.name) for host in manifest.pair},
+        controller_cpu_share=record.controller_cpu_share,
+        rpc=_rpc(record, server, client),
+        profiles=record.profiles,
+        skipped=record.skipped,
+        valid=not reasons and record.skipped is None,
+        invalid_reasons=reasons,
+    )
+
+
+def _sum(*values: int | None) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _context_switches(end: TrafficDocument | RpcDocument | None) -> int | None:
+    return _sum(end.cpu.voluntary_context_switches, end.cpu.involuntary_context_switches) if end else None
+
+
+def _counters(record: Record, host: str) -> dict[str, int]:
+    before, after = record.before.get(host), record.after.get(host)
+    if before is None or after is None:
+        return {}
+    changes = {
+        name: value - before.nic_counters[name]
+        for name, value in after.nic_counters.items()
+        if name in before.nic_counters
+    }
+    return {name: change for name, change in changes.items() if change}
+
+
+def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu | None:
+    """Return the CPU of one end; what belongs to the host is null where the hosts share theirs."""
+    if end is None:
+        return None
+    user, system = end.cpu.user_s, end.cpu.system_s
+    moved = end.window.bytes if isinstance(end, TrafficDocument) else None
+    host = None if manifest.shared_cpu else end.host_cpu
+    baseline = host.baseline if host else None
+    busy = host.busy_s if host else None
+    own = busy - baseline.busy_s if busy is not None and baseline and baseline.busy_s is not None else None
+    softirq = host.softirq_s if host else None
+    process = end.perf.process if end.perf else None
+    cpus = end.perf.cpus if end.perf and not manifest.shared_cpu else None
+    return Cpu(
+        user_s=user,
+        system_s=system,
+        usec_per_mib=_per_mib(user + system, moved, 1e6) if user is not None and system is not None else None,
+        softirq_s=softirq,
+        softirq_usec_per_mib=_per_mib(softirq, moved, 1e6),
+        host_busy_s=own,
+        host_usec_per_mib=_per_mib(own, moved, 1e6),
+        cycles_per_mib=_per_mib(process.cycles if process else None, moved),
+        instructions_per_mib=_per_mib(process.instructions if process else None, moved),
+        host_cycles_per_mib=_per_mib(cpus.cycles if cpus else None, moved),
+        host_instructions_per_mib=_per_mib(cpus.instructions if cpus else None, moved),
+        perf_unavailable=end.perf.unavailable if end.perf else None,
+        softirqs=host.softirqs if host else None,
+        softnet=host.softnet if host else None,
+        streams=[
+            StreamCpu(
+                stream=one.stream, cpu=one.cpu, user_s=one.cpu_time.user_s, system_s=one.cpu_time.system_s
+            )
+            for one in (end.streams if isinstance(end, TrafficDocument) else [])
+        ],
+    )
+
+
+def _per_mib(amount: float | None, moved: int | None, scale: float = 1.0) -> float | None:
+    return amount * scale / (moved / MIB) if amount is not None and moved else None
+
+
+def _transport(end: TrafficDocument | RpcDocument | None) -> Transport | None:
+    if end is None:
+        return None
+    tcp = end.tcp
+    mss = tcp.rcv_mss if end.end == "receive" else tcp.snd_mss
+    return Transport(
+        mss=mss, rtt_us=tcp.rtt_us, cwnd=tcp.snd_cwnd, retransmitted_segments=tcp.total.retransmits
+    )
+
+
+def _integrity(
+    receiver: TrafficDocument | None, sender: TrafficDocument | None
+) -> Literal["verified", "mismatch", "not checked"]:
+    """Return what checking every byte gave, if it was done to the end."""
+    found = receiver.integrity if receiver else None
+    if found is None:
+        return "not checked"
+    reused = sender.integrity.reused_early if sender and sender.integrity else None
+    if found.mismatch or reused:
+        return "mismatch"
+    whole = (
+        receiver is not None
+        and receiver.outcome == "complete"
+        and found.checked_bytes == receiver.total.bytes
+    )
+    return "verified" if whole and found.checked_bytes and reused == 0 else "not checked"
+
+
+def _calls(end: RpcDocument | None) -> SystemCalls | None:
+    if end is None or not end.rpcs or end.calls is None:
+        return None
+    calls = end.calls
+    return SystemCalls(
+        wait=calls.wait / end.rpcs,
+        map=calls.map / end.rpcs,
+        receive=calls.receive / end.rpcs,
+        send=calls.send / end.rpcs,
+    )
+
+
+def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None) -> RpcFigures | None:
+    planned = record.planned.rpc
+    if planned is None:
+        return None
+    rpcs = client.rpcs if client else None
+    seconds = client.window.seconds if client else None
+    times = [end.cpu.user_s for end in (server, client) if end] + [
+        end.cpu.system_s for end in (server, client) if end
+    ]
+    cpu = sum(one for one in times if one is not None) if len(times) == 4 and None not in times else None
+    calls = _calls(client)
+    return RpcFigures(
+        request_bytes=planned.request_bytes,
+        reply_bytes=planned.reply_bytes,
+        rpcs=rpcs,
+        rpcs_per_s=rpcs / seconds if rpcs and seconds else None,
+        rpcs_per_cpu_s=rpcs / cpu if rpcs and cpu else None,
+        system_calls_per_rpc=calls.map + calls.receive + calls.send if calls else None,
+        client_calls=calls,
+        server_calls=_calls(server),
+        latency_us=_latency(client),
+    )
+
+
+def _latency(client: RpcDocument | None) -> Latency | None:
+    if client is None or client.latency is None or not client.rpcs:
+        return None
+    found = latency.merged([client.latency])
+    return Latency(
+        p50=latency.percentile_us(found, 50),
+        p90=latency.percentile_us(found, 90),
+        p99=latency.percentile_us(found, 99),
+        p99_9=latency.percentile_us(found, 99.9),
+        p99_99=latency.percentile_us(found, 99.99),
+        max=latency.maximum_us(found),
+        histogram=latency.encoded(found),
+    )

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the CPU goes: perf record around one end of a transfer, and the first symbols of its report."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from zclab.results import Profile, Symbol
+
+#: Samples a second and CPU: not a divisor of a timer's rate, so that the two do not march in step.
+_FREQUENCY = 997
+_FIRST_SYMBOLS = 20
+_MARK = "profile: "
+_LINE = re.compile(
+    r"^\s*(?P<percent>\d+\.\d+)%\s+(?P<samples>\d+)\s+\[(?P<where>.)\]\s+(?P<symbol>\S.*?)\s*$"
+)
+# The recording is removed however the end ends; where perf can not count the event, the transfer is made
+# without it, and what perf said is the report.
+_SCRIPT = """
+file=$(mktemp) || exit 1
+trap 'rm -f "$file"' EXIT
+trap 'exit 1' HUP INT TERM
+if ! said=$(perf stat -x, -e {event} -- true 2>&1) || [ "$said" != "${{said#*<not }}" ]; then
+  echo "{mark}unavailable $said" | head -n 1 >&2
+  {command}
+  exit
+fi
+perf record -q -F {frequency} -e {event} -o "$file" -- {command}
+status=$?
+perf report -i "$file" --stdio --no-children -g none -F overhead,sample,sym 2>&1 | sed 's/^/{mark}/' >&2
+exit $status
+"""
+
+
+def recording(command: str, event: str) -> str:
+    """Return a command line that runs another one, and then prints on stderr where its CPU went."""
+    return _SCRIPT.format(command=command, event=shlex.quote(event), mark=_MARK, frequency=_FREQUENCY)
+
+
+def profile(stderr: str, event: str) -> Profile:
+    """Return the profile in what `recording` printed on stderr, or why there is none."""
+    lines = [line.removeprefix(_MARK) for line in stderr.splitlines() if line.startswith(_MARK)]
+    if lines and lines[0].startswith("unavailable"):
+        said = " ".join(lines[0].removeprefix("unavailable").split())
+        why = (
+            "there is no perf on this host" if "not found" in said else f"perf can not count {event}: {said}"
+        )
+        return Profile(event=event, samples=None, symbols=[], unavailable=why)
+    found = [match for line in lines if (match := _LINE.match(line)) is not None]
+    symbols = [
+        Symbol(
+            percent=float(match["percent"]),
+            symbol=match["symbol"] + (" (kernel)" if match["where"] == "k" else ""),
+        )
+        for match in found[:_FIRST_SYMBOLS]
+    ]
+    samples = sum(int(match["samples"]) for match in found)
+    missing = None if samples else f"perf recorded no sample of {event}: {' '.join(lines)[:200] or 'no message'}"
+    return Profile(event=event, samples=samples or None, symbols=symbols, unavailable=missing)
+
+
+def rest(stderr: str) -> str:
+    """Return what the traffic tool itself printed on stderr."""
+    return "\n".join(line for line in stderr.splitlines() if not line.startswith(_MARK))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a comparison has been measured often enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zclab.documents import MeasurementDocument
+from zclab.metrics import METRICS, Metric
+from zclab.plan import Plan
+from zclab.schedule import Cell, Measurement, pairs
+from zclab.statistics import median_interval, narrow
+
+
+def ratios(cell_members: list[MeasurementDocument], metric: Metric) -> list[float]:
+    """Return the ratio of B to A of each pair in which both arms have the figure, in the order of pairs."""
+    values: dict[int, dict[str, float]] = {}
+    for one in cell_members:
+        value = METRICS[metric].value(one)
+        if value is not None:
+            values.setdefault(one.pair, {})[one.arm] = value
+    return [arms["b"] / arms["a"] for _, arms in sorted(values.items()) if len(arms) == 2 and arms["a"]]
+
+
+def due(plan: Plan, cell: Cell, made: Mapping[str, MeasurementDocument]) -> Measurement | None:
+    """Return the measurement of a cell that has to be made next; null once it has been measured often enough.
+
+    Asked again of the same measurements it says the same, so a run can be resumed and judged from its files.
+    """
+    members: list[MeasurementDocument] = []
+    waiting: set[int] = set()
+    for planned in pairs(plan, cell):
+        one = made.get(planned.id)
+        if one is None:
+            return None if not waiting and enough(plan, cell, members) else planned
+        members.append(one)
+        waiting ^= {planned.pair}
+    return None
+
+
+def enough(plan: Plan, cell: Cell, members: list[MeasurementDocument]) -> bool:
+    """Say whether whole pairs, as many as these, tell what more would not.
+
+    That is so when each metric's interval is narrow; and when something was skipped or is invalid, which no
+    repetition mends.
+    """
+    count = len(members) // 2
+    if not count:
+        return False
+    if any(one.skipped for one in members):
+        return True
+    if count < cell.repeats.at_least:
+        return False
+    if count >= cell.repeats.at_most or any(one.invalid_reasons for one in members):
+        return True
+    if plan.precision is None:
+        return False
+    found = [values for metric in cell.metrics if (values := ratios(members, metric))]
+    return all(narrow(median_interval(values), plan.precision) for values in found)
