@@ -6,6 +6,7 @@
 #include "send_modes.h"
 #include "version.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ enum id {
     ID_MODE,
     ID_CHUNK,
     ID_MESSAGE,
+    ID_HEADER,
     ID_RCVLOWAT,
     ID_COPY_BUFFER,
     ID_PACE,
@@ -39,6 +41,9 @@ enum id {
     ID_CONNECT_TIMEOUT,
     ID_IDLE_TIMEOUT,
     ID_WATCH_STDIN,
+    ID_VERIFY,
+    ID_WRONG_BYTE,
+    ID_EARLY_REUSE,
     ID_COUNT
 };
 
@@ -69,7 +74,12 @@ static const struct row rows[ID_COUNT] = {
         {"copy-buffer", "N", RECEIVE, 0,
          "map_once_hybrid: bytes the kernel may copy in the same call; below one page, since a "
          "larger one makes it copy what could be mapped (default: one page less one byte)"},
-    [ID_MESSAGE] = {"message-bytes", "N", SEND, SEND, "bytes given to each send call"},
+    [ID_MESSAGE] = {"message-bytes", "N", BOTH, SEND,
+                    "bytes given to each send call; at the receiver, for map_each, see --header-bytes"},
+    [ID_HEADER] = {"header-bytes", "N", BOTH, 0,
+                   "sender: a header of N bytes in front of each message, sent by copying; header and message "
+                   "each end a record (MSG_EOR), so that no segment holds parts of both. Receiver: map_each has "
+                   "to be told, with --message-bytes, to know where pages begin (default 0: no headers)"},
     [ID_PACE] = {"pace-gbit", "G", SEND, 0,
                  "payload rate, Gbit/s (10^9 bits); 0 or absent: as fast as it goes"},
     [ID_WARMUP] = {"warmup", "S", BOTH, 0, "seconds discarded from the first payload byte on (default 0)"},
@@ -96,6 +106,13 @@ static const struct row rows[ID_COUNT] = {
     [ID_WATCH_STDIN] =
         {"watch-stdin", NULL, BOTH, 0,
          "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
+    [ID_VERIFY] = {"verify", NULL, BOTH, 0,
+                   "check integrity: every byte says where it belongs and the receiver looks at each one; takes "
+                   "CPU at both ends"},
+    [ID_WRONG_BYTE] = {"plant-wrong-byte", "OFFSET", SEND, 0,
+                       "to test --verify: flip the byte at this offset of stream 0"},
+    [ID_EARLY_REUSE] = {"plant-early-reuse", NULL, SEND, 0,
+                        "to test --verify: overwrite one buffer whose zerocopy completion has not come"},
 };
 
 static const char *const end_names[] = {[END_RECEIVE] = "receive", [END_SEND] = "send"};
@@ -256,11 +273,13 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
         break;
     case ID_CHUNK:
     case ID_MESSAGE:
+    case ID_HEADER:
     case ID_INFLIGHT:
         if (!read_count(text, 1, MAX_BUFFER, &count))
             return bad_value(row, text, "1 to 1073741824 bytes");
         *(id == ID_CHUNK     ? &options->chunk_bytes
           : id == ID_MESSAGE ? &options->message_bytes
+          : id == ID_HEADER  ? &options->header_bytes
                              : &options->inflight_bytes) = count;
         break;
     case ID_RCVLOWAT:
@@ -314,6 +333,17 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
     case ID_WATCH_STDIN:
         options->watch_stdin = true;
         break;
+    case ID_VERIFY:
+        options->verify = true;
+        break;
+    case ID_WRONG_BYTE:
+        if (!read_count(text, 0, MAX_BYTES, &options->wrong_byte))
+            return bad_value(row, text, "the offset of a byte, 0 or more");
+        options->plant_wrong_byte = true;
+        break;
+    case ID_EARLY_REUSE:
+        options->plant_early_reuse = true;
+        break;
     case ID_COUNT:
         break;
     }
@@ -345,8 +375,21 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
             return wrong("--copy-buffer: goes with --mode map_once_hybrid only");
         if (mode->copy_buffer && !seen[ID_COPY_BUFFER])
             options->copy_buffer = page - 1;
+        if ((seen[ID_HEADER] || seen[ID_MESSAGE]) && !mode->framing)
+            return wrong("--%s: the receiver has to be told with --mode map_each only",
+                         rows[seen[ID_HEADER] ? ID_HEADER : ID_MESSAGE].name);
+        if (seen[ID_HEADER] && !seen[ID_MESSAGE])
+            return wrong("--header-bytes: needs --message-bytes too, to know where the next header is");
         address_set_port(&options->bind, port);
     } else {
+        if ((options->plant_wrong_byte || options->plant_early_reuse) && !options->verify)
+            return wrong("--%s: goes with --verify only",
+                         rows[options->plant_wrong_byte ? ID_WRONG_BYTE : ID_EARLY_REUSE].name);
+        if (options->plant_wrong_byte && options->bytes && options->wrong_byte >= options->bytes)
+            return wrong("--plant-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")", options->wrong_byte,
+                         options->bytes);
+        if (options->plant_early_reuse && strcmp(options->mode, "zerocopy"))
+            return wrong("--plant-early-reuse: goes with --mode zerocopy only");
         if (seen[ID_INFLIGHT] && options->inflight_bytes < 2 * options->message_bytes)
             return wrong("--inflight-bytes %zu: must hold at least two messages of %zu bytes",
                          options->inflight_bytes, options->message_bytes);

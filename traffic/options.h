@@ -26,6 +26,9 @@ struct options {
     uint64_t bytes;          /* 0: by time */
     int64_t idle_timeout_ns; /* longest time without any progress */
     bool watch_stdin;
+    bool verify; /* every byte says where it belongs, and is looked at */
+    size_t message_bytes; /* 0: not told (receiver) */
+    size_t header_bytes;  /* in front of each message; 0: none */
     /* receiver */
     size_t chunk_bytes;
     int rcvlowat;       /* 0: not asked */
@@ -33,13 +36,15 @@ struct options {
     int rcvbuf;         /* 0: automatic */
     int64_t accept_timeout_ns;
     /* sender */
-    size_t message_bytes;
     double pace_gbit; /* 0: unpaced */
     int sndbuf;       /* 0: automatic */
     size_t inflight_bytes;
     bool cork;
     int64_t connect_timeout_ns;
     int64_t margin_ns;
+    bool plant_wrong_byte;
+    uint64_t wrong_byte; /* its offset in stream 0 */
+    bool plant_early_reuse;
 };
 
 enum parsed { PARSED_RUN, PARSED_HELP, PARSED_WRONG };

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* The low-water mark lets poll() sleep until a worthwhile chunk is queued. The kernel caps it, hence the read
  * back, and wakes the reader for less at the end of the stream and when the window is nearly full. */
@@ -30,7 +31,9 @@ static void judge_end(struct session *session)
 {
     const uint64_t wanted = session->options->bytes, got = session->counters.bytes;
 
-    if (wanted && got > wanted)
+    if (!got)
+        ending_set(&session->ending, OUTCOME_CUT_SHORT, "the sender ended the stream without any payload");
+    else if (wanted && got > wanted)
         ending_set(&session->ending, OUTCOME_ERROR,
                    "the sender sent %" PRIu64 " bytes, %" PRIu64 " were expected", got, wanted);
     else if (wanted && got < wanted)
@@ -83,6 +86,8 @@ void receive_run(struct session *session)
         .mode = receive_mode_find(options->mode),
         .chunk_bytes = options->chunk_bytes,
         .copy_buffer = options->copy_buffer,
+        .page = (size_t)sysconf(_SC_PAGESIZE),
+        .verify = options->verify,
     };
     const size_t room = options->chunk_bytes + options->copy_buffer;
 

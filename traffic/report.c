@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "json.h"
+#include "receive_modes.h"
 #include "version.h"
 
 #include <stddef.h>
@@ -153,6 +154,46 @@ static void put_completions(struct json *json, const struct session *session)
     json_close(json);
 }
 
+static void put_unmapped(struct json *json, bool known, const struct counters *from, const struct counters *to)
+{
+    if (!known) {
+        json_null(json, "unmapped");
+        return;
+    }
+    json_open(json, "unmapped");
+    for (int cause = 0; cause < UNMAPPED_CAUSES; cause++)
+        json_count(json, unmapped_names[cause], true, to->unmapped[cause] - from->unmapped[cause]);
+    json_close(json);
+}
+
+static void put_integrity(struct json *json, const struct session *session, bool receiver)
+{
+    const struct integrity *integrity = &session->integrity;
+
+    if (!session->options->verify) {
+        json_null(json, "integrity");
+        return;
+    }
+    json_open(json, "integrity");
+    if (!receiver) {
+        json_count(json, "reused_early", true, session->reused_early);
+    } else {
+        json_count(json, "checked_bytes", true, integrity->checked);
+        if (integrity->mismatch) {
+            json_open(json, "mismatch");
+            json_integer(json, "stream", integrity->stream);
+            json_count(json, "offset", true, integrity->offset);
+            json_integer(json, "expected", integrity->expected);
+            json_integer(json, "found", integrity->found);
+            json_bool(json, "mapped", integrity->mapped);
+            json_close(json);
+        } else {
+            json_null(json, "mismatch");
+        }
+    }
+    json_close(json);
+}
+
 bool report_print(const struct session *session)
 {
     static const struct counters none;
@@ -172,6 +213,7 @@ bool report_print(const struct session *session)
     json_string(&json, "mode", options->mode);
     put_addresses(&json, session);
     json_count(&json, "message_bytes", !receiver, options->message_bytes);
+    json_integer(&json, "header_bytes", (int64_t)options->header_bytes);
     json_count(&json, "chunk_bytes", receiver, options->chunk_bytes);
     json_count(&json, "copy_buffer_bytes", options->copy_buffer > 0, options->copy_buffer);
     if (options->pace_gbit > 0)
@@ -189,6 +231,9 @@ bool report_print(const struct session *session)
     json_close(&json);
     put_cpu(&json, windowed, &window->open, &window->close);
     json_count(&json, "system_calls", windowed, window->close.counters.calls - window->open.counters.calls);
+    put_unmapped(&json, windowed && receiver && receive_mode_find(options->mode)->maps, &window->open.counters,
+                 &window->close.counters);
+    put_integrity(&json, session, receiver);
     put_completions(&json, session);
     put_receiver(&json, session, receiver);
     json_open(&json, "buffers");

@@ -7,6 +7,7 @@
 #include "completions.h"
 #include "ending.h"
 #include "options.h"
+#include "verify.h"
 #include "window.h"
 
 #include <stdbool.h>
@@ -28,8 +29,10 @@ struct session {
     /* receiver */
     int rcvlowat; /* as read back; -1 unknown */
     uint64_t refused;
+    struct integrity integrity;
     /* sender, zerocopy */
     struct completions completions;
+    uint64_t reused_early; /* buffers written to before their completion came */
 };
 
 void session_init(struct session *session, const struct options *options);

@@ -4,6 +4,8 @@
 #ifndef ZCLAB_WINDOW_H
 #define ZCLAB_WINDOW_H
 
+#include "unmapped.h"
+
 #include <linux/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +17,7 @@ struct counters {
     uint64_t bytes;
     uint64_t mapped; /* receiver only */
     uint64_t copied; /* receiver only */
+    uint64_t unmapped[UNMAPPED_CAUSES]; /* receiver only: what was copied, by cause */
     uint64_t calls;  /* system calls that wait for, move or account for data; bookkeeping is not counted */
 };
 
