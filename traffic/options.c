@@ -80,7 +80,8 @@ static const struct row rows[ID_COUNT] = {
          "map_once_hybrid: bytes the kernel may copy in the same call; below one page, since a "
          "larger one makes it copy what could be mapped (default: one page less one byte)"},
     [ID_MESSAGE] = {"message-bytes", "N", SEND, SEND, "bytes given to each send call"},
-    [ID_REQUEST] = {"request-bytes", "N", RPC, RPC, "size of a request, 1 to 1048576; the same at both ends"},
+    [ID_REQUEST] = {"request-bytes", "N", RPC, RPC,
+                    "size of a request, 1 to 1048576; the same at both ends"},
     [ID_REPLY] = {"reply-bytes", "N", RPC, RPC, "size of a reply, 1 to 1048576; the same at both ends"},
     [ID_PACE] = {"pace-gbit", "G", SEND, 0,
                  "payload rate, Gbit/s (10^9 bits); 0 or absent: as fast as it goes"},
@@ -122,9 +123,11 @@ static const char *const end_names[] = {
 static const char *const end_help[] = {
     [END_RECEIVE] = "Serve one session: take its payload, print one JSON document on stdout.",
     [END_SEND] = "Run one session: send its payload, print one JSON document on stdout.",
-    [END_RPC_SERVE] = "Serve one session: answer each request with a reply, print one JSON document on stdout.",
-    [END_RPC_CALL] = "Run one session: send requests one after another, each when the reply to the one before "
-                     "is there,\nprint one JSON document on stdout.",
+    [END_RPC_SERVE] =
+        "Serve one session: answer each request with a reply, print one JSON document on stdout.",
+    [END_RPC_CALL] =
+        "Run one session: send requests one after another, each when the reply to the one before is there,\n"
+        "print one JSON document on stdout.",
 };
 
 __attribute__((format(printf, 1, 2))) static enum parsed wrong(const char *format, ...)

@@ -119,8 +119,8 @@ static enum took receive_message(struct rpc *rpc, bool between)
         if (took == TOOK_END) {
             if (!rpc->have)
                 return took;
-            ending_set(&session->ending, OUTCOME_CUT_SHORT, "the stream ended after %zu of a message's %zu bytes",
-                       rpc->have, rpc->in_bytes);
+            ending_set(&session->ending, OUTCOME_CUT_SHORT,
+                       "the stream ended after %zu of a message's %zu bytes", rpc->have, rpc->in_bytes);
             return TOOK_FAILED;
         }
         if (rpc->have < rpc->in_bytes) {
@@ -306,8 +306,8 @@ static bool agree(struct rpc *rpc)
                           is_client(rpc) ? "rpc-serve" : "rpc-call");
     if (other.request_bytes != own.request_bytes || other.reply_bytes != own.reply_bytes)
         return ending_set(&session->ending, OUTCOME_ERROR,
-                          "the two ends differ: requests of %zu and replies of %zu bytes here, %u and %u at the "
-                          "other end (--request-bytes, --reply-bytes)",
+                          "the two ends differ: requests of %zu and replies of %zu bytes here, %u and %u at "
+                          "the other end (--request-bytes, --reply-bytes)",
                           options->request_bytes, options->reply_bytes, ntohl(other.request_bytes),
                           ntohl(other.reply_bytes));
     session_progress(session, clock_now());

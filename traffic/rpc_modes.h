@@ -13,7 +13,7 @@ struct rpc;
 struct rpc_mode {
     const char *name;
     const char *help;
-    bool polls;       /* waits by poll() before each take; otherwise the take itself blocks, for a tick at most */
+    bool polls;       /* waits by poll() before each take; otherwise the take blocks, for a tick at most */
     bool maps;
     bool copy_buffer; /* gives the mapping call room for the whole message */
     /* Takes what is there of the message, at most the rest of it. */

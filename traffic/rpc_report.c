@@ -20,11 +20,15 @@ static void put_calls(struct json *json, bool known, const struct rpc_calls *fro
     const uint64_t receive = to->receive - from->receive, send = to->send - from->send;
 
     json_count(json, "system_calls", known, wait + map + receive + send);
+    if (!known) {
+        json_null(json, "calls");
+        return;
+    }
     json_open(json, "calls");
-    json_count(json, "wait", known, wait);
-    json_count(json, "map", known, map);
-    json_count(json, "receive", known, receive);
-    json_count(json, "send", known, send);
+    json_count(json, "wait", true, wait);
+    json_count(json, "map", true, map);
+    json_count(json, "receive", true, receive);
+    json_count(json, "send", true, send);
     json_close(json);
 }
 
