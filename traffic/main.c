@@ -2,6 +2,8 @@
 #include "options.h"
 #include "receive.h"
 #include "report.h"
+#include "rpc.h"
+#include "rpc_report.h"
 #include "send.h"
 #include "stop.h"
 
@@ -12,6 +14,8 @@ int main(int argc, char **argv)
     enum { EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
     static struct options options;
     static struct session session;
+    static struct rpc rpc;
+    bool is_rpc;
     bool printed;
 
     switch (options_parse(&options, argc, argv)) {
@@ -24,15 +28,18 @@ int main(int argc, char **argv)
     }
     stop_install();
     session_init(&session, &options);
+    is_rpc = options.end == END_RPC_SERVE || options.end == END_RPC_CALL;
     if (!options.watch_stdin || stop_watch_stdin(&session.ending)) {
-        if (options.end == END_RECEIVE)
+        if (is_rpc)
+            rpc_run(&rpc, &session);
+        else if (options.end == END_RECEIVE)
             receive_run(&session);
         else
             send_run(&session);
     }
     if (session.ending.outcome != OUTCOME_COMPLETE)
         fprintf(stderr, "%s: %s\n", outcome_name(session.ending.outcome), session.ending.error);
-    printed = report_print(&session);
+    printed = is_rpc ? rpc_report_print(&rpc, &session) : report_print(&session);
     completions_free(&session.completions);
     if (!printed)
         fputs("error: can not write the document to standard output\n", stderr);

@@ -12,12 +12,12 @@
 #define TOKEN_MIN 8  /* bytes */
 #define TOKEN_MAX 32 /* bytes */
 
-enum end { END_RECEIVE, END_SEND };
+enum end { END_RECEIVE, END_SEND, END_RPC_SERVE, END_RPC_CALL };
 
 struct options {
     enum end end;
-    struct address bind; /* with the port at the receiver */
-    struct address peer; /* with the port at the sender */
+    struct address bind; /* with the port at the receiver and the RPC server */
+    struct address peer; /* with the port at the sender and the RPC client */
     uint8_t token[TOKEN_MAX];
     size_t token_bytes;
     const char *mode; /* a name from the mode table of this end */
@@ -45,6 +45,9 @@ struct options {
     bool plant_wrong_byte;
     uint64_t wrong_byte; /* its offset in stream 0 */
     bool plant_early_reuse;
+    /* RPC */
+    size_t request_bytes;
+    size_t reply_bytes;
 };
 
 enum parsed { PARSED_RUN, PARSED_HELP, PARSED_WRONG };

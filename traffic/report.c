@@ -2,7 +2,6 @@
 #include "report.h"
 
 #include "clock.h"
-#include "json.h"
 #include "receive_modes.h"
 #include "version.h"
 
@@ -28,7 +27,7 @@ static void put_int(struct json *json, const char *key, int value)
     json_count(json, key, value >= 0, (uint64_t)value);
 }
 
-static void put_addresses(struct json *json, const struct session *session)
+void report_addresses(struct json *json, const struct session *session)
 {
     char text[ADDRESS_TEXT];
 
@@ -56,8 +55,9 @@ static void put_bytes(struct json *json, bool known, bool receiver, const struct
     json_count(json, "copied_bytes", known && receiver, to->copied - from->copied);
 }
 
-static void put_cpu(struct json *json, bool known, const struct snapshot *open, const struct snapshot *close)
+void report_cpu(struct json *json, const struct session *session, bool known)
 {
+    const struct snapshot *open = &session->window.open, *close = &session->window.close;
     const struct rusage *from = &open->usage, *to = &close->usage;
 
     json_open(json, "cpu");
@@ -96,7 +96,7 @@ static void put_tcp_change(struct json *json, const char *key, const struct tcp_
     json_close(json);
 }
 
-static void put_tcp(struct json *json, const struct session *session, bool windowed)
+void report_tcp(struct json *json, const struct session *session, bool windowed)
 {
     static const struct tcp_sample unknown, zero = {.length = sizeof(struct tcp_info)};
     /* Gauges as of the end of the window: after the end of the stream they say little. */
@@ -211,7 +211,7 @@ bool report_print(const struct session *session)
     json_string(&json, "outcome", outcome_name(session->ending.outcome));
     json_string(&json, "error", session->ending.error[0] ? session->ending.error : NULL);
     json_string(&json, "mode", options->mode);
-    put_addresses(&json, session);
+    report_addresses(&json, session);
     json_count(&json, "message_bytes", !receiver, options->message_bytes);
     json_integer(&json, "header_bytes", (int64_t)options->header_bytes);
     json_count(&json, "chunk_bytes", receiver, options->chunk_bytes);
@@ -229,7 +229,7 @@ bool report_print(const struct session *session)
     json_open(&json, "total");
     put_bytes(&json, true, receiver, &none, &session->counters);
     json_close(&json);
-    put_cpu(&json, windowed, &window->open, &window->close);
+    report_cpu(&json, session, windowed);
     json_count(&json, "system_calls", windowed, window->close.counters.calls - window->open.counters.calls);
     put_unmapped(&json, windowed && receiver && receive_mode_find(options->mode)->maps, &window->open.counters,
                  &window->close.counters);
@@ -240,7 +240,7 @@ bool report_print(const struct session *session)
     put_int(&json, "rcvbuf", session->rcvbuf);
     put_int(&json, "sndbuf", session->sndbuf);
     json_close(&json);
-    put_tcp(&json, session, windowed);
+    report_tcp(&json, session, windowed);
     json_close(&json);
     return json_print(&json);
 }

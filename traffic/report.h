@@ -3,9 +3,15 @@
 #ifndef ZCLAB_REPORT_H
 #define ZCLAB_REPORT_H
 
+#include "json.h"
 #include "session.h"
 
 #include <stdbool.h>
+
+/* Parts that other documents have too. `windowed`: the window was opened and closed. */
+void report_addresses(struct json *json, const struct session *session);
+void report_cpu(struct json *json, const struct session *session, bool windowed); /* cpu and host_cpu */
+void report_tcp(struct json *json, const struct session *session, bool windowed);
 
 bool report_print(const struct session *session);
 
