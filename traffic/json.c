@@ -54,6 +54,8 @@ void json_open(struct json *json, const char *key)
 {
     if (key)
         put_key(json, key);
+    else if (!json->first)
+        put(json, ", ");
     put(json, "{");
     json->first = true;
 }

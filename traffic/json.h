@@ -14,7 +14,7 @@ struct json {
     bool full;  /* the text did not fit: a bug, and never printed */
 };
 
-/* `key` is NULL for the outermost object only. */
+/* `key` is NULL for the outermost object and for elements of an array only. */
 void json_open(struct json *json, const char *key);
 void json_close(struct json *json);
 void json_open_array(struct json *json, const char *key);

@@ -5,6 +5,7 @@
 #include "receive_modes.h"
 #include "rpc_modes.h"
 #include "send_modes.h"
+#include "team.h"
 #include "version.h"
 
 #include <inttypes.h>
@@ -45,6 +46,10 @@ enum id {
     ID_CONNECT_TIMEOUT,
     ID_IDLE_TIMEOUT,
     ID_WATCH_STDIN,
+    ID_STREAMS,
+    ID_CPUS,
+    ID_BASELINE,
+    ID_PLANT_CPU,
     ID_VERIFY,
     ID_WRONG_BYTE,
     ID_EARLY_REUSE,
@@ -122,6 +127,17 @@ static const struct row rows[ID_COUNT] = {
     [ID_WATCH_STDIN] =
         {"watch-stdin", NULL, ALL, 0,
          "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
+    [ID_STREAMS] = {"streams", "N", BULK, 0,
+                    "parallel streams, each with a connection and a thread of its own; the same at both ends; "
+                    "--bytes and --pace-gbit are those of all together (default 1)"},
+    [ID_CPUS] = {"cpus", "LIST", ALL, 0,
+                 "processors, such as 0,2-3: stream i runs on the i-th, beginning again at the end (default: "
+                 "any)"},
+    [ID_BASELINE] = {"baseline", "S", ALL, 0,
+                     "watch this host's processors for S seconds before payload starts, with the connections "
+                     "standing idle; the same at both ends (default 0: not at all)"},
+    [ID_PLANT_CPU] = {"plant-usec-per-mib", "N", RECEIVE, 0,
+                      "to test comparisons: burn N microseconds of CPU for each MiB received"},
     [ID_VERIFY] = {"verify", NULL, BULK, 0,
                    "check integrity: every byte says where it belongs and the receiver looks at each one; takes "
                    "CPU at both ends"},
@@ -362,14 +378,16 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
     case ID_MARGIN:
     case ID_ACCEPT_TIMEOUT:
     case ID_CONNECT_TIMEOUT:
+    case ID_BASELINE:
     case ID_IDLE_TIMEOUT: {
         int64_t *field = id == ID_WARMUP            ? &options->warmup_ns
                          : id == ID_SECONDS         ? &options->seconds_ns
                          : id == ID_MARGIN          ? &options->margin_ns
+                         : id == ID_BASELINE        ? &options->baseline_ns
                          : id == ID_ACCEPT_TIMEOUT  ? &options->accept_timeout_ns
                          : id == ID_CONNECT_TIMEOUT ? &options->connect_timeout_ns
                                                     : &options->idle_timeout_ns;
-        bool zero_allowed = id == ID_WARMUP || id == ID_MARGIN;
+        bool zero_allowed = id == ID_WARMUP || id == ID_MARGIN || id == ID_BASELINE;
 
         if (!read_decimal(text, MAX_SECONDS, &decimal) || (!zero_allowed && decimal < 0.001))
             return bad_value(row, text,
@@ -378,6 +396,19 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
         *field = (int64_t)(decimal * 1e9);
         break;
     }
+    case ID_STREAMS:
+        if (!read_count(text, 1, STREAMS_MAX, &count))
+            return bad_value(row, text, "1 to 64");
+        options->streams = (int)count;
+        break;
+    case ID_CPUS:
+        if (!placement_parse(&options->placement, text))
+            return bad_value(row, text, "a list of processors, such as 0,2-3");
+        break;
+    case ID_PLANT_CPU:
+        if (!read_decimal(text, 1e6, &options->planted_usec_per_mib))
+            return bad_value(row, text, "a number of microseconds, at most 1000000");
+        break;
     case ID_NO_CORK:
         options->cork = false;
         break;
@@ -419,6 +450,9 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
         return wrong("%s needs exactly one of --seconds and --bytes", end_names[options->end]);
     if (seen[ID_BYTES] && options->warmup_ns)
         return wrong("--warmup: goes with --seconds only; with --bytes the window is the whole transfer");
+    if (options->bytes && options->bytes < (uint64_t)options->streams)
+        return wrong("--bytes %" PRIu64 ": must be at least one for each of the %d streams", options->bytes,
+                     options->streams);
     if (options->end == END_RECEIVE) {
         const struct receive_mode *mode = receive_mode_find(options->mode);
 
@@ -476,6 +510,7 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
         return PARSED_HELP;
     }
     *options = (struct options){
+        .streams = 1,
         .chunk_bytes = 512 << 10,
         .inflight_bytes = 4 << 20,
         .cork = true,

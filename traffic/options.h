@@ -4,6 +4,7 @@
 #define ZCLAB_OPTIONS_H
 
 #include "address.h"
+#include "placement.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +22,9 @@ struct options {
     uint8_t token[TOKEN_MAX];
     size_t token_bytes;
     const char *mode; /* a name from the mode table of this end */
+    int streams;
+    struct placement placement;
+    int64_t baseline_ns; /* 0: none */
     int64_t warmup_ns;
     int64_t seconds_ns;      /* 0: the window is the whole transfer of `bytes` */
     uint64_t bytes;          /* 0: by time */
@@ -31,6 +35,7 @@ struct options {
     size_t header_bytes;  /* in front of each message; 0: none */
     /* receiver */
     size_t chunk_bytes;
+    double planted_usec_per_mib; /* CPU to burn, for tests */
     int rcvlowat;       /* 0: not asked */
     size_t copy_buffer; /* 0: none */
     int rcvbuf;         /* 0: automatic */

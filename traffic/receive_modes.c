@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "receive_modes.h"
 
+#include "large.h"
 #include "map_each.h"
 #include "session.h"
 #include "take.h"
@@ -117,7 +118,7 @@ static bool map_prepare(struct receiver *receiver)
 {
     struct session *session = receiver->session;
 
-    receiver->mapping = mmap(NULL, receiver->chunk_bytes, PROT_READ, MAP_SHARED, session->fd, 0);
+    receiver->mapping = large_map(session->fd, receiver->chunk_bytes);
     if (receiver->mapping == MAP_FAILED) {
         receiver->mapping = NULL;
         return ending_set(&session->ending, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct session;
 
@@ -21,6 +22,7 @@ struct receiver {
     void *mapping;            /* the standing mapping of the socket, or NULL */
     size_t page;              /* the page size */
     bool verify;              /* look at every byte */
+    uint64_t burnt;           /* bytes for which the planted CPU has been used */
     bool balked;              /* the kernel named nothing to take the last time, though there was something */
     struct segment_size segments;
     /* map_each: multiples of the page size */

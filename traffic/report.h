@@ -8,11 +8,13 @@
 
 #include <stdbool.h>
 
-/* Parts that other documents have too. `windowed`: the window was opened and closed. */
-void report_addresses(struct json *json, const struct session *session);
-void report_cpu(struct json *json, const struct session *session, bool windowed); /* cpu and host_cpu */
-void report_tcp(struct json *json, const struct session *session, bool windowed);
+#define REPORT_SCHEMA_VERSION 2
 
-bool report_print(const struct session *session);
+/* Parts that other documents have too, of all streams together. `windowed`: every window was opened and closed. */
+void report_addresses(struct json *json, const struct session *session);
+void report_cpu(struct json *json, const struct session *sessions, bool windowed); /* cpu, host_cpu, perf */
+void report_tcp(struct json *json, const struct session *sessions, bool windowed);
+
+bool report_print(const struct session *sessions);
 
 #endif

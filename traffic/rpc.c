@@ -328,14 +328,24 @@ static bool allocate(struct rpc *rpc)
     return true;
 }
 
+/* Both ends watch their hosts at the same time, with the connection standing idle. */
+static bool baseline(struct session *session)
+{
+    const bool whole = team_baseline(session->team, session->options->baseline_ns);
+
+    session_progress(session, clock_now());
+    return whole || session_may_go_on(session, clock_now(), "the baseline");
+}
+
 /* The server says go when everything is in place. */
 static bool meet(struct rpc *rpc)
 {
     struct session *session = rpc->session;
 
     if (is_client(rpc))
-        return handshake_connect(session) && prepare_socket(rpc);
-    if (!handshake_accept(session) || !prepare_socket(rpc))
+        return handshake_connect(session) && baseline(session) && handshake_wait(session) &&
+               prepare_socket(rpc);
+    if (!handshake_accept(session, 1) || !prepare_socket(rpc) || !baseline(session))
         return false;
     return handshake_tell(session, BYTE_GO) || session_failed(session, "sending the go", errno);
 }
@@ -349,7 +359,7 @@ void rpc_run(struct rpc *rpc, struct session *session)
     rpc->out_bytes = is_client(rpc) ? options->request_bytes : options->reply_bytes;
     rpc->in_bytes = is_client(rpc) ? options->reply_bytes : options->request_bytes;
     if ((!rpc->mode->maps || zerocopy_receive_probe(&session->ending, rpc->mode->copy_buffer)) &&
-        allocate(rpc) && meet(rpc) && agree(rpc)) {
+        session_enter(session) && allocate(rpc) && meet(rpc) && agree(rpc)) {
         if (is_client(rpc))
             call_all(rpc);
         else

@@ -4,8 +4,6 @@
 #include "report.h"
 #include "version.h"
 
-#define SCHEMA_VERSION 2
-
 static void put_counters(struct json *json, bool known, const struct rpc_counters *from,
                          const struct rpc_counters *to)
 {
@@ -63,7 +61,7 @@ bool rpc_report_print(const struct rpc *rpc, const struct session *session)
 
     json = (struct json){.first = true};
     json_open(&json, NULL);
-    json_integer(&json, "schema_version", SCHEMA_VERSION);
+    json_integer(&json, "schema_version", REPORT_SCHEMA_VERSION);
     json_string(&json, "end", server ? "rpc_server" : "rpc_client");
     json_string(&json, "version", ZCLAB_TRAFFIC_VERSION);
     json_string(&json, "outcome", outcome_name(session->ending.outcome));

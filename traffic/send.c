@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define STREAM 0
 #define STOPPED_GRACE_NS (2 * NS_PER_S) /* for what is in flight when a stop was asked for */
 
 /* Makes the connected socket ready for bulk payload.
@@ -115,8 +114,8 @@ static void write_position(struct session *session, unsigned char *to, size_t le
     const struct options *options = session->options;
     const uint64_t offset = session->counters.bytes;
 
-    verify_fill(to, length, STREAM, offset);
-    if (options->plant_wrong_byte && STREAM == 0 && options->wrong_byte >= offset &&
+    verify_fill(to, length, (uint32_t)session->stream, offset);
+    if (options->plant_wrong_byte && session->stream == 0 && options->wrong_byte >= offset &&
         options->wrong_byte - offset < length)
         to[options->wrong_byte - offset] ^= 0xff;
 }
@@ -152,8 +151,8 @@ static bool finished(struct sender *sender, int64_t now, bool *failed)
     const struct options *options = session->options;
     bool ended = false;
 
-    if (options->bytes)
-        return session->counters.bytes >= options->bytes;
+    if (session->bytes)
+        return session->counters.bytes >= session->bytes;
     if (session->window.state != WINDOW_CLOSED)
         return false;
     if (!sender->window_closed_there && !listen_back(sender, false, &ended)) {
@@ -169,7 +168,9 @@ static bool send_stream(struct sender *sender)
     struct session *session = sender->session;
     const struct options *options = session->options;
     const size_t record = options->header_bytes + options->message_bytes;
-    const double interval_ns = options->pace_gbit > 0 ? (double)record * 8 / options->pace_gbit : 0;
+    /* The pace is that of all streams together. */
+    const double interval_ns =
+        options->pace_gbit > 0 ? (double)record * 8 * session->team->streams / options->pace_gbit : 0;
     const int64_t start = clock_now();
     bool reuse = false;
     bool failed = false;
@@ -180,7 +181,7 @@ static bool send_stream(struct sender *sender)
         const int64_t due = start + (int64_t)((double)message * interval_ns);
         const int64_t now = clock_now();
 
-        if (stop_asked())
+        if (session_disturbed(session))
             return session_may_go_on(session, now, "the next message");
         window_tick(&session->window, session->fd, &session->counters, now);
         if (finished(sender, now, &failed))
@@ -190,7 +191,7 @@ static bool send_stream(struct sender *sender)
             continue;
         }
         if ((!reuse && !sender->mode->acquire(sender)) ||
-            !send_message(sender, options->bytes ? options->bytes - session->counters.bytes : UINT64_MAX))
+            !send_message(sender, session->bytes ? session->bytes - session->counters.bytes : UINT64_MAX))
             return false;
         /* The planted fault: once, the same buffer again, and nobody waits for it. */
         reuse = options->plant_early_reuse && message == 0;
@@ -227,21 +228,25 @@ static bool finish(struct sender *sender)
     return false;
 }
 
-void send_run(struct session *session)
+static void send_one_stream(struct session *session)
 {
     const struct options *options = session->options;
     struct sender sender = {.session = session, .mode = send_mode_find(options->mode)};
-    bool complete = false;
+    bool complete = false, ready = session_enter(session);
 
     if (options->header_bytes)
         sender.header = pages_allocate(options->header_bytes);
-    if ((options->header_bytes && !sender.header) ||
-        !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes)) {
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
-        return;
-    }
-    if (handshake_connect(session) && prepare_socket(&sender)) {
+    if (ready && ((options->header_bytes && !sender.header) ||
+                  !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes)))
+        ready = ending_set(&session->ending, OUTCOME_ERROR,
+                           "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
+    /* The receiver watches its own host meanwhile, and says go after that. */
+    if (session->stream == 0 && ready)
+        team_baseline(session->team, options->baseline_ns);
+    if (!ready)
+        session->team->broken = true;
+    team_meet(session->team);
+    if (ready && handshake_wait(session) && prepare_socket(&sender)) {
         bool streamed = send_stream(&sender);
 
         /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
@@ -258,4 +263,15 @@ void send_run(struct session *session)
     pool_free(&sender.pool);
     if (sender.header)
         munmap(sender.header, options->header_bytes);
+}
+
+void send_run(struct session *sessions, int streams)
+{
+    for (int stream = 0; stream < streams; stream++)
+        if (!handshake_connect(&sessions[stream])) {
+            for (; stream >= 0; stream--)
+                session_close(&sessions[stream]);
+            return;
+        }
+    team_run(sessions, streams, send_one_stream);
 }
