@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
-import json
 import os
 import resource
 import shutil
@@ -15,145 +14,10 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-
-TRAFFIC = Path(__file__).resolve().parents[1] / "traffic"
-TOKEN = "00112233445566778899aabbccddeeff"
-PAGE = os.sysconf("SC_PAGESIZE")
-LIMIT = 60  # seconds after which a session counts as hung; no test depends on its being reached
-Document = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    out = tmp_path_factory.mktemp("traffic")
-    command = ["make", "--silent", "-C", str(TRAFFIC), f"OUT={out}", "all", "sanitize"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return {"normal": str(out / "zclab-traffic"), "sanitize": str(out / "zclab-traffic-sanitize")}
-
-
-@pytest.fixture
-def binary(binaries: dict[str, str]) -> str:
-    return binaries["normal"]
-
-
-@dataclass
-class End:
-    """One running end of a session; its standard error goes to a file, so that it can be read meanwhile."""
-
-    process: subprocess.Popen[str]
-    stderr_file: Path
-
-    @property
-    def stderr(self) -> str:
-        return self.stderr_file.read_text()
-
-    def finish(self) -> Document:
-        """Wait for the end and return its document, with the exit code as `exit`."""
-        stdout, _ = self.process.communicate(timeout=LIMIT)
-        assert "Sanitizer" not in self.stderr and "runtime error" not in self.stderr, self.stderr
-        assert stdout.count("\n") == 1, (stdout, self.stderr)
-        document: Document = json.loads(stdout)
-        document["exit"] = self.process.returncode
-        assert (document["exit"] == 0) == (document["outcome"] == "complete")
-        assert (document["error"] is None) == (document["outcome"] == "complete")
-        assert document["exit"] in (0, 3)
-        return document
-
-    def wait_for_line(self, start: str) -> list[str]:
-        """Wait until standard error has a line that begins so; return its words."""
-        while True:
-            for line in self.stderr.splitlines(keepends=True):
-                if line.startswith(start) and line.endswith("\n"):
-                    return line.split()
-            assert self.process.poll() is None, self.stderr
-            time.sleep(0.01)
-
-    def wait_until_moving(self) -> None:
-        """Wait until this end has spent a tenth of a second of CPU: payload is moving."""
-        while True:
-            assert self.process.poll() is None, self.stderr
-            after_name = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-            if int(after_name[11]) + int(after_name[12]) >= os.sysconf("SC_CLK_TCK") / 10:
-                return
-            time.sleep(0.01)
-
-
-class Lab:
-    """Starts ends and makes sure that none of them outlives the test."""
-
-    def __init__(self, directory: Path, binary: str) -> None:
-        self.directory = directory
-        self.binary = binary
-        self.ends: list[End] = []
-        self.receive_prefix: list[str] = []
-        self.send_prefix: list[str] = []
-
-    def start(self, command: list[str], preexec: Callable[[], None] | None = None) -> End:
-        path = self.directory / f"stderr-{len(self.ends)}"
-        with path.open("w") as stderr:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                preexec_fn=preexec,
-            )
-        self.ends.append(End(process, path))
-        return self.ends[-1]
-
-    def receive(
-        self, address: str = "127.0.0.1", peer: str = "", options: str = "", mode: str = "copy"
-    ) -> End:
-        """Start a receiver and wait until it listens."""
-        own = ["receive", "--bind", address, "--peer", peer or address, "--token", TOKEN, "--mode", mode]
-        end = self.start([*self.receive_prefix, self.binary, *own, *options.split()])
-        end.wait_for_line("listening ")
-        return end
-
-    def send(
-        self,
-        receiver: End,
-        options: str = "",
-        mode: str = "copy",
-        bind: str = "",
-        token: str = TOKEN,
-        preexec: Callable[[], None] | None = None,
-    ) -> End:
-        _, address, port = receiver.wait_for_line("listening ")
-        own = ["send", "--bind", bind or address, "--peer", address, "--port", port, "--token", token]
-        own += ["--mode", mode]
-        if "--message-bytes" not in options:
-            own += ["--message-bytes", "65536"]
-        return self.start([*self.send_prefix, self.binary, *own, *options.split()], preexec)
-
-    def close(self) -> None:
-        for end in self.ends:
-            if end.process.poll() is None:
-                end.process.kill()
-            end.process.wait()
-            for pipe in (end.process.stdin, end.process.stdout):
-                if pipe:
-                    pipe.close()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, binary: str) -> Iterator[Lab]:
-    lab = Lab(tmp_path, binary)
-    yield lab
-    lab.close()
-
-
-def port_of(receiver: End) -> int:
-    return int(receiver.wait_for_line("listening ")[2])
-
+from tests.traffic_lab import PAGE, TOKEN, Lab, port_of, veth_transfer
 
 # Every mode, both builds, both IP versions
 
@@ -609,40 +473,6 @@ class TestUnsupported:
 
 
 # Two network namespaces and a veth pair
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
-@pytest.fixture
-def veth(lab: Lab) -> Iterator[Lab]:
-    """A lab with each end in a namespace of its own, joined at MTU 4168: 4096 bytes of payload over IPv6."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("network namespaces need root and ip")
-    names = [f"zct-{os.getpid()}-{side}" for side in ("r", "s")]
-    try:
-        for name in names:
-            run("ip", "netns", "add", name)
-        veth = f"type veth peer name data0 netns {names[1]} mtu 4168".split()
-        run("ip", "link", "add", "data0", "mtu", "4168", "netns", names[0], *veth)
-        for number, name in enumerate(names, 1):
-            run("ip", "-n", name, "link", "set", "lo", "up")
-            run("ip", "-n", name, "address", "add", f"fd00:7a63::{number}/64", "dev", "data0", "nodad")
-            run("ip", "-n", name, "link", "set", "data0", "up")
-        lab.receive_prefix = ["ip", "netns", "exec", names[0]]
-        lab.send_prefix = ["ip", "netns", "exec", names[1]]
-        yield lab
-    finally:
-        lab.close()
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
-
-
-def veth_transfer(veth: Lab, receive: str, send: str, modes: tuple[str, str]) -> tuple[Document, Document]:
-    receiver = veth.receive("fd00:7a63::1", "fd00:7a63::2", receive, mode=modes[0])
-    sender = veth.send(receiver, send, mode=modes[1], bind="fd00:7a63::2")
-    return sender.finish(), receiver.finish()
 
 
 @pytest.mark.parametrize("mode", ["map_once", "map_once_hybrid"])

@@ -18,7 +18,9 @@
 struct hello {
     uint8_t magic[16];
     uint8_t token_bytes;
-    uint8_t reserved[15];
+    uint8_t streams; /* of the session */
+    uint8_t reserved[13];
+    uint8_t stream; /* this connection's, from 0; the last byte in front of the token */
     uint8_t token[TOKEN_MAX];
 };
 _Static_assert(sizeof(struct hello) == 64, "the hello has a fixed size");
@@ -33,18 +35,22 @@ struct pending {
 };
 
 struct door {
-    struct session *session;
+    struct session *session; /* stream 0's: for what belongs to no stream */
+    int streams;
+    int open; /* streams that have their connection */
     int listener;
     struct hello expected;
     struct pending pending[MAX_PENDING];
     int count;
 };
 
-static void hello_fill(struct hello *hello, const struct options *options)
+static void hello_fill(struct hello *hello, const struct options *options, int stream)
 {
     memset(hello, 0, sizeof(*hello));
     memcpy(hello->magic, MAGIC, sizeof(hello->magic));
     hello->token_bytes = (uint8_t)options->token_bytes;
+    hello->streams = (uint8_t)options->streams;
+    hello->stream = (uint8_t)stream;
     memcpy(hello->token, options->token, options->token_bytes);
 }
 
@@ -139,9 +145,38 @@ static bool door_accept(struct door *door)
     return true;
 }
 
-/* Reads on one pending connection; returns its descriptor once it has proved itself, else -1. The connection
- * may have been removed. Never reads past the hello. */
-static int door_hear(struct door *door, int index)
+/* Does the hello prove that its sender knows the token? Which stream it wants is no secret. */
+static bool proves(const struct door *door, const uint8_t *bytes)
+{
+    struct hello hello, expected = door->expected;
+
+    memcpy(&hello, bytes, sizeof(hello));
+    expected.stream = hello.stream;
+    expected.streams = hello.streams;
+    return same_bytes(&hello, &expected, sizeof(hello));
+}
+
+/* Gives a connection that has proved itself to the stream it wants; returns why not, if it can not be had. */
+static const char *door_admit(struct door *door, const uint8_t *bytes, int fd)
+{
+    struct hello hello;
+
+    memcpy(&hello, bytes, sizeof(hello));
+    if (hello.streams != door->streams || hello.stream >= door->streams) {
+        ending_set(&door->session->ending, OUTCOME_ERROR,
+                   "the sender has %u streams, the receiver %d (--streams)", hello.streams, door->streams);
+        return "another number of streams";
+    }
+    if (door->session[hello.stream].fd >= 0)
+        return "this stream has its connection already";
+    session_connected(&door->session[hello.stream], fd);
+    door->open++;
+    return NULL;
+}
+
+/* Reads on one pending connection, which is admitted once it has proved itself, and may be removed. Never reads
+ * past the hello. */
+static void door_hear(struct door *door, int index)
 {
     struct pending *one = &door->pending[index];
     ssize_t got = recv(one->fd, one->bytes + one->got, sizeof(one->bytes) - one->got, MSG_DONTWAIT);
@@ -151,34 +186,37 @@ static int door_hear(struct door *door, int index)
     if (got > 0) {
         one->got += (size_t)got;
         if (one->got < sizeof(one->bytes))
-            return -1;
-        if (same_bytes(one->bytes, &door->expected, sizeof(door->expected))) {
-            pending_remove(door, index);
-            return fd;
+            return;
+        if (proves(door, one->bytes)) {
+            reason = door_admit(door, one->bytes, fd);
+            if (!reason) {
+                pending_remove(door, index);
+                return;
+            }
+        } else {
+            reason = memcmp(one->bytes, MAGIC, sizeof(door->expected.magic)) ? "not a zclab-traffic sender"
+                                                                             : "wrong token";
         }
-        reason = memcmp(one->bytes, MAGIC, sizeof(door->expected.magic)) ? "not a zclab-traffic sender"
-                                                                         : "wrong token";
     } else if (got == 0) {
         reason = "closed before its hello";
     } else if (errno == EAGAIN || errno == EINTR) {
-        return -1;
+        return;
     } else {
         reason = strerror(errno);
     }
     refuse(door->session, fd, &one->from, reason);
     pending_remove(door, index);
-    return -1;
 }
 
-/* Waits until one connection has proved itself. All pending ones are polled together, each with its own
+/* Waits until every stream has its connection. All pending ones are polled together, each with its own
  * deadline, so a silent client keeps nobody waiting. */
-static int door_wait(struct door *door)
+static bool door_wait(struct door *door)
 {
     struct session *session = door->session;
     const struct options *options = session->options;
     const int64_t deadline = clock_now() + options->accept_timeout_ns;
 
-    for (;;) {
+    while (door->open < door->streams) {
         struct pollfd pollers[MAX_PENDING + 1] = {{.fd = door->listener, .events = POLLIN}};
         int64_t now;
 
@@ -187,54 +225,46 @@ static int door_wait(struct door *door)
         poll(pollers, (nfds_t)door->count + 1, (int)(TICK_NS / NS_PER_MS));
         now = clock_now();
         if (stop_asked()) {
-            ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for the peer");
-            return -1;
+            return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for the peer");
         }
         for (int i = door->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
             if (pollers[i + 1].revents) {
-                int fd = door_hear(door, i);
-
-                if (fd >= 0)
-                    return fd;
+                door_hear(door, i);
             } else if (now >= door->pending[i].deadline_ns) {
                 refuse(session, door->pending[i].fd, &door->pending[i].from, "no hello in time");
                 pending_remove(door, i);
             }
         }
-        if (pollers[0].revents && !door_accept(door))
-            return -1;
-        if (now >= deadline) {
+        if (session->ending.outcome != OUTCOME_COMPLETE || (pollers[0].revents && !door_accept(door)))
+            return false;
+        if (now >= deadline && door->open < door->streams) {
             char text[ADDRESS_TEXT];
 
-            ending_set(&session->ending, OUTCOME_TIMEOUT,
-                       "no session from %s with the right token within %.3f s (--accept-timeout)",
-                       address_text(&options->peer, text), (double)options->accept_timeout_ns / 1e9);
-            return -1;
+            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+                              "no session from %s with the right token within %.3f s (--accept-timeout)",
+                              address_text(&options->peer, text), (double)options->accept_timeout_ns / 1e9);
         }
     }
+    return true;
 }
 
-bool handshake_accept(struct session *session)
+bool handshake_accept(struct session *sessions, int streams)
 {
-    struct door door = {.session = session, .listener = -1};
-    int fd = -1;
+    struct door door = {.session = sessions, .streams = streams, .listener = -1};
+    bool whole;
 
-    hello_fill(&door.expected, session->options);
-    if (door_open(&door))
-        fd = door_wait(&door);
+    hello_fill(&door.expected, sessions->options, 0);
+    whole = door_open(&door) && door_wait(&door);
     /* From here on the kernel itself resets whoever still connects, or sits unaccepted in the queue: the
      * measured loop does not spend a single instruction on them, which is worth more than counting them. */
     if (door.listener >= 0)
         close(door.listener);
     while (door.count) {
-        refuse(session, door.pending[0].fd, &door.pending[0].from,
+        refuse(sessions, door.pending[0].fd, &door.pending[0].from,
                "the session belongs to another connection");
         pending_remove(&door, 0);
     }
-    if (fd < 0)
-        return false;
-    session_connected(session, fd);
-    return true;
+    return whole;
 }
 
 bool handshake_tell(struct session *session, char byte)
@@ -252,6 +282,8 @@ static bool wait_until(struct session *session, int fd, short events, int64_t de
         if (stop_asked())
             return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for %s",
                               waiting_for);
+        if (session->team->broken)
+            return ending_set(&session->ending, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
         if (clock_now() >= deadline)
             return ending_set(&session->ending, OUTCOME_TIMEOUT, "waited %.3f s for %s (--connect-timeout)",
                               (double)session->options->connect_timeout_ns / 1e9, waiting_for);
@@ -293,8 +325,6 @@ bool handshake_connect(struct session *session)
     const int64_t deadline = clock_now() + session->options->connect_timeout_ns;
     int fd = socket(session->options->bind.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct hello hello;
-    char answer = 0;
-    ssize_t got;
 
     if (fd < 0)
         return ending_set(&session->ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
@@ -303,15 +333,24 @@ bool handshake_connect(struct session *session)
         return false;
     }
     session_connected(session, fd);
-    hello_fill(&hello, session->options);
+    hello_fill(&hello, session->options, session->stream);
     if (send(fd, &hello, sizeof(hello), MSG_NOSIGNAL) != (ssize_t)sizeof(hello))
         return session_failed(session, "sending the hello", errno);
-    if (!wait_until(session, fd, POLLIN, deadline, "the receiver's go"))
+    return true;
+}
+
+bool handshake_wait(struct session *session)
+{
+    const int64_t patience = session->options->connect_timeout_ns + session->options->baseline_ns;
+    char answer = 0;
+    ssize_t got;
+
+    if (!wait_until(session, session->fd, POLLIN, clock_now() + patience, "the receiver's go"))
         return false;
-    got = recv(fd, &answer, 1, MSG_DONTWAIT);
+    got = recv(session->fd, &answer, 1, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno == ECONNRESET))
         return ending_set(&session->ending, OUTCOME_ERROR,
-                          "the receiver refused the session: wrong token or wrong peer");
+                          "the receiver refused the session: wrong token, wrong peer, or it failed itself");
     if (got < 0)
         return session_failed(session, "waiting for the receiver's go", errno);
     if (answer != BYTE_GO)

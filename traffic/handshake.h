@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may have the session. The sender's first segment is a hello of fixed size with the token; the receiver
+/* Who may have the session. The sender's first segment is a hello of fixed size with the token and the stream's number; the receiver
  * answers with one byte when it is ready, and only then does payload start, in a fresh segment. Later the
  * receiver sends one more byte: its window has closed. Nothing but payload follows the hello. */
 #ifndef ZCLAB_HANDSHAKE_H
@@ -13,11 +13,13 @@
 #define BYTE_WINDOW_CLOSED 'W'
 
 /* Receiver: listens on the own address, prints the readiness line, refuses everybody but the right peer with
- * the right token, and returns with the session connected and the listening socket closed. */
-bool handshake_accept(struct session *session);
+ * the right token, and returns with every stream connected and the listening socket closed. */
+bool handshake_accept(struct session *sessions, int streams);
 /* Receiver: one byte to the sender. */
 bool handshake_tell(struct session *session, char byte);
-/* Sender: connects, says hello and waits for the go. */
+/* Sender: connects and says hello. */
 bool handshake_connect(struct session *session);
+/* Sender: waits for the go. */
+bool handshake_wait(struct session *session);
 
 #endif

@@ -54,6 +54,8 @@ void json_open(struct json *json, const char *key)
 {
     if (key)
         put_key(json, key);
+    else if (!json->first)
+        put(json, ", ");
     put(json, "{");
     json->first = true;
 }
@@ -61,6 +63,25 @@ void json_open(struct json *json, const char *key)
 void json_close(struct json *json)
 {
     put(json, "}");
+    json->first = false;
+}
+
+void json_open_array(struct json *json, const char *key)
+{
+    put_key(json, key);
+    put(json, "[");
+    json->first = true;
+}
+
+void json_close_array(struct json *json)
+{
+    put(json, "]");
+    json->first = false;
+}
+
+void json_pair(struct json *json, int64_t first, uint64_t second)
+{
+    put(json, "%s[%" PRId64 ", %" PRIu64 "]", json->first ? "" : ", ", first, second);
     json->first = false;
 }
 

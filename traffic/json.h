@@ -8,15 +8,18 @@
 #include <stdint.h>
 
 struct json {
-    char text[16384];
+    char text[262144]; /* enough for a histogram with every bucket in use */
     size_t used;
     bool first; /* no comma before the next member */
     bool full;  /* the text did not fit: a bug, and never printed */
 };
 
-/* `key` is NULL for the outermost object only. */
+/* `key` is NULL for the outermost object and for elements of an array only. */
 void json_open(struct json *json, const char *key);
 void json_close(struct json *json);
+void json_open_array(struct json *json, const char *key);
+void json_close_array(struct json *json);
+void json_pair(struct json *json, int64_t first, uint64_t second); /* an element [first, second] */
 void json_null(struct json *json, const char *key);
 void json_bool(struct json *json, const char *key, bool value);
 void json_integer(struct json *json, const char *key, int64_t value);

@@ -2,16 +2,40 @@
 #include "options.h"
 #include "receive.h"
 #include "report.h"
+#include "rpc.h"
+#include "rpc_report.h"
 #include "send.h"
 #include "stop.h"
 
 #include <stdio.h>
 
+static struct options options;
+static struct session sessions[STREAMS_MAX];
+static struct team team;
+static struct rpc rpc;
+
+static bool is_rpc(void)
+{
+    return options.end == END_RPC_SERVE || options.end == END_RPC_CALL;
+}
+
+static void run(void)
+{
+    if (options.watch_stdin && !stop_watch_stdin(&sessions->ending))
+        return;
+    team_watch_host(&team);
+    if (is_rpc())
+        rpc_run(&rpc, sessions);
+    else if (options.end == END_RECEIVE)
+        receive_run(sessions, team.streams);
+    else
+        send_run(sessions, team.streams);
+}
+
 int main(int argc, char **argv)
 {
     enum { EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
-    static struct options options;
-    static struct session session;
+    const struct ending *ending;
     bool printed;
 
     switch (options_parse(&options, argc, argv)) {
@@ -23,18 +47,17 @@ int main(int argc, char **argv)
         break;
     }
     stop_install();
-    session_init(&session, &options);
-    if (!options.watch_stdin || stop_watch_stdin(&session.ending)) {
-        if (options.end == END_RECEIVE)
-            receive_run(&session);
-        else
-            send_run(&session);
-    }
-    if (session.ending.outcome != OUTCOME_COMPLETE)
-        fprintf(stderr, "%s: %s\n", outcome_name(session.ending.outcome), session.ending.error);
-    printed = report_print(&session);
-    completions_free(&session.completions);
+    team_init(&team, options.streams);
+    sessions_init(sessions, &team, &options);
+    run();
+    ending = sessions_ending(sessions);
+    if (ending->outcome != OUTCOME_COMPLETE)
+        fprintf(stderr, "%s: %s\n", outcome_name(ending->outcome), ending->error);
+    printed = is_rpc() ? rpc_report_print(&rpc, sessions) : report_print(sessions);
+    for (int stream = 0; stream < team.streams; stream++)
+        completions_free(&sessions[stream].completions);
+    team_free(&team);
     if (!printed)
         fputs("error: can not write the document to standard output\n", stderr);
-    return printed && session.ending.outcome == OUTCOME_COMPLETE ? 0 : EXIT_INCOMPLETE;
+    return printed && ending->outcome == OUTCOME_COMPLETE ? 0 : EXIT_INCOMPLETE;
 }

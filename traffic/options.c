@@ -3,9 +3,12 @@
 
 #include "clock.h"
 #include "receive_modes.h"
+#include "rpc_modes.h"
 #include "send_modes.h"
+#include "team.h"
 #include "version.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,7 @@
 
 #define MAX_BYTES (UINT64_C(1) << 62)
 #define MAX_BUFFER (UINT64_C(1) << 30)
+#define MAX_RPC_MESSAGE (UINT64_C(1) << 20)
 #define MAX_SECONDS 1e6
 
 enum id {
@@ -24,6 +28,9 @@ enum id {
     ID_MODE,
     ID_CHUNK,
     ID_MESSAGE,
+    ID_HEADER,
+    ID_REQUEST,
+    ID_REPLY,
     ID_RCVLOWAT,
     ID_COPY_BUFFER,
     ID_PACE,
@@ -39,12 +46,25 @@ enum id {
     ID_CONNECT_TIMEOUT,
     ID_IDLE_TIMEOUT,
     ID_WATCH_STDIN,
+    ID_STREAMS,
+    ID_CPUS,
+    ID_BASELINE,
+    ID_PLANT_CPU,
+    ID_VERIFY,
+    ID_WRONG_BYTE,
+    ID_EARLY_REUSE,
     ID_COUNT
 };
 
 #define RECEIVE (1u << END_RECEIVE)
 #define SEND (1u << END_SEND)
-#define BOTH (RECEIVE | SEND)
+#define BULK (RECEIVE | SEND)
+#define RPC_SERVE (1u << END_RPC_SERVE)
+#define RPC_CALL (1u << END_RPC_CALL)
+#define RPC (RPC_SERVE | RPC_CALL)
+#define LISTENS (RECEIVE | RPC_SERVE)
+#define CONNECTS (SEND | RPC_CALL)
+#define ALL (BULK | RPC)
 
 /* One row an option: the parser and --help both read it. A row without `value` is a switch. */
 struct row {
@@ -56,12 +76,12 @@ struct row {
 };
 
 static const struct row rows[ID_COUNT] = {
-    [ID_BIND] = {"bind", "ADDR", BOTH, BOTH, "own address, numeric IPv4 or IPv6; no other is used"},
-    [ID_PEER] = {"peer", "ADDR", BOTH, BOTH, "address of the other end"},
-    [ID_PORT] = {"port", "N", BOTH, SEND,
-                 "TCP port of the receiver; 0 at the receiver: pick one (default 0)"},
-    [ID_TOKEN] = {"token", "HEX", BOTH, BOTH, "session token, the same at both ends, 16 to 64 hex digits"},
-    [ID_MODE] = {"mode", "MODE", BOTH, BOTH, "how to move data, see below"},
+    [ID_BIND] = {"bind", "ADDR", ALL, ALL, "own address, numeric IPv4 or IPv6; no other is used"},
+    [ID_PEER] = {"peer", "ADDR", ALL, ALL, "address of the other end"},
+    [ID_PORT] = {"port", "N", ALL, CONNECTS,
+                 "TCP port of the end that listens (receive, rpc-serve); 0 there: pick one (default 0)"},
+    [ID_TOKEN] = {"token", "HEX", ALL, ALL, "session token, the same at both ends, 16 to 64 hex digits"},
+    [ID_MODE] = {"mode", "MODE", ALL, ALL, "how to move data, see below"},
     [ID_CHUNK] = {"chunk-bytes", "N", RECEIVE, 0,
                   "bytes asked per receive call, and size of the standing mapping (default 524288)"},
     [ID_RCVLOWAT] = {"rcvlowat", "N", RECEIVE, 0, "SO_RCVLOWAT, bytes; read back (default: the kernel's)"},
@@ -69,12 +89,23 @@ static const struct row rows[ID_COUNT] = {
         {"copy-buffer", "N", RECEIVE, 0,
          "map_once_hybrid: bytes the kernel may copy in the same call; below one page, since a "
          "larger one makes it copy what could be mapped (default: one page less one byte)"},
-    [ID_MESSAGE] = {"message-bytes", "N", SEND, SEND, "bytes given to each send call"},
+    [ID_MESSAGE] = {"message-bytes", "N", BULK, SEND,
+                    "bytes given to each send call; at the receiver, for map_each, see --header-bytes"},
+    [ID_HEADER] = {"header-bytes", "N", BULK, 0,
+                   "sender: a header of N bytes in front of each message, sent by copying; header and message "
+                   "each end a record (MSG_EOR), so that no segment holds parts of both. Receiver: map_each has "
+                   "to be told, with --message-bytes, to know where pages begin (default 0: no headers)"},
+    [ID_REQUEST] = {"request-bytes", "N", RPC, RPC,
+                    "size of a request, 1 to 1048576; the same at both ends"},
+    [ID_REPLY] = {"reply-bytes", "N", RPC, RPC, "size of a reply, 1 to 1048576; the same at both ends"},
     [ID_PACE] = {"pace-gbit", "G", SEND, 0,
                  "payload rate, Gbit/s (10^9 bits); 0 or absent: as fast as it goes"},
-    [ID_WARMUP] = {"warmup", "S", BOTH, 0, "seconds discarded from the first payload byte on (default 0)"},
-    [ID_SECONDS] = {"seconds", "S", BOTH, 0, "length of the measured window, seconds; this or --bytes"},
-    [ID_BYTES] = {"bytes", "N", BOTH, 0, "transfer exactly N bytes; the window is the whole transfer"},
+    [ID_WARMUP] = {"warmup", "S", ALL, 0,
+                   "seconds discarded from the first payload byte on, or from the end of the first RPC "
+                   "(default 0)"},
+    [ID_SECONDS] = {"seconds", "S", ALL, RPC,
+                    "length of the measured window, seconds; receive and send: this or --bytes"},
+    [ID_BYTES] = {"bytes", "N", BULK, 0, "transfer exactly N bytes; the window is the whole transfer"},
     [ID_RCVBUF] = {"rcvbuf", "N", RECEIVE, 0, "SO_RCVBUF, bytes (default: automatic)"},
     [ID_SNDBUF] = {"sndbuf", "N", SEND, 0, "SO_SNDBUF, bytes (default: automatic)"},
     [ID_INFLIGHT] = {"inflight-bytes", "N", SEND, 0,
@@ -84,21 +115,53 @@ static const struct row rows[ID_COUNT] = {
         {"no-cork", NULL, SEND, 0,
          "let segments end where the receive window ends, not only at full size; costs mapped pages"},
     [ID_MARGIN] =
-        {"margin", "S", SEND, 0,
-         "after the own window keep sending at most this many seconds until the receiver says that its "
-         "window closed (default 5)"},
-    [ID_ACCEPT_TIMEOUT] = {"accept-timeout", "S", RECEIVE, 0,
+        {"margin", "S", CONNECTS, 0,
+         "after the own window go on for at most this many seconds until the other end says that its window "
+         "closed (default 5)"},
+    [ID_ACCEPT_TIMEOUT] = {"accept-timeout", "S", LISTENS, 0,
                            "seconds to wait for the right peer (default 30)"},
-    [ID_CONNECT_TIMEOUT] = {"connect-timeout", "S", SEND, 0,
-                            "seconds to wait for the connection and the receiver's go (default 10)"},
-    [ID_IDLE_TIMEOUT] = {"idle-timeout", "S", BOTH, 0,
+    [ID_CONNECT_TIMEOUT] = {"connect-timeout", "S", CONNECTS, 0,
+                            "seconds to wait for the connection and the other end's go (default 10)"},
+    [ID_IDLE_TIMEOUT] = {"idle-timeout", "S", ALL, 0,
                          "give up after this many seconds without progress (default 10)"},
     [ID_WATCH_STDIN] =
-        {"watch-stdin", NULL, BOTH, 0,
+        {"watch-stdin", NULL, ALL, 0,
          "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
+    [ID_STREAMS] = {"streams", "N", BULK, 0,
+                    "parallel streams, each with a connection and a thread of its own; the same at both ends; "
+                    "--bytes and --pace-gbit are those of all together (default 1)"},
+    [ID_CPUS] = {"cpus", "LIST", ALL, 0,
+                 "processors, such as 0,2-3: stream i runs on the i-th, beginning again at the end (default: "
+                 "any)"},
+    [ID_BASELINE] = {"baseline", "S", ALL, 0,
+                     "watch this host's processors for S seconds before payload starts, with the connections "
+                     "standing idle; the same at both ends (default 0: not at all)"},
+    [ID_PLANT_CPU] = {"plant-usec-per-mib", "N", RECEIVE, 0,
+                      "to test comparisons: burn N microseconds of CPU for each MiB received"},
+    [ID_VERIFY] = {"verify", NULL, BULK, 0,
+                   "check integrity: every byte says where it belongs and the receiver looks at each one; takes "
+                   "CPU at both ends"},
+    [ID_WRONG_BYTE] = {"plant-wrong-byte", "OFFSET", SEND, 0,
+                       "to test --verify: flip the byte at this offset of stream 0"},
+    [ID_EARLY_REUSE] = {"plant-early-reuse", NULL, SEND, 0,
+                        "to test --verify: overwrite one buffer whose zerocopy completion has not come"},
 };
 
-static const char *const end_names[] = {[END_RECEIVE] = "receive", [END_SEND] = "send"};
+static const char *const end_names[] = {
+    [END_RECEIVE] = "receive",
+    [END_SEND] = "send",
+    [END_RPC_SERVE] = "rpc-serve",
+    [END_RPC_CALL] = "rpc-call",
+};
+static const char *const end_help[] = {
+    [END_RECEIVE] = "Serve one session: take its payload, print one JSON document on stdout.",
+    [END_SEND] = "Run one session: send its payload, print one JSON document on stdout.",
+    [END_RPC_SERVE] =
+        "Serve one session: answer each request with a reply, print one JSON document on stdout.",
+    [END_RPC_CALL] =
+        "Run one session: send requests one after another, each when the reply to the one before is there,\n"
+        "print one JSON document on stdout.",
+};
 
 __attribute__((format(printf, 1, 2))) static enum parsed wrong(const char *format, ...)
 {
@@ -136,16 +199,20 @@ static void help_modes(enum end end)
     if (end == END_RECEIVE)
         for (const struct receive_mode *mode = receive_modes; mode->name; mode++)
             printf("  %-16s %s\n", mode->name, mode->help);
-    else
+    else if (end == END_SEND)
         for (const struct send_mode *mode = send_modes; mode->name; mode++)
             printf("  %-16s %s\n", mode->name, mode->help);
+    else
+        for (const struct rpc_mode *mode = rpc_modes; mode->name; mode++) {
+            printf("  %s\n", mode->name);
+            help_wrapped(mode->help);
+        }
 }
 
 static void help_end(enum end end)
 {
     printf("usage: zclab-traffic %s OPTIONS\n\n%s\n\noptions (* = required):\n", end_names[end],
-           end == END_RECEIVE ? "Serve one session: take its payload, print one JSON document on stdout."
-                              : "Run one session: send its payload, print one JSON document on stdout.");
+           end_help[end]);
     for (int id = 0; id < ID_COUNT; id++) {
         const struct row *row = &rows[id];
 
@@ -161,10 +228,11 @@ static void help_end(enum end end)
 
 static void help_main(void)
 {
-    puts("usage: zclab-traffic receive|send OPTIONS\n"
-         "       zclab-traffic receive|send --help\n"
+    puts("usage: zclab-traffic receive|send|rpc-serve|rpc-call OPTIONS\n"
+         "       zclab-traffic receive|send|rpc-serve|rpc-call --help\n"
          "       zclab-traffic --version\n\n"
-         "Moves one TCP stream between two hosts, with or without zero-copy, and measures its own end.\n\n"
+         "Moves one TCP stream between two hosts, with or without zero-copy, and measures its own end;\n"
+         "or the same with small messages that go back and forth (rpc-serve, rpc-call).\n\n"
          "example, one terminal each:\n"
          "  zclab-traffic receive --bind fd00::2 --peer fd00::1 --port 5900 --token 0011223344556677 \\\n"
          "      --mode map_once --rcvlowat 524288 --warmup 1 --seconds 10\n"
@@ -217,9 +285,19 @@ static const char *find_mode(enum end end, const char *name)
 
         return mode ? mode->name : NULL;
     }
-    const struct send_mode *mode = send_mode_find(name);
+    if (end == END_SEND) {
+        const struct send_mode *mode = send_mode_find(name);
+
+        return mode ? mode->name : NULL;
+    }
+    const struct rpc_mode *mode = rpc_mode_find(name);
 
     return mode ? mode->name : NULL;
+}
+
+static bool connects(const struct options *options)
+{
+    return CONNECTS & (1u << options->end);
 }
 
 static enum parsed bad_value(const struct row *row, const char *text, const char *wanted)
@@ -241,8 +319,8 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
             return bad_value(row, text, "a numeric IPv4 or IPv6 address (link-local: with %interface)");
         break;
     case ID_PORT:
-        if (!read_count(text, options->end == END_SEND ? 1 : 0, 65535, &count))
-            return bad_value(row, text, options->end == END_SEND ? "1 to 65535" : "0 to 65535");
+        if (!read_count(text, connects(options) ? 1 : 0, 65535, &count))
+            return bad_value(row, text, connects(options) ? "1 to 65535" : "0 to 65535");
         *port = (uint16_t)count;
         break;
     case ID_TOKEN:
@@ -256,12 +334,20 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
         break;
     case ID_CHUNK:
     case ID_MESSAGE:
+    case ID_HEADER:
     case ID_INFLIGHT:
         if (!read_count(text, 1, MAX_BUFFER, &count))
             return bad_value(row, text, "1 to 1073741824 bytes");
         *(id == ID_CHUNK     ? &options->chunk_bytes
           : id == ID_MESSAGE ? &options->message_bytes
+          : id == ID_HEADER  ? &options->header_bytes
                              : &options->inflight_bytes) = count;
+        break;
+    case ID_REQUEST:
+    case ID_REPLY:
+        if (!read_count(text, 1, MAX_RPC_MESSAGE, &count))
+            return bad_value(row, text, "1 to 1048576 bytes");
+        *(id == ID_REQUEST ? &options->request_bytes : &options->reply_bytes) = count;
         break;
     case ID_RCVLOWAT:
     case ID_RCVBUF:
@@ -292,14 +378,16 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
     case ID_MARGIN:
     case ID_ACCEPT_TIMEOUT:
     case ID_CONNECT_TIMEOUT:
+    case ID_BASELINE:
     case ID_IDLE_TIMEOUT: {
         int64_t *field = id == ID_WARMUP            ? &options->warmup_ns
                          : id == ID_SECONDS         ? &options->seconds_ns
                          : id == ID_MARGIN          ? &options->margin_ns
+                         : id == ID_BASELINE        ? &options->baseline_ns
                          : id == ID_ACCEPT_TIMEOUT  ? &options->accept_timeout_ns
                          : id == ID_CONNECT_TIMEOUT ? &options->connect_timeout_ns
                                                     : &options->idle_timeout_ns;
-        bool zero_allowed = id == ID_WARMUP || id == ID_MARGIN;
+        bool zero_allowed = id == ID_WARMUP || id == ID_MARGIN || id == ID_BASELINE;
 
         if (!read_decimal(text, MAX_SECONDS, &decimal) || (!zero_allowed && decimal < 0.001))
             return bad_value(row, text,
@@ -308,11 +396,35 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
         *field = (int64_t)(decimal * 1e9);
         break;
     }
+    case ID_STREAMS:
+        if (!read_count(text, 1, STREAMS_MAX, &count))
+            return bad_value(row, text, "1 to 64");
+        options->streams = (int)count;
+        break;
+    case ID_CPUS:
+        if (!placement_parse(&options->placement, text))
+            return bad_value(row, text, "a list of processors, such as 0,2-3");
+        break;
+    case ID_PLANT_CPU:
+        if (!read_decimal(text, 1e6, &options->planted_usec_per_mib))
+            return bad_value(row, text, "a number of microseconds, at most 1000000");
+        break;
     case ID_NO_CORK:
         options->cork = false;
         break;
     case ID_WATCH_STDIN:
         options->watch_stdin = true;
+        break;
+    case ID_VERIFY:
+        options->verify = true;
+        break;
+    case ID_WRONG_BYTE:
+        if (!read_count(text, 0, MAX_BYTES, &options->wrong_byte))
+            return bad_value(row, text, "the offset of a byte, 0 or more");
+        options->plant_wrong_byte = true;
+        break;
+    case ID_EARLY_REUSE:
+        options->plant_early_reuse = true;
         break;
     case ID_COUNT:
         break;
@@ -331,10 +443,16 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
                          rows[id].name, end_names[options->end]);
     if (options->bind.any.sa_family != options->peer.any.sa_family)
         return wrong("--bind and --peer: must be of the same IP version");
+    address_set_port(connects(options) ? &options->peer : &options->bind, port);
+    if (RPC & (1u << options->end))
+        return PARSED_RUN;
     if (seen[ID_SECONDS] == seen[ID_BYTES])
         return wrong("%s needs exactly one of --seconds and --bytes", end_names[options->end]);
     if (seen[ID_BYTES] && options->warmup_ns)
         return wrong("--warmup: goes with --seconds only; with --bytes the window is the whole transfer");
+    if (options->bytes && options->bytes < (uint64_t)options->streams)
+        return wrong("--bytes %" PRIu64 ": must be at least one for each of the %d streams", options->bytes,
+                     options->streams);
     if (options->end == END_RECEIVE) {
         const struct receive_mode *mode = receive_mode_find(options->mode);
 
@@ -345,14 +463,35 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
             return wrong("--copy-buffer: goes with --mode map_once_hybrid only");
         if (mode->copy_buffer && !seen[ID_COPY_BUFFER])
             options->copy_buffer = page - 1;
-        address_set_port(&options->bind, port);
+        if ((seen[ID_HEADER] || seen[ID_MESSAGE]) && !mode->framing)
+            return wrong("--%s: the receiver has to be told with --mode map_each only",
+                         rows[seen[ID_HEADER] ? ID_HEADER : ID_MESSAGE].name);
+        if (seen[ID_HEADER] && !seen[ID_MESSAGE])
+            return wrong("--header-bytes: needs --message-bytes too, to know where the next header is");
     } else {
+        if ((options->plant_wrong_byte || options->plant_early_reuse) && !options->verify)
+            return wrong("--%s: goes with --verify only",
+                         rows[options->plant_wrong_byte ? ID_WRONG_BYTE : ID_EARLY_REUSE].name);
+        if (options->plant_wrong_byte && options->bytes && options->wrong_byte >= options->bytes)
+            return wrong("--plant-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")", options->wrong_byte,
+                         options->bytes);
+        if (options->plant_early_reuse && strcmp(options->mode, "zerocopy"))
+            return wrong("--plant-early-reuse: goes with --mode zerocopy only");
         if (seen[ID_INFLIGHT] && options->inflight_bytes < 2 * options->message_bytes)
             return wrong("--inflight-bytes %zu: must hold at least two messages of %zu bytes",
                          options->inflight_bytes, options->message_bytes);
-        address_set_port(&options->peer, port);
     }
     return PARSED_RUN;
+}
+
+static bool find_end(const char *name, enum end *end)
+{
+    for (size_t i = 0; i < sizeof(end_names) / sizeof(end_names[0]); i++)
+        if (!strcmp(name, end_names[i])) {
+            *end = (enum end)i;
+            return true;
+        }
+    return false;
 }
 
 enum parsed options_parse(struct options *options, int argc, char **argv)
@@ -361,7 +500,7 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
     uint16_t port = 0;
 
     if (argc < 2)
-        return wrong("needs a subcommand, receive or send (see zclab-traffic --help)");
+        return wrong("needs a subcommand, receive, send, rpc-serve or rpc-call (see zclab-traffic --help)");
     if (!strcmp(argv[1], "--version")) {
         puts("zclab-traffic " ZCLAB_TRAFFIC_VERSION);
         return PARSED_HELP;
@@ -371,6 +510,7 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
         return PARSED_HELP;
     }
     *options = (struct options){
+        .streams = 1,
         .chunk_bytes = 512 << 10,
         .inflight_bytes = 4 << 20,
         .cork = true,
@@ -379,12 +519,10 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
         .connect_timeout_ns = 10 * NS_PER_S,
         .idle_timeout_ns = 10 * NS_PER_S,
     };
-    if (!strcmp(argv[1], "receive"))
-        options->end = END_RECEIVE;
-    else if (!strcmp(argv[1], "send"))
-        options->end = END_SEND;
-    else
-        return wrong("%s: unknown subcommand, must be receive or send (see zclab-traffic --help)", argv[1]);
+    if (!find_end(argv[1], &options->end))
+        return wrong("%s: unknown subcommand, must be receive, send, rpc-serve or rpc-call (see zclab-traffic "
+                     "--help)",
+                     argv[1]);
 
     for (int i = 2; i < argc; i++) {
         const char *value = strchr(argv[i], '=');

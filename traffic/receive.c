@@ -3,15 +3,16 @@
 
 #include "clock.h"
 #include "handshake.h"
+#include "large.h"
 #include "pool.h"
 #include "receive_modes.h"
-#include "stop.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* The low-water mark lets poll() sleep until a worthwhile chunk is queued. The kernel caps it, hence the read
  * back, and wakes the reader for less at the end of the stream and when the window is nearly full. */
@@ -28,9 +29,11 @@ static bool set_low_water(struct session *session)
 /* The stream has ended in order; was it all there? */
 static void judge_end(struct session *session)
 {
-    const uint64_t wanted = session->options->bytes, got = session->counters.bytes;
+    const uint64_t wanted = session->bytes, got = session->counters.bytes;
 
-    if (wanted && got > wanted)
+    if (!got)
+        ending_set(&session->ending, OUTCOME_CUT_SHORT, "the sender ended the stream without any payload");
+    else if (wanted && got > wanted)
         ending_set(&session->ending, OUTCOME_ERROR,
                    "the sender sent %" PRIu64 " bytes, %" PRIu64 " were expected", got, wanted);
     else if (wanted && got < wanted)
@@ -40,6 +43,26 @@ static void judge_end(struct session *session)
         ending_set(&session->ending, OUTCOME_CUT_SHORT,
                    "the stream ended after %.3f s, before the window closed",
                    session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
+}
+
+/* The planted slowdown, for what was received since the last time. */
+static void burn(struct receiver *receiver)
+{
+    const double usec_per_mib = receiver->session->options->planted_usec_per_mib;
+    const uint64_t bytes = receiver->session->counters.bytes;
+    struct timespec now;
+    int64_t end, at;
+
+    if (usec_per_mib <= 0)
+        return;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    at = now.tv_sec * NS_PER_S + now.tv_nsec;
+    end = at + (int64_t)((double)(bytes - receiver->burnt) * usec_per_mib * 1e3 / (1 << 20));
+    receiver->burnt = bytes;
+    while (at < end) {
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        at = now.tv_sec * NS_PER_S + now.tv_nsec;
+    }
 }
 
 /* One turn: wait, keep the window, take one chunk. False when the session is over. */
@@ -58,7 +81,7 @@ static bool turn(struct receiver *receiver)
         window_tick(window, session->fd, &session->counters, now);
     if (was_open && window->state == WINDOW_CLOSED)
         handshake_tell(session, BYTE_WINDOW_CLOSED); /* if it fails, so will the next read */
-    if (stop_asked() || !ready)
+    if (!ready || session_disturbed(session))
         return session_may_go_on(session, now, "payload");
 
     took = receiver->mode->take(receiver);
@@ -68,14 +91,32 @@ static bool turn(struct receiver *receiver)
         judge_end(session);
         return false;
     }
-    if (took == TOOK_SOME)
+    if (took == TOOK_SOME) {
         session_progress(session, now);
-    if (session->options->bytes && session->counters.bytes >= session->options->bytes)
+        burn(receiver);
+    }
+    if (session->bytes && session->counters.bytes >= session->bytes)
         window_close(window, session->fd, &session->counters, true);
     return true;
 }
 
-void receive_run(struct session *session)
+/* Gets everything ready for payload, in the stream's own thread. */
+static bool prepare(struct receiver *receiver)
+{
+    struct session *session = receiver->session;
+    const size_t room = receiver->chunk_bytes + receiver->copy_buffer;
+
+    if (!session_enter(session))
+        return false;
+    receiver->buffer = large_allocate(room, &session->huge_page_bytes);
+    if (!receiver->buffer)
+        return ending_set(&session->ending, OUTCOME_ERROR,
+                          "no memory for a buffer of %zu bytes (--chunk-bytes)", room);
+    receiver->straggler = receiver->buffer + receiver->chunk_bytes;
+    return set_low_water(session) && receiver->mode->prepare(receiver);
+}
+
+static void receive_stream(struct session *session)
 {
     const struct options *options = session->options;
     struct receiver receiver = {
@@ -83,20 +124,19 @@ void receive_run(struct session *session)
         .mode = receive_mode_find(options->mode),
         .chunk_bytes = options->chunk_bytes,
         .copy_buffer = options->copy_buffer,
+        .page = (size_t)sysconf(_SC_PAGESIZE),
+        .verify = options->verify,
     };
-    const size_t room = options->chunk_bytes + options->copy_buffer;
 
-    if (receiver.mode->probe && !receiver.mode->probe(&session->ending))
-        return;
-    receiver.buffer = pages_allocate(room);
-    if (!receiver.buffer) {
-        ending_set(&session->ending, OUTCOME_ERROR, "no memory for a buffer of %zu bytes (--chunk-bytes)",
-                   room);
-        return;
-    }
-    receiver.straggler = receiver.buffer + options->chunk_bytes;
+    if (!prepare(&receiver))
+        session->team->broken = true;
+    team_meet(session->team);
+    if (session->stream == 0 && !session->team->broken && !team_baseline(session->team, options->baseline_ns))
+        session_may_go_on(session, clock_now(), "the baseline");
+    team_meet(session->team);
+    session_progress(session, clock_now());
     /* The go comes last: when payload starts, everything is in place. */
-    if (handshake_accept(session) && set_low_water(session) && receiver.mode->prepare(&receiver)) {
+    if (session_may_go_on(session, clock_now(), "the other streams")) {
         if (!handshake_tell(session, BYTE_GO))
             session_failed(session, "sending the go", errno);
         else
@@ -107,5 +147,20 @@ void receive_run(struct session *session)
     session_close(session);
     if (receiver.mapping)
         munmap(receiver.mapping, receiver.chunk_bytes);
-    munmap(receiver.buffer, room);
+    if (receiver.buffer)
+        large_free(receiver.buffer, options->chunk_bytes + options->copy_buffer);
+}
+
+void receive_run(struct session *sessions, int streams)
+{
+    const struct receive_mode *mode = receive_mode_find(sessions->options->mode);
+
+    if (mode->probe && !mode->probe(&sessions->ending))
+        return;
+    if (!handshake_accept(sessions, streams)) {
+        for (int stream = 0; stream < streams; stream++)
+            session_close(&sessions[stream]);
+        return;
+    }
+    team_run(sessions, streams, receive_stream);
 }

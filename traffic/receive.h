@@ -5,6 +5,6 @@
 #include "session.h"
 
 /* Runs the receiving end to its ending, which is left in the session. */
-void receive_run(struct session *session);
+void receive_run(struct session *sessions, int streams);
 
 #endif

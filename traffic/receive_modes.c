@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "receive_modes.h"
 
+#include "large.h"
+#include "map_each.h"
 #include "session.h"
+#include "take.h"
 
 #include <errno.h>
 #include <string.h>
@@ -27,51 +30,9 @@ struct zerocopy_receive {
 #define LENGTH_WITH_ERR offsetof(struct zerocopy_receive, copybuf_address)
 _Static_assert(sizeof(struct zerocopy_receive) == 40 && LENGTH_WITH_ERR == 24, "layout of the kernel's ABI");
 
-/* Reads at most `want` bytes by copying. */
-static enum took read_bytes(struct receiver *receiver, size_t want)
-{
-    struct session *session = receiver->session;
-    ssize_t got;
-
-    session->counters.calls++;
-    /* MSG_DONTWAIT: with a low-water mark a blocking recv() would sleep until that many bytes are there. */
-    got = recv(session->fd, receiver->buffer, want < receiver->chunk_bytes ? want : receiver->chunk_bytes,
-               MSG_DONTWAIT);
-    if (got > 0) {
-        /* What was read counts, not what was asked: a short read leaves the rest to the next turn. */
-        session->counters.bytes += (uint64_t)got;
-        session->counters.copied += (uint64_t)got;
-        return TOOK_SOME;
-    }
-    if (got == 0)
-        return TOOK_END;
-    if (errno == EAGAIN || errno == EINTR)
-        return TOOK_NOTHING;
-    session_failed(session, "receiving", errno);
-    return TOOK_FAILED;
-}
-
 static enum took copy_take(struct receiver *receiver)
 {
-    return read_bytes(receiver, receiver->chunk_bytes);
-}
-
-/* Finds out whether the stream has ended without taking anything off it: a byte read here would shift all
- * that follows off its page boundaries. */
-static enum took look_for_end(struct receiver *receiver)
-{
-    struct session *session = receiver->session;
-    char byte;
-    ssize_t got;
-
-    session->counters.calls++;
-    got = recv(session->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (got == 0)
-        return TOOK_END;
-    if (got > 0 || errno == EAGAIN || errno == EINTR)
-        return TOOK_NOTHING;
-    session_failed(session, "receiving", errno);
-    return TOOK_FAILED;
+    return take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
 }
 
 /* One mapping call. No TLB-clean hint among the flags: it tells the kernel that the caller has already
@@ -91,16 +52,26 @@ static int map_call(struct receiver *receiver, struct zerocopy_receive *call)
     return getsockopt(receiver->session->fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, call, &length);
 }
 
+/* The kernel would not put the pages into the mapping, though nothing is wrong with the connection. */
+static bool is_refusal(int error)
+{
+    return error == EINVAL || error == ENOMEM || error == EBUSY;
+}
+
 static enum took map_take(struct receiver *receiver)
 {
     struct session *session = receiver->session;
     struct zerocopy_receive call;
+    size_t copied, skip;
+    enum unmapped cause;
 
     if (map_call(receiver, &call) < 0) {
         if (errno == EIO) /* nothing queued and the peer has finished */
-            return look_for_end(receiver);
+            return take_nothing_named(receiver, 0);
         if (errno == EINTR || errno == EAGAIN)
             return TOOK_NOTHING;
+        if (is_refusal(errno))
+            return take_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
         session_failed(session, "TCP_ZEROCOPY_RECEIVE", errno);
         return TOOK_FAILED;
     }
@@ -108,19 +79,33 @@ static enum took map_take(struct receiver *receiver)
         session_failed(session, "TCP_ZEROCOPY_RECEIVE, copy buffer", -call.copybuf_len);
         return TOOK_FAILED;
     }
-    session->counters.bytes += call.length + (uint64_t)call.copybuf_len;
-    session->counters.mapped += call.length;
-    session->counters.copied += (uint64_t)call.copybuf_len;
+    copied = (size_t)call.copybuf_len; /* stood in front of what is still to be skipped */
+    skip = call.recv_skip_hint;
+    if (copied && call.length == receiver->chunk_bytes && copied == receiver->copy_buffer) {
+        /* Behind a full area the kernel copies without looking whether it could map. The next call would find
+         * itself inside a page and could map nothing up to the end of the segments: only this page is lost. */
+        skip = receiver->page - copied;
+        cause = UNMAPPED_LESS_THAN_PAGE;
+    } else if (copied + skip) {
+        cause = unmapped_cause(receiver->page, segment_size(&receiver->segments, session->fd), copied + skip,
+                               copied + call.inq);
+    } else {
+        cause = UNMAPPED_UNKNOWN; /* of nothing */
+    }
+    if (call.length)
+        take_mapped(receiver, receiver->mapping, call.length);
+    if (copied)
+        take_copied(receiver, receiver->straggler, copied, cause);
     if (call.err) { /* it has been taken off the socket: nobody else will report it */
         session_failed(session, "receiving", call.err < 0 ? -call.err : call.err);
         return TOOK_FAILED;
     }
-    if (call.recv_skip_hint) {
-        enum took took = read_bytes(receiver, call.recv_skip_hint);
+    if (skip) {
+        enum took took = take_by_copy(receiver, skip, cause);
 
-        return took == TOOK_NOTHING && (call.length || call.copybuf_len) ? TOOK_SOME : took;
+        return took == TOOK_NOTHING && call.length + copied ? TOOK_SOME : took;
     }
-    return call.length || call.copybuf_len ? TOOK_SOME : look_for_end(receiver);
+    return call.length + copied ? TOOK_SOME : take_nothing_named(receiver, call.inq);
 }
 
 static bool copy_prepare(struct receiver *receiver)
@@ -133,7 +118,7 @@ static bool map_prepare(struct receiver *receiver)
 {
     struct session *session = receiver->session;
 
-    receiver->mapping = mmap(NULL, receiver->chunk_bytes, PROT_READ, MAP_SHARED, session->fd, 0);
+    receiver->mapping = large_map(session->fd, receiver->chunk_bytes);
     if (receiver->mapping == MAP_FAILED) {
         receiver->mapping = NULL;
         return ending_set(&session->ending, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
@@ -143,7 +128,7 @@ static bool map_prepare(struct receiver *receiver)
 }
 
 /* Tries the calls on a socket of its own, before anybody connects. */
-static bool probe(struct ending *ending, socklen_t wanted, const char *what)
+static bool probe(struct ending *ending, socklen_t wanted, const char *what, const char *since)
 {
     struct zerocopy_receive call = {0};
     socklen_t length = sizeof(call);
@@ -156,13 +141,15 @@ static bool probe(struct ending *ending, socklen_t wanted, const char *what)
         return ending_set(ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
     mapping = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) {
-        ending_set(ending, OUTCOME_UNSUPPORTED, "this kernel can not map a TCP socket: %s", strerror(errno));
+        ending_set(ending, OUTCOME_UNSUPPORTED,
+                   "this kernel can not map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
     } else if (getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &call, &length) < 0) {
-        ending_set(ending, OUTCOME_UNSUPPORTED, "this kernel has no %s: %s", what, strerror(errno));
+        ending_set(ending, OUTCOME_UNSUPPORTED, 
+                   "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since 4.18: %s", strerror(errno));
     } else if (length < wanted) {
         ending_set(ending, OUTCOME_UNSUPPORTED,
-                   "this kernel has no %s: it knows %u of the %u bytes of its argument", what,
-                   (unsigned int)length, (unsigned int)wanted);
+                   "this kernel has no %s, which Linux has since %s: it knows %u of the %u bytes of its argument",
+                   what, since, (unsigned int)length, (unsigned int)wanted);
     }
     if (mapping != MAP_FAILED)
         munmap(mapping, (size_t)sysconf(_SC_PAGESIZE));
@@ -172,12 +159,12 @@ static bool probe(struct ending *ending, socklen_t wanted, const char *what)
 
 static bool map_probe(struct ending *ending)
 {
-    return probe(ending, LENGTH_WITH_ERR, "TCP_ZEROCOPY_RECEIVE that reports socket errors");
+    return probe(ending, LENGTH_WITH_ERR, "TCP_ZEROCOPY_RECEIVE that reports socket errors", "5.7");
 }
 
 static bool hybrid_probe(struct ending *ending)
 {
-    return probe(ending, sizeof(struct zerocopy_receive), "copy buffer in TCP_ZEROCOPY_RECEIVE");
+    return probe(ending, sizeof(struct zerocopy_receive), "copy buffer in TCP_ZEROCOPY_RECEIVE", "5.11");
 }
 
 const struct receive_mode receive_modes[] = {
@@ -195,6 +182,14 @@ const struct receive_mode receive_modes[] = {
      .probe = hybrid_probe,
      .prepare = map_prepare,
      .take = map_take},
+    {.name = "map_each",
+     .help = "mmap() of the socket for each chunk, which consumes it, and munmap(); only kernels of the "
+             "project's own series have that",
+     .maps = true,
+     .framing = true,
+     .probe = map_each_probe,
+     .prepare = map_each_prepare,
+     .take = map_each_take},
     {.name = NULL},
 };
 

@@ -4,9 +4,11 @@
 #define ZCLAB_RECEIVE_MODES_H
 
 #include "ending.h"
+#include "unmapped.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct session;
 
@@ -18,6 +20,14 @@ struct receiver {
     size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
     unsigned char *straggler; /* where it copies them */
     void *mapping;            /* the standing mapping of the socket, or NULL */
+    size_t page;              /* the page size */
+    bool verify;              /* look at every byte */
+    uint64_t burnt;           /* bytes for which the planted CPU has been used */
+    bool balked;              /* the kernel named nothing to take the last time, though there was something */
+    struct segment_size segments;
+    /* map_each: multiples of the page size */
+    size_t map_bytes;  /* to try next */
+    size_t skip_bytes; /* to copy next, should one page be refused */
 };
 
 enum took {
@@ -32,6 +42,7 @@ struct receive_mode {
     const char *help;
     bool maps;        /* needs chunks of whole pages */
     bool copy_buffer; /* takes --copy-buffer */
+    bool framing;     /* takes --header-bytes and --message-bytes, to know where pages begin */
     /* Can this kernel do it? Called before anybody is let in. May be NULL. */
     bool (*probe)(struct ending *ending);
     /* Called with the connection there and no payload yet. */

@@ -2,7 +2,8 @@
 #include "report.h"
 
 #include "clock.h"
-#include "json.h"
+#include "large.h"
+#include "receive_modes.h"
 #include "version.h"
 
 #include <stddef.h>
@@ -13,9 +14,40 @@
 #define HAS(sample, field)                                                                                   \
     ((sample)->length >= offsetof(struct tcp_info, field) + sizeof((sample)->info.field))
 #define FIELD(json, key, sample, field) json_count(json, key, HAS(sample, field), (sample)->info.field)
-#define CHANGE(json, key, from, to, field)                                                                   \
-    json_count(json, key, HAS(from, field) && HAS(to, field),                                                \
-               (uint64_t)((to)->info.field - (from)->info.field))
+
+/* What tcp_info counts up. */
+struct tcp_counter {
+    const char *key;
+    size_t offset;
+    size_t bytes;
+};
+#define COUNTER(key, field) {key, offsetof(struct tcp_info, field), sizeof(((struct tcp_info *)0)->field)}
+static const struct tcp_counter tcp_counters[] = {
+    COUNTER("retransmits", tcpi_total_retrans),
+    COUNTER("segs_in", tcpi_segs_in),
+    COUNTER("segs_out", tcpi_segs_out),
+    COUNTER("data_segs_in", tcpi_data_segs_in),
+    COUNTER("data_segs_out", tcpi_data_segs_out),
+    COUNTER("bytes_sent", tcpi_bytes_sent),
+    COUNTER("bytes_retransmitted", tcpi_bytes_retrans),
+    COUNTER("busy_us", tcpi_busy_time),
+    COUNTER("receive_window_limited_us", tcpi_rwnd_limited),
+    COUNTER("send_buffer_limited_us", tcpi_sndbuf_limited),
+};
+
+static uint64_t tcp_value(const struct tcp_sample *sample, const struct tcp_counter *counter)
+{
+    const char *at = (const char *)&sample->info + counter->offset;
+    uint32_t narrow;
+    uint64_t wide;
+
+    if (counter->bytes == sizeof(narrow)) {
+        memcpy(&narrow, at, sizeof(narrow));
+        return narrow;
+    }
+    memcpy(&wide, at, sizeof(wide));
+    return wide;
+}
 
 static int64_t nanoseconds(struct timeval time)
 {
@@ -27,7 +59,21 @@ static void put_int(struct json *json, const char *key, int value)
     json_count(json, key, value >= 0, (uint64_t)value);
 }
 
-static void put_addresses(struct json *json, const struct session *session)
+static bool windowed(const struct session *session)
+{
+    return session->window.state == WINDOW_CLOSED;
+}
+
+/* Has every stream opened and closed its window? */
+static bool all_windowed(const struct session *sessions)
+{
+    for (int stream = 0; stream < sessions->team->streams; stream++)
+        if (!windowed(&sessions[stream]))
+            return false;
+    return true;
+}
+
+void report_addresses(struct json *json, const struct session *session)
 {
     char text[ADDRESS_TEXT];
 
@@ -47,67 +93,229 @@ static void put_addresses(struct json *json, const struct session *session)
     json_close(json);
 }
 
-static void put_bytes(struct json *json, bool known, bool receiver, const struct counters *from,
-                      const struct counters *to)
+static void put_bytes(struct json *json, bool known, bool receiver, const struct counters *counters)
 {
-    json_count(json, "bytes", known, to->bytes - from->bytes);
-    json_count(json, "mapped_bytes", known && receiver, to->mapped - from->mapped);
-    json_count(json, "copied_bytes", known && receiver, to->copied - from->copied);
+    json_count(json, "bytes", known, counters->bytes);
+    json_count(json, "mapped_bytes", known && receiver, counters->mapped);
+    json_count(json, "copied_bytes", known && receiver, counters->copied);
 }
 
-static void put_cpu(struct json *json, bool known, const struct snapshot *open, const struct snapshot *close)
+/* Adds what happened between two readings. */
+static void add_counters(struct counters *sum, const struct counters *from, const struct counters *to)
 {
-    const struct rusage *from = &open->usage, *to = &close->usage;
+    sum->bytes += to->bytes - from->bytes;
+    sum->mapped += to->mapped - from->mapped;
+    sum->copied += to->copied - from->copied;
+    sum->calls += to->calls - from->calls;
+    for (int cause = 0; cause < UNMAPPED_CAUSES; cause++)
+        sum->unmapped[cause] += to->unmapped[cause] - from->unmapped[cause];
+}
 
-    json_open(json, "cpu");
-    json_seconds(json, "user_s", known, nanoseconds(to->ru_utime) - nanoseconds(from->ru_utime));
-    json_seconds(json, "system_s", known, nanoseconds(to->ru_stime) - nanoseconds(from->ru_stime));
-    json_count(json, "voluntary_context_switches", known, (uint64_t)(to->ru_nvcsw - from->ru_nvcsw));
-    json_count(json, "involuntary_context_switches", known, (uint64_t)(to->ru_nivcsw - from->ru_nivcsw));
+static struct counters in_window(const struct session *sessions, int streams)
+{
+    struct counters sum = {0};
+
+    for (int stream = 0; stream < streams; stream++)
+        add_counters(&sum, &sessions[stream].window.open.counters, &sessions[stream].window.close.counters);
+    return sum;
+}
+
+/* The traffic threads' own time. */
+static void put_cpu(struct json *json, const char *key, const struct session *sessions, int streams, bool known)
+{
+    int64_t user = 0, system = 0;
+    uint64_t voluntary = 0, involuntary = 0;
+
+    for (int stream = 0; stream < streams; stream++) {
+        const struct rusage *from = &sessions[stream].window.open.usage;
+        const struct rusage *to = &sessions[stream].window.close.usage;
+
+        user += nanoseconds(to->ru_utime) - nanoseconds(from->ru_utime);
+        system += nanoseconds(to->ru_stime) - nanoseconds(from->ru_stime);
+        voluntary += (uint64_t)(to->ru_nvcsw - from->ru_nvcsw);
+        involuntary += (uint64_t)(to->ru_nivcsw - from->ru_nivcsw);
+    }
+    json_open(json, key);
+    json_seconds(json, "user_s", known, user);
+    json_seconds(json, "system_s", known, system);
+    json_count(json, "voluntary_context_switches", known, voluntary);
+    json_count(json, "involuntary_context_switches", known, involuntary);
     json_close(json);
+}
 
+static int64_t tick_ns(void)
+{
     const long ticks = sysconf(_SC_CLK_TCK);
-    const bool host = known && open->host.known && close->host.known && ticks > 0;
-    const int64_t tick_ns = ticks > 0 ? NS_PER_S / ticks : 0;
 
-    json_open(json, "host_cpu");
-    json_seconds(json, "busy_s", host, (int64_t)(close->host.busy - open->host.busy) * tick_ns);
-    json_seconds(json, "softirq_s", host, (int64_t)(close->host.softirq - open->host.softirq) * tick_ns);
-    json_count(json, "cpus", host, (uint64_t)close->host.cpus);
+    return ticks > 0 ? NS_PER_S / ticks : 0;
+}
+
+static void put_baseline(struct json *json, const struct team *team)
+{
+    const struct host_cpu *from = &team->baseline_from, *to = &team->baseline_to;
+    const bool known = from->known && to->known;
+
+    if (!team->baseline_ns) {
+        json_null(json, "baseline");
+        return;
+    }
+    json_open(json, "baseline");
+    json_seconds(json, "seconds", true, team->baseline_ns);
+    json_seconds(json, "busy_s", known, (int64_t)(to->all.busy - from->all.busy) * tick_ns());
+    json_seconds(json, "softirq_s", known, (int64_t)(to->all.softirq - from->all.softirq) * tick_ns());
     json_close(json);
 }
 
-/* What the connection did between two samples. */
-static void put_tcp_change(struct json *json, const char *key, const struct tcp_sample *from,
-                           const struct tcp_sample *to)
+static void put_each_cpu(struct json *json, const struct host_cpu *from, const struct host_cpu *to)
+{
+    json_open_array(json, "per_cpu");
+    for (int i = 0; i < to->cpus; i++) {
+        const struct cpu_ticks *now = &to->each[i].ticks, *then = NULL;
+
+        for (int j = 0; j < from->cpus; j++)
+            if (from->each[j].cpu == to->each[i].cpu)
+                then = &from->each[j].ticks;
+        if (!then) /* it came while the window was open */
+            continue;
+        json_open(json, NULL);
+        json_integer(json, "cpu", to->each[i].cpu);
+        json_seconds(json, "busy_s", true, (int64_t)(now->busy - then->busy) * tick_ns());
+        json_seconds(json, "softirq_s", true, (int64_t)(now->softirq - then->softirq) * tick_ns());
+        json_seconds(json, "idle_s", true, (int64_t)(now->idle - then->idle) * tick_ns());
+        json_close(json);
+    }
+    json_close_array(json);
+}
+
+static void put_softirqs(struct json *json, const struct host_cpu *from, const struct host_cpu *to)
+{
+    if (!from->softirqs || from->softirqs != to->softirqs) {
+        json_null(json, "softirqs");
+    } else {
+        json_open(json, "softirqs");
+        for (int i = 0; i < to->softirqs; i++)
+            json_count(json, to->softirq[i].name, true, to->softirq[i].count - from->softirq[i].count);
+        json_close(json);
+    }
+    if (!from->softnet_known || !to->softnet_known) {
+        json_null(json, "softnet");
+        return;
+    }
+    json_open(json, "softnet");
+    json_count(json, "processed", true, to->processed - from->processed);
+    json_count(json, "dropped", true, to->dropped - from->dropped);
+    json_count(json, "squeezed", true, to->squeezed - from->squeezed);
+    json_close(json);
+}
+
+static void put_host(struct json *json, const struct team *team, bool known)
+{
+    const struct host_cpu *from = &team->open.cpu, *to = &team->close.cpu;
+
+    known = known && from->known && to->known;
+    json_open(json, "host_cpu");
+    json_seconds(json, "busy_s", known, (int64_t)(to->all.busy - from->all.busy) * tick_ns());
+    json_seconds(json, "softirq_s", known, (int64_t)(to->all.softirq - from->all.softirq) * tick_ns());
+    json_count(json, "cpus", known, (uint64_t)to->cpus);
+    if (known) {
+        put_each_cpu(json, from, to);
+        put_baseline(json, team);
+        put_softirqs(json, from, to);
+    } else {
+        json_null(json, "per_cpu");
+        json_null(json, "baseline");
+        json_null(json, "softirqs");
+        json_null(json, "softnet");
+    }
+    json_close(json);
+}
+
+static void put_events(struct json *json, const char *key, const struct perf_sample *change)
+{
+    if (!change->known) {
+        json_null(json, key);
+        return;
+    }
+    json_open(json, key);
+    json_count(json, "cycles", true, change->value[PERF_CYCLES]);
+    json_count(json, "instructions", true, change->value[PERF_INSTRUCTIONS]);
+    json_close(json);
+}
+
+static void add_events(struct perf_sample *sum, const struct perf_sample *from, const struct perf_sample *to)
+{
+    sum->known = sum->known && from->known && to->known;
+    for (int event = 0; event < PERF_EVENTS; event++)
+        sum->value[event] += to->value[event] - from->value[event];
+}
+
+static void put_perf(struct json *json, const struct session *sessions, bool known)
+{
+    const struct team *team = sessions->team;
+    struct perf_sample threads = {.known = known}, cpus = {.known = known};
+
+    for (int stream = 0; stream < team->streams; stream++)
+        add_events(&threads, &sessions[stream].window.open.perf, &sessions[stream].window.close.perf);
+    add_events(&cpus, &team->open.perf, &team->close.perf);
+    json_open(json, "perf");
+    put_events(json, "process", &threads);
+    put_events(json, "cpus", &cpus);
+    json_string(json, "unavailable", team->perf_why[0] ? team->perf_why : NULL);
+    json_close(json);
+}
+
+void report_cpu(struct json *json, const struct session *sessions, bool known)
+{
+    put_cpu(json, "cpu", sessions, sessions->team->streams, known);
+    put_host(json, sessions->team, known);
+    put_perf(json, sessions, known);
+}
+
+/* What the connections did in a span, all together: their windows, or their whole lives. */
+static void put_tcp_change(struct json *json, const char *key, const struct session *sessions, int streams,
+                           bool whole, bool known)
 {
     json_open(json, key);
-    CHANGE(json, "retransmits", from, to, tcpi_total_retrans);
-    CHANGE(json, "segs_in", from, to, tcpi_segs_in);
-    CHANGE(json, "segs_out", from, to, tcpi_segs_out);
-    CHANGE(json, "data_segs_in", from, to, tcpi_data_segs_in);
-    CHANGE(json, "data_segs_out", from, to, tcpi_data_segs_out);
-    CHANGE(json, "bytes_sent", from, to, tcpi_bytes_sent);
-    CHANGE(json, "bytes_retransmitted", from, to, tcpi_bytes_retrans);
-    CHANGE(json, "busy_us", from, to, tcpi_busy_time);
-    CHANGE(json, "receive_window_limited_us", from, to, tcpi_rwnd_limited);
-    CHANGE(json, "send_buffer_limited_us", from, to, tcpi_sndbuf_limited);
+    for (size_t i = 0; i < sizeof(tcp_counters) / sizeof(tcp_counters[0]); i++) {
+        const struct tcp_counter *counter = &tcp_counters[i];
+        bool all = known;
+        uint64_t sum = 0;
+
+        for (int stream = 0; stream < streams; stream++) {
+            const struct window *window = &sessions[stream].window;
+            const struct tcp_sample *to = whole ? &sessions[stream].final : &window->close.tcp;
+            const struct tcp_sample *from = whole ? NULL : &window->open.tcp;
+            const uint64_t change = tcp_value(to, counter) - (from ? tcp_value(from, counter) : 0);
+
+            all = all && to->length >= counter->offset + counter->bytes &&
+                  (!from || from->length >= counter->offset + counter->bytes);
+            /* They are as wide as the kernel makes them, and wrap there. */
+            sum += counter->bytes == sizeof(uint32_t) ? (uint32_t)change : change;
+        }
+        json_count(json, counter->key, all, sum);
+    }
     json_close(json);
 }
 
-static void put_tcp(struct json *json, const struct session *session, bool windowed)
+/* Gauges of the first stream; the MSS that a sender is held to is the smallest of any. */
+static void put_tcp(struct json *json, const struct session *sessions, int streams, bool known)
 {
-    static const struct tcp_sample unknown, zero = {.length = sizeof(struct tcp_info)};
-    /* Gauges as of the end of the window: after the end of the stream they say little. */
-    const struct tcp_sample *gauge = windowed ? &session->window.close.tcp : &session->final;
-    const bool options = HAS(gauge, tcpi_options);
+    /* As of the end of the window: after the end of the stream they say little. */
+    const struct tcp_sample *gauge = known ? &sessions->window.close.tcp : &sessions->final;
+    uint32_t mss = gauge->info.tcpi_snd_mss;
 
+    for (int stream = 1; stream < streams; stream++) {
+        const struct tcp_sample *other = known ? &sessions[stream].window.close.tcp : &sessions[stream].final;
+
+        if (other->info.tcpi_snd_mss < mss)
+            mss = other->info.tcpi_snd_mss;
+    }
     json_open(json, "tcp");
-    FIELD(json, "snd_mss", gauge, tcpi_snd_mss);
+    json_count(json, "snd_mss", HAS(gauge, tcpi_snd_mss), mss);
     FIELD(json, "rcv_mss", gauge, tcpi_rcv_mss);
     FIELD(json, "advmss", gauge, tcpi_advmss);
     FIELD(json, "path_mtu", gauge, tcpi_pmtu);
-    if (options) {
+    if (HAS(gauge, tcpi_options)) {
         json_bool(json, "timestamps", gauge->info.tcpi_options & TCPI_OPT_TIMESTAMPS);
         json_bool(json, "sack", gauge->info.tcpi_options & TCPI_OPT_SACK);
     } else {
@@ -117,85 +325,209 @@ static void put_tcp(struct json *json, const struct session *session, bool windo
     FIELD(json, "rtt_us", gauge, tcpi_rtt);
     FIELD(json, "min_rtt_us", gauge, tcpi_min_rtt);
     FIELD(json, "snd_cwnd", gauge, tcpi_snd_cwnd);
-    put_tcp_change(json, "window", windowed ? &session->window.open.tcp : &unknown,
-                   windowed ? &session->window.close.tcp : &unknown);
-    put_tcp_change(json, "total", &zero, &session->final);
+    put_tcp_change(json, "window", sessions, streams, false, known);
+    put_tcp_change(json, "total", sessions, streams, true, true);
     json_close(json);
 }
 
-static void put_receiver(struct json *json, const struct session *session, bool receiver)
+void report_tcp(struct json *json, const struct session *sessions, bool known)
+{
+    put_tcp(json, sessions, sessions->team->streams, known);
+}
+
+static void put_low_water(struct json *json, const struct session *session, bool receiver)
 {
     if (!receiver) {
         json_null(json, "rcvlowat");
-        json_null(json, "refused_connections");
         return;
     }
     json_open(json, "rcvlowat");
     json_count(json, "asked", session->options->rcvlowat > 0, (uint64_t)session->options->rcvlowat);
     put_int(json, "got", session->rcvlowat);
     json_close(json);
-    json_count(json, "refused_connections", true, session->refused);
 }
 
-static void put_completions(struct json *json, const struct session *session)
+/* The stream that got least of what it asked for. */
+static const struct session *lowest_water(const struct session *sessions)
 {
-    const struct completions *completions = &session->completions;
+    const struct session *found = sessions;
 
-    if (!completions->owner) {
-        json_null(json, "completions");
-        return;
+    for (int stream = 1; stream < sessions->team->streams; stream++)
+        if (sessions[stream].rcvlowat < found->rcvlowat)
+            found = &sessions[stream];
+    return found;
+}
+
+static void put_completions(struct json *json, const struct session *sessions)
+{
+    struct completions sum = {0};
+
+    for (int stream = 0; stream < sessions->team->streams; stream++) {
+        const struct completions *one = &sessions[stream].completions;
+
+        if (!one->owner) {
+            json_null(json, "completions");
+            return;
+        }
+        sum.sends += one->sends;
+        sum.completed += one->completed;
+        sum.copied += one->copied;
+        sum.no_buffers += one->no_buffers;
     }
     json_open(json, "completions");
-    json_count(json, "sends", true, completions->sends);
-    json_count(json, "completed", true, completions->completed);
-    json_count(json, "copied", true, completions->copied);
-    json_count(json, "no_buffers", true, completions->no_buffers);
+    json_count(json, "sends", true, sum.sends);
+    json_count(json, "completed", true, sum.completed);
+    json_count(json, "copied", true, sum.copied);
+    json_count(json, "no_buffers", true, sum.no_buffers);
     json_close(json);
 }
 
-bool report_print(const struct session *session)
+static void put_unmapped(struct json *json, bool known, const struct counters *counters)
 {
-    static const struct counters none;
-    const struct options *options = session->options;
-    const struct window *window = &session->window;
+    if (!known) {
+        json_null(json, "unmapped");
+        return;
+    }
+    json_open(json, "unmapped");
+    for (int cause = 0; cause < UNMAPPED_CAUSES; cause++)
+        json_count(json, unmapped_names[cause], true, counters->unmapped[cause]);
+    json_close(json);
+}
+
+static void put_integrity(struct json *json, const struct session *sessions, bool receiver)
+{
+    const struct integrity *wrong = NULL;
+    uint64_t checked = 0, reused = 0;
+
+    if (!sessions->options->verify) {
+        json_null(json, "integrity");
+        return;
+    }
+    for (int stream = 0; stream < sessions->team->streams; stream++) {
+        const struct integrity *one = &sessions[stream].integrity;
+
+        checked += one->checked;
+        reused += sessions[stream].reused_early;
+        if (one->mismatch && !wrong)
+            wrong = one;
+    }
+    json_open(json, "integrity");
+    if (!receiver) {
+        json_count(json, "reused_early", true, reused);
+    } else {
+        json_count(json, "checked_bytes", true, checked);
+        if (wrong) {
+            json_open(json, "mismatch");
+            json_integer(json, "stream", wrong->stream);
+            json_count(json, "offset", true, wrong->offset);
+            json_integer(json, "expected", wrong->expected);
+            json_integer(json, "found", wrong->found);
+            json_bool(json, "mapped", wrong->mapped);
+            json_close(json);
+        } else {
+            json_null(json, "mismatch");
+        }
+    }
+    json_close(json);
+}
+
+static void put_buffers(struct json *json, const struct session *session, bool receiver)
+{
+    json_open(json, "buffers");
+    put_int(json, "rcvbuf", session->rcvbuf);
+    put_int(json, "sndbuf", session->sndbuf);
+    json_count(json, "aligned_bytes", receiver, LARGE_ALIGNMENT);
+    json_count(json, "huge_page_bytes", receiver, session->huge_page_bytes);
+    json_close(json);
+}
+
+static void put_window(struct json *json, const struct session *sessions, int streams, bool known, bool receiver)
+{
+    const struct counters counters = in_window(sessions, streams);
+    bool complete = true;
+    int64_t longest = 0;
+
+    for (int stream = 0; stream < streams; stream++) {
+        const struct window *window = &sessions[stream].window;
+        const int64_t length = window->close.at_ns - window->open.at_ns;
+
+        complete = complete && window->complete;
+        longest = length > longest ? length : longest;
+    }
+    json_open(json, "window");
+    json_bool(json, "complete", complete);
+    json_seconds(json, "seconds", known, longest);
+    put_bytes(json, known, receiver, &counters);
+    json_close(json);
+}
+
+static void put_streams(struct json *json, const struct session *sessions, bool receiver)
+{
+    json_open_array(json, "streams");
+    for (int stream = 0; stream < sessions->team->streams; stream++) {
+        const struct session *session = &sessions[stream];
+
+        json_open(json, NULL);
+        json_integer(json, "stream", stream);
+        put_int(json, "cpu", placement_of(&session->options->placement, stream));
+        put_window(json, session, 1, windowed(session), receiver);
+        put_cpu(json, "cpu_time", session, 1, windowed(session));
+        put_tcp(json, session, 1, windowed(session));
+        put_low_water(json, session, receiver);
+        json_close(json);
+    }
+    json_close_array(json);
+}
+
+bool report_print(const struct session *sessions)
+{
+    const struct options *options = sessions->options;
+    const struct ending *ending = sessions_ending(sessions);
     const bool receiver = options->end == END_RECEIVE;
-    const bool windowed = window->state == WINDOW_CLOSED;
+    const int streams = sessions->team->streams;
+    const bool known = all_windowed(sessions);
+    const struct counters counters = in_window(sessions, streams);
+    struct counters total = {0};
+    static const struct counters none;
     static struct json json; /* too large for some stacks */
 
+    for (int stream = 0; stream < streams; stream++)
+        add_counters(&total, &none, &sessions[stream].counters);
     json = (struct json){.first = true};
     json_open(&json, NULL);
-    json_integer(&json, "schema_version", 1);
+    json_integer(&json, "schema_version", REPORT_SCHEMA_VERSION);
     json_string(&json, "end", receiver ? "receive" : "send");
     json_string(&json, "version", ZCLAB_TRAFFIC_VERSION);
-    json_string(&json, "outcome", outcome_name(session->ending.outcome));
-    json_string(&json, "error", session->ending.error[0] ? session->ending.error : NULL);
+    json_string(&json, "outcome", outcome_name(ending->outcome));
+    json_string(&json, "error", ending->error[0] ? ending->error : NULL);
     json_string(&json, "mode", options->mode);
-    put_addresses(&json, session);
+    report_addresses(&json, sessions);
     json_count(&json, "message_bytes", !receiver, options->message_bytes);
+    json_integer(&json, "header_bytes", (int64_t)options->header_bytes);
     json_count(&json, "chunk_bytes", receiver, options->chunk_bytes);
     json_count(&json, "copy_buffer_bytes", options->copy_buffer > 0, options->copy_buffer);
     if (options->pace_gbit > 0)
         json_decimal(&json, "pace_gbit", options->pace_gbit, 6);
     else
         json_null(&json, "pace_gbit");
-
-    json_open(&json, "window");
-    json_bool(&json, "complete", window->complete);
-    json_seconds(&json, "seconds", windowed, window->close.at_ns - window->open.at_ns);
-    put_bytes(&json, windowed, receiver, &window->open.counters, &window->close.counters);
-    json_close(&json);
+    if (options->planted_usec_per_mib > 0)
+        json_decimal(&json, "planted_usec_per_mib", options->planted_usec_per_mib, 3);
+    else
+        json_null(&json, "planted_usec_per_mib");
+    put_window(&json, sessions, streams, known, receiver);
     json_open(&json, "total");
-    put_bytes(&json, true, receiver, &none, &session->counters);
+    put_bytes(&json, true, receiver, &total);
     json_close(&json);
-    put_cpu(&json, windowed, &window->open, &window->close);
-    json_count(&json, "system_calls", windowed, window->close.counters.calls - window->open.counters.calls);
-    put_completions(&json, session);
-    put_receiver(&json, session, receiver);
-    json_open(&json, "buffers");
-    put_int(&json, "rcvbuf", session->rcvbuf);
-    put_int(&json, "sndbuf", session->sndbuf);
-    json_close(&json);
-    put_tcp(&json, session, windowed);
+    report_cpu(&json, sessions, known);
+    json_count(&json, "system_calls", known, counters.calls);
+    put_unmapped(&json, known && receiver && receive_mode_find(options->mode)->maps, &counters);
+    put_integrity(&json, sessions, receiver);
+    put_completions(&json, sessions);
+    put_low_water(&json, lowest_water(sessions), receiver);
+    json_count(&json, "refused_connections", receiver, sessions->refused);
+    put_buffers(&json, sessions, receiver);
+    put_tcp(&json, sessions, streams, known);
+    put_streams(&json, sessions, receiver);
     json_close(&json);
     return json_print(&json);
 }

@@ -3,10 +3,18 @@
 #ifndef ZCLAB_REPORT_H
 #define ZCLAB_REPORT_H
 
+#include "json.h"
 #include "session.h"
 
 #include <stdbool.h>
 
-bool report_print(const struct session *session);
+#define REPORT_SCHEMA_VERSION 2
+
+/* Parts that other documents have too, of all streams together. `windowed`: every window was opened and closed. */
+void report_addresses(struct json *json, const struct session *session);
+void report_cpu(struct json *json, const struct session *sessions, bool windowed); /* cpu, host_cpu, perf */
+void report_tcp(struct json *json, const struct session *sessions, bool windowed);
+
+bool report_print(const struct session *sessions);
 
 #endif

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define STOPPED_GRACE_NS (2 * NS_PER_S) /* for what is in flight when a stop was asked for */
 
@@ -70,25 +71,28 @@ static void sleep_towards(struct session *session, int64_t due_ns, int64_t now)
     session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
 }
 
-/* Sends `length` bytes of the current buffer. */
-static bool send_message(struct sender *sender, size_t length)
+/* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header, by
+ * copying. */
+static bool send_bytes(struct sender *sender, const unsigned char *from, size_t length, bool header)
 {
     struct session *session = sender->session;
-    const unsigned char *from = pool_buffer(&sender->pool);
+    /* Framed, both parts end a record: TCP then puts no byte of one into a segment of the other. */
+    const int flags = MSG_NOSIGNAL | (header ? 0 : sender->mode->flags) | (sender->header ? MSG_EOR : 0);
 
     while (length) {
         ssize_t sent;
         int64_t now;
 
         session->counters.calls++;
-        sent = send(session->fd, from, length, sender->mode->flags | MSG_NOSIGNAL);
+        sent = send(session->fd, from, length, flags);
         now = clock_now();
         if (sent > 0) {
             from += sent;
             length -= (size_t)sent;
             session->counters.bytes += (uint64_t)sent;
             session_progress(session, now);
-            sender->mode->sent(sender);
+            if (!header)
+                sender->mode->sent(sender);
         } else if (sent < 0 && errno == ENOBUFS) {
             if (!sender->mode->no_buffers(sender))
                 return false;
@@ -104,6 +108,41 @@ static bool send_message(struct sender *sender, size_t length)
     return true;
 }
 
+/* Writes what belongs at the stream offset that is sent next. */
+static void write_position(struct session *session, unsigned char *to, size_t length)
+{
+    const struct options *options = session->options;
+    const uint64_t offset = session->counters.bytes;
+
+    verify_fill(to, length, (uint32_t)session->stream, offset);
+    if (options->plant_wrong_byte && session->stream == 0 && options->wrong_byte >= offset &&
+        options->wrong_byte - offset < length)
+        to[options->wrong_byte - offset] ^= 0xff;
+}
+
+/* One message with its header, if it has one, and no more than `left` bytes of both. */
+static bool send_message(struct sender *sender, uint64_t left)
+{
+    struct session *session = sender->session;
+    const struct options *options = session->options;
+    const size_t header = options->header_bytes < left ? options->header_bytes : (size_t)left;
+    const size_t length =
+        options->message_bytes < left - header ? options->message_bytes : (size_t)(left - header);
+
+    if (header) {
+        if (options->verify)
+            write_position(session, sender->header, header);
+        if (!send_bytes(sender, sender->header, header, true))
+            return false;
+    }
+    if (options->verify) {
+        if (pool_busy(&sender->pool)) /* the kernel may still read what is overwritten now */
+            session->reused_early++;
+        write_position(session, pool_buffer(&sender->pool), length);
+    }
+    return send_bytes(sender, pool_buffer(&sender->pool), length, false);
+}
+
 /* Nothing more to send? By bytes: all are sent. By time: the own window has closed and the receiver's too, or
  * it has had its margin: its window starts later, and its clock may run differently. */
 static bool finished(struct sender *sender, int64_t now, bool *failed)
@@ -112,8 +151,8 @@ static bool finished(struct sender *sender, int64_t now, bool *failed)
     const struct options *options = session->options;
     bool ended = false;
 
-    if (options->bytes)
-        return session->counters.bytes >= options->bytes;
+    if (session->bytes)
+        return session->counters.bytes >= session->bytes;
     if (session->window.state != WINDOW_CLOSED)
         return false;
     if (!sender->window_closed_there && !listen_back(sender, false, &ended)) {
@@ -128,9 +167,12 @@ static bool send_stream(struct sender *sender)
 {
     struct session *session = sender->session;
     const struct options *options = session->options;
+    const size_t record = options->header_bytes + options->message_bytes;
+    /* The pace is that of all streams together. */
     const double interval_ns =
-        options->pace_gbit > 0 ? (double)options->message_bytes * 8 / options->pace_gbit : 0;
+        options->pace_gbit > 0 ? (double)record * 8 * session->team->streams / options->pace_gbit : 0;
     const int64_t start = clock_now();
+    bool reuse = false;
     bool failed = false;
 
     window_start(&session->window, session->fd, &session->counters, start);
@@ -138,9 +180,8 @@ static bool send_stream(struct sender *sender)
         /* Due times count from the start: a late message does not make the later ones late. */
         const int64_t due = start + (int64_t)((double)message * interval_ns);
         const int64_t now = clock_now();
-        size_t length = options->message_bytes;
 
-        if (stop_asked())
+        if (session_disturbed(session))
             return session_may_go_on(session, now, "the next message");
         window_tick(&session->window, session->fd, &session->counters, now);
         if (finished(sender, now, &failed))
@@ -149,11 +190,13 @@ static bool send_stream(struct sender *sender)
             sleep_towards(session, due, now);
             continue;
         }
-        if (options->bytes && options->bytes - session->counters.bytes < length)
-            length = (size_t)(options->bytes - session->counters.bytes);
-        if (!sender->mode->acquire(sender) || !send_message(sender, length))
+        if ((!reuse && !sender->mode->acquire(sender)) ||
+            !send_message(sender, session->bytes ? session->bytes - session->counters.bytes : UINT64_MAX))
             return false;
-        pool_advance(&sender->pool);
+        /* The planted fault: once, the same buffer again, and nobody waits for it. */
+        reuse = options->plant_early_reuse && message == 0;
+        if (!reuse)
+            pool_advance(&sender->pool);
         message++;
     }
 }
@@ -185,18 +228,25 @@ static bool finish(struct sender *sender)
     return false;
 }
 
-void send_run(struct session *session)
+static void send_one_stream(struct session *session)
 {
     const struct options *options = session->options;
     struct sender sender = {.session = session, .mode = send_mode_find(options->mode)};
-    bool complete = false;
+    bool complete = false, ready = session_enter(session);
 
-    if (!pool_init(&sender.pool, options->message_bytes, options->inflight_bytes)) {
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "no memory for send buffers (--inflight-bytes, --message-bytes)");
-        return;
-    }
-    if (handshake_connect(session) && prepare_socket(&sender)) {
+    if (options->header_bytes)
+        sender.header = pages_allocate(options->header_bytes);
+    if (ready && ((options->header_bytes && !sender.header) ||
+                  !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes)))
+        ready = ending_set(&session->ending, OUTCOME_ERROR,
+                           "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
+    /* The receiver watches its own host meanwhile, and says go after that. */
+    if (session->stream == 0 && ready)
+        team_baseline(session->team, options->baseline_ns);
+    if (!ready)
+        session->team->broken = true;
+    team_meet(session->team);
+    if (ready && handshake_wait(session) && prepare_socket(&sender)) {
         bool streamed = send_stream(&sender);
 
         /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
@@ -205,7 +255,23 @@ void send_run(struct session *session)
         else
             sender.mode->settle(&sender, clock_now()); /* count what has completed before it is lost */
     }
+    if (session->reused_early)
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "%" PRIu64 " send buffers were overwritten before their completion came", session->reused_early);
     window_close(&session->window, session->fd, &session->counters, complete);
     session_close(session);
     pool_free(&sender.pool);
+    if (sender.header)
+        munmap(sender.header, options->header_bytes);
+}
+
+void send_run(struct session *sessions, int streams)
+{
+    for (int stream = 0; stream < streams; stream++)
+        if (!handshake_connect(&sessions[stream])) {
+            for (; stream >= 0; stream--)
+                session_close(&sessions[stream]);
+            return;
+        }
+    team_run(sessions, streams, send_one_stream);
 }

@@ -5,6 +5,6 @@
 #include "session.h"
 
 /* Runs the sending end to its ending, which is left in the session. */
-void send_run(struct session *session);
+void send_run(struct session *sessions, int streams);
 
 #endif

@@ -41,7 +41,8 @@ static bool zerocopy_prepare(struct sender *sender)
     const int on = 1;
 
     if (setsockopt(session->fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) < 0)
-        return ending_set(&session->ending, OUTCOME_UNSUPPORTED, "this kernel has no SO_ZEROCOPY for TCP: %s",
+        return ending_set(&session->ending, OUTCOME_UNSUPPORTED,
+                          "this kernel has no SO_ZEROCOPY for TCP, which Linux has since 4.14: %s",
                           strerror(errno));
     if (!completions_init(&session->completions))
         return ending_set(&session->ending, OUTCOME_ERROR, "no memory to account for completions");

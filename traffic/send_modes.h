@@ -14,6 +14,7 @@ struct sender {
     struct session *session;
     const struct send_mode *mode;
     struct pool pool;
+    unsigned char *header;    /* --header-bytes of it, or NULL */
     bool window_closed_there; /* the receiver has said so */
 };
 

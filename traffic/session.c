@@ -9,14 +9,52 @@
 #include <string.h>
 #include <unistd.h>
 
-void session_init(struct session *session, const struct options *options)
+void sessions_init(struct session *sessions, struct team *team, const struct options *options)
 {
-    memset(session, 0, sizeof(*session));
-    session->options = options;
-    session->fd = -1;
-    session->rcvbuf = session->sndbuf = session->rcvlowat = -1;
-    session->window.warmup_ns = options->warmup_ns;
-    session->window.length_ns = options->seconds_ns;
+    for (int stream = 0; stream < team->streams; stream++) {
+        struct session *session = &sessions[stream];
+        const uint64_t share = options->bytes / (uint64_t)team->streams;
+
+        memset(session, 0, sizeof(*session));
+        session->options = options;
+        session->team = team;
+        session->stream = stream;
+        session->bytes = share + (stream ? 0 : options->bytes % (uint64_t)team->streams);
+        session->fd = -1;
+        session->rcvbuf = session->sndbuf = session->rcvlowat = -1;
+        session->window.team = team;
+        session->window.warmup_ns = options->warmup_ns;
+        session->window.length_ns = options->seconds_ns;
+        session->integrity.stream = (uint32_t)stream;
+    }
+}
+
+const struct ending *sessions_ending(const struct session *sessions)
+{
+    const struct ending *found = &sessions->ending;
+
+    for (int stream = 0; stream < sessions->team->streams; stream++) {
+        const struct ending *one = &sessions[stream].ending;
+
+        if (one->outcome != OUTCOME_COMPLETE && strcmp(one->error, ANOTHER_FAILED))
+            return one;
+        if (found->outcome == OUTCOME_COMPLETE)
+            found = one;
+    }
+    return found;
+}
+
+bool session_enter(struct session *session)
+{
+    char why[WHY_BYTES] = "";
+
+    if (!placement_apply(&session->options->placement, session->stream, &session->ending))
+        return false;
+    if (perf_open_thread(&session->perf, why, sizeof(why)))
+        session->window.perf = &session->perf;
+    else if (session->stream == 0)
+        memcpy(session->team->perf_why, why, sizeof(why));
+    return true;
 }
 
 void session_connected(struct session *session, int fd)
@@ -43,11 +81,18 @@ void session_progress(struct session *session, int64_t now)
     session->progress_ns = now;
 }
 
+bool session_disturbed(const struct session *session)
+{
+    return stop_asked() || atomic_load_explicit(&session->team->broken, memory_order_relaxed);
+}
+
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for)
 {
     if (stop_asked())
         return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for %s",
                           waiting_for);
+    if (session->team->broken)
+        return ending_set(&session->ending, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
     if (now - session->progress_ns >= session->options->idle_timeout_ns)
         return ending_set(&session->ending, OUTCOME_TIMEOUT, "waited %.3f s for %s (--idle-timeout)",
                           (double)(now - session->progress_ns) / 1e9, waiting_for);
@@ -73,6 +118,10 @@ int socket_option(int fd, int option)
 
 void session_close(struct session *session)
 {
+    if (session->ending.outcome != OUTCOME_COMPLETE)
+        session->team->broken = true;
+    if (session->window.perf)
+        perf_close(&session->perf);
     if (session->fd < 0)
         return;
     session->rcvbuf = socket_option(session->fd, SO_RCVBUF);

@@ -7,14 +7,23 @@
 #include "completions.h"
 #include "ending.h"
 #include "options.h"
+#include "team.h"
+#include "verify.h"
 #include "window.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The error of a stream that ended because of another one: that other one's error is the one to tell. */
+#define ANOTHER_FAILED "another stream failed"
+
 struct session {
     const struct options *options;
+    struct team *team;
+    int stream;     /* from 0 */
+    uint64_t bytes; /* to transfer; 0: by time */
     struct ending ending;
+    struct perf perf; /* of this stream's thread */
     int fd;         /* the connection, or -1 */
     bool connected; /* ever: `local` and `remote` are known */
     struct address local;
@@ -27,19 +36,29 @@ struct session {
     int sndbuf;
     /* receiver */
     int rcvlowat; /* as read back; -1 unknown */
+    size_t huge_page_bytes; /* of the receive buffer */
     uint64_t refused;
+    struct integrity integrity;
     /* sender, zerocopy */
     struct completions completions;
+    uint64_t reused_early; /* buffers written to before their completion came */
 };
 
-void session_init(struct session *session, const struct options *options);
+/* One session for each stream of a team. */
+void sessions_init(struct session *sessions, struct team *team, const struct options *options);
+/* How all of them ended: the failure that the others follow from. */
+const struct ending *sessions_ending(const struct session *sessions);
+/* In the stream's own thread: moves it to its processor and begins to count its hardware events. */
+bool session_enter(struct session *session);
 /* Takes over a connected socket. */
 void session_connected(struct session *session, int fd);
 /* Waits for `events` or at most one tick; true when something is ready. Counts the call. */
 bool session_poll(struct session *session, short events);
 /* Something moved. */
 void session_progress(struct session *session, int64_t now);
-/* False, with the ending set, once a stop was asked for or nothing has moved for the idle time. */
+/* Cheap enough for every turn: was a stop asked for, or has another stream failed? */
+bool session_disturbed(const struct session *session);
+/* False, with the ending set, once the session was disturbed or nothing has moved for the idle time. */
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for);
 /* Sets the ending from an errno of the connection; returns false. */
 bool session_failed(struct session *session, const char *action, int error);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The measured window: what the counters, the CPU and the connection said when it opened and when it closed.
- */
+/* The measured window of one stream: what its counters, its thread's CPU and its connection said when it opened
+ * and when it closed. All streams of an end count from the first payload byte of any of them. */
 #ifndef ZCLAB_WINDOW_H
 #define ZCLAB_WINDOW_H
+
+#include "perf.h"
+#include "team.h"
+#include "unmapped.h"
 
 #include <linux/tcp.h>
 #include <stdbool.h>
@@ -15,15 +19,8 @@ struct counters {
     uint64_t bytes;
     uint64_t mapped; /* receiver only */
     uint64_t copied; /* receiver only */
+    uint64_t unmapped[UNMAPPED_CAUSES]; /* receiver only: what was copied, by cause */
     uint64_t calls;  /* system calls that wait for, move or account for data; bookkeeping is not counted */
-};
-
-/* All processors of this host together, in clock ticks since boot. */
-struct host_cpu {
-    bool known;
-    uint64_t busy; /* user, nice, system, irq and softirq; neither idle nor stolen time */
-    uint64_t softirq;
-    int cpus;
 };
 
 /* tcp_info as far as this kernel fills it. */
@@ -35,17 +32,19 @@ struct tcp_sample {
 struct snapshot {
     int64_t at_ns;
     struct counters counters;
-    struct rusage usage;
-    struct host_cpu host;
+    struct rusage usage; /* this thread's */
+    struct perf_sample perf;
     struct tcp_sample tcp;
 };
 
 enum window_state { WINDOW_WAITING, WINDOW_WARMUP, WINDOW_OPEN, WINDOW_CLOSED };
 
 struct window {
+    struct team *team;
+    struct perf *perf; /* of this thread; NULL: not counted */
     int64_t warmup_ns;
     int64_t length_ns; /* 0: closed by its user, not by time */
-    int64_t first_ns;  /* first payload byte */
+    int64_t first_ns;  /* first payload byte of any stream */
     enum window_state state;
     bool complete; /* closed where it should, not by a failure or a stop */
     struct snapshot open;

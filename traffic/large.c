@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "large.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + LARGE_ALIGNMENT - 1) / LARGE_ALIGNMENT * LARGE_ALIGNMENT;
+}
+
+/* Reserves `bytes` of addresses that begin at an aligned one. */
+static void *reserve(size_t bytes, int protection)
+{
+    const size_t room = bytes + LARGE_ALIGNMENT;
+    unsigned char *all = mmap(NULL, room, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t head;
+
+    if (all == MAP_FAILED)
+        return NULL;
+    head = (LARGE_ALIGNMENT - (uintptr_t)all % LARGE_ALIGNMENT) % LARGE_ALIGNMENT;
+    if (head)
+        munmap(all, head);
+    munmap(all + head + bytes, room - head - bytes);
+    return all + head;
+}
+
+/* Bytes of [memory, memory + bytes) that smaps says are on transparent huge pages. */
+static size_t transparent_bytes(const void *memory, size_t bytes)
+{
+    const uintptr_t from = (uintptr_t)memory, to = from + bytes;
+    uintptr_t start = 0, end = 0;
+    size_t kib, found = 0;
+    char line[512];
+    FILE *file = fopen("/proc/self/smaps", "re");
+
+    while (file && fgets(line, sizeof(line), file)) {
+        uintptr_t a, b;
+
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &a, &b) == 2) {
+            start = a;
+            end = b;
+        } else if (start < to && end > from && sscanf(line, "AnonHugePages: %zu kB", &kib) == 1) {
+            found += kib << 10;
+        }
+    }
+    if (file)
+        fclose(file);
+    return found < bytes ? found : bytes;
+}
+
+void *large_allocate(size_t bytes, size_t *huge_bytes)
+{
+    const size_t room = rounded(bytes);
+    void *memory = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+
+    *huge_bytes = 0;
+    if (memory != MAP_FAILED) { /* pages that the administrator has set aside */
+        memset(memory, 0x5a, room);
+        *huge_bytes = room;
+        return memory;
+    }
+    memory = reserve(room, PROT_READ | PROT_WRITE);
+    if (!memory)
+        return NULL;
+    madvise(memory, room, MADV_HUGEPAGE); /* fails where there are none: as good */
+    memset(memory, 0x5a, room);
+    *huge_bytes = transparent_bytes(memory, room);
+    return memory;
+}
+
+void large_free(void *memory, size_t bytes)
+{
+    munmap(memory, rounded(bytes));
+}
+
+void *large_map(int fd, size_t bytes)
+{
+    void *place = reserve(bytes, PROT_NONE);
+    void *mapping;
+
+    if (!place) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    mapping = mmap(place, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (mapping == MAP_FAILED) {
+        int error = errno;
+
+        munmap(place, bytes);
+        errno = error;
+    }
+    return mapping;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "map_each.h"
+
+#include "session.h"
+#include "take.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#define SETTING "net.ipv4.tcp_mmap_consume"
+#define SETTING_FILE "/proc/sys/net/ipv4/tcp_mmap_consume"
+
+/* Any kernel since 4.18 lets mmap() of a TCP socket succeed, without taking anything: only the setting tells. */
+bool map_each_probe(struct ending *ending)
+{
+    FILE *file = fopen(SETTING_FILE, "re");
+    int value = 0;
+    bool known;
+
+    if (!file)
+        return ending_set(ending, OUTCOME_UNSUPPORTED,
+                          "this kernel's mmap() of a TCP socket does not consume: no released kernel has that, only "
+                          "one of this project's own series, with the setting " SETTING " (%s)",
+                          strerror(errno));
+    known = fscanf(file, "%d", &value) == 1;
+    fclose(file);
+    if (!known || value != 1)
+        return ending_set(ending, OUTCOME_UNSUPPORTED,
+                          SETTING " is %d: mmap() of a TCP socket does not consume; set it to 1 in this network "
+                                  "namespace",
+                          value);
+    return true;
+}
+
+bool map_each_prepare(struct receiver *receiver)
+{
+    receiver->map_bytes = receiver->chunk_bytes;
+    receiver->skip_bytes = receiver->page;
+    return true;
+}
+
+/* Where reading stands: `before` bytes in front of the next page boundary of the payload, or none and then
+ * `within` bytes to map at most. Pages of payload begin behind each header, if there are headers. */
+static void locate(const struct receiver *receiver, size_t *before, size_t *within)
+{
+    const struct options *options = receiver->session->options;
+    const uint64_t position = receiver->session->counters.bytes;
+    const size_t header = options->header_bytes, record = header + options->message_bytes;
+    const size_t at = header ? (size_t)(position % record) : 0;
+    const uint64_t into_payload = header ? at - header : position;
+
+    *within = header ? record - at : receiver->chunk_bytes;
+    *before = at < header ? header - at : (size_t)((receiver->page - into_payload % receiver->page) % receiver->page);
+    if (*before > *within)
+        *before = *within;
+}
+
+static size_t least(size_t a, size_t b, size_t c)
+{
+    const size_t less = a < b ? a : b;
+
+    return less < c ? less : c;
+}
+
+enum took map_each_take(struct receiver *receiver)
+{
+    struct session *session = receiver->session;
+    const size_t page = receiver->page;
+    size_t before, within, length, queued;
+    int readable = 0;
+    enum unmapped cause;
+
+    session->counters.calls++;
+    if (ioctl(session->fd, FIONREAD, &readable) < 0) {
+        session_failed(session, "asking how much is queued", errno);
+        return TOOK_FAILED;
+    }
+    queued = readable > 0 ? (size_t)readable : 0;
+    if (!queued)
+        return take_nothing_named(receiver, 0);
+    locate(receiver, &before, &within);
+    if (before)
+        return take_by_copy(receiver, before, UNMAPPED_UNALIGNED);
+    if (queued < page)
+        return take_by_copy(receiver, queued, UNMAPPED_LESS_THAN_PAGE);
+    if (within < page)
+        return take_by_copy(receiver, within, UNMAPPED_UNALIGNED);
+
+    for (length = least(queued, within, receiver->map_bytes) / page * page;;
+         length = length / 2 / page * page) {
+        unsigned char *at = mmap(NULL, length, PROT_READ, MAP_SHARED, session->fd, 0);
+
+        session->counters.calls++;
+        if (at != MAP_FAILED) {
+            take_mapped(receiver, at, length);
+            session->counters.calls++;
+            munmap(at, length);
+            receiver->map_bytes = least(2 * length, receiver->chunk_bytes, receiver->chunk_bytes);
+            receiver->skip_bytes = page;
+            return TOOK_SOME;
+        }
+        if (errno == EIO)
+            return take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_REFUSED);
+        if (errno != EINVAL && errno != EAGAIN) {
+            session_failed(session, "mmap() of the socket", errno);
+            return TOOK_FAILED;
+        }
+        if (length == page)
+            break;
+    }
+    /* Where nothing can be mapped, ever longer stretches are copied before the next try. */
+    length = least(queued, within, receiver->skip_bytes) / page * page;
+    receiver->map_bytes = page;
+    receiver->skip_bytes = least(2 * receiver->skip_bytes, receiver->chunk_bytes, receiver->chunk_bytes);
+    cause = unmapped_cause(page, segment_size(&receiver->segments, session->fd), length, queued);
+    return take_by_copy(receiver, length, cause);
+}

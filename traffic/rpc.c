@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc.h"
+
+#include "clock.h"
+#include "handshake.h"
+#include "pool.h"
+#include "rpc_modes.h"
+#include "stop.h"
+#include "zerocopy_receive.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The first byte of every message says what it is, so that a peer out of step is found at once. */
+#define KIND_REQUEST 'Q'
+#define KIND_REPLY 'A'
+#define KIND_REPLY_WINDOW_OVER 'W' /* a reply, and the server's window has closed */
+
+#define TERMS_MAGIC "zclabRPC" /* 8 bytes */
+
+/* What both ends must agree on: each sends its own after the go and reads the other's. */
+struct terms {
+    uint8_t magic[8];
+    uint32_t request_bytes; /* network byte order, both */
+    uint32_t reply_bytes;
+};
+_Static_assert(sizeof(struct terms) == 16, "the terms have a fixed size");
+
+static bool is_client(const struct rpc *rpc)
+{
+    return rpc->session->options->end == END_RPC_CALL;
+}
+
+/* Opens and closes the window, between two RPCs only, so that it holds whole ones with all of their calls. */
+static void keep_window(struct rpc *rpc, int64_t now)
+{
+    struct session *session = rpc->session;
+    const enum window_state before = session->window.state;
+
+    if (before == WINDOW_WAITING) /* the first RPC, with all that is cold in it, is never measured */
+        window_start(&session->window, session->fd, &session->counters, now);
+    else
+        window_tick(&session->window, session->fd, &session->counters, now);
+    if (session->window.state == before)
+        return;
+    if (session->window.state == WINDOW_OPEN)
+        rpc->open = rpc->counters;
+    else if (session->window.state == WINDOW_CLOSED)
+        rpc->close = rpc->counters;
+}
+
+/* Closes a window that is still open: the session is over. */
+static void end_window(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+
+    if (session->window.state == WINDOW_OPEN)
+        rpc->close = rpc->counters;
+    window_close(&session->window, session->fd, &session->counters, false);
+}
+
+static bool send_message(struct rpc *rpc, unsigned char kind)
+{
+    struct session *session = rpc->session;
+    size_t sent = 0;
+
+    rpc->out[0] = kind;
+    while (sent < rpc->out_bytes) {
+        struct iovec part = {.iov_base = rpc->out + sent, .iov_len = rpc->out_bytes - sent};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+        ssize_t got;
+
+        rpc->counters.calls.send++;
+        got = sendmsg(session->fd, &message, MSG_NOSIGNAL);
+        if (got > 0) {
+            sent += (size_t)got;
+            if (sent < rpc->out_bytes)
+                session_progress(session, clock_now());
+        } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+            return session_failed(session, "sending", got ? errno : EPIPE);
+        }
+        if (sent < rpc->out_bytes &&
+            !session_may_go_on(session, clock_now(), "the peer to take a message"))
+            return false;
+    }
+    return true;
+}
+
+/* Is there something to take? Waits at most one tick. */
+static bool ready(struct rpc *rpc)
+{
+    struct pollfd poller = {.fd = rpc->session->fd, .events = POLLIN};
+
+    if (!rpc->mode->polls)
+        return true;
+    rpc->counters.calls.wait++;
+    return poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) > 0;
+}
+
+/* Receives one message. TOOK_END: the peer has ended the stream between two messages. TOOK_FAILED: the ending
+ * says why. While nothing comes, the window is kept if `between`: no RPC is under way. */
+static enum took receive_message(struct rpc *rpc, bool between)
+{
+    struct session *session = rpc->session;
+
+    rpc->have = 0;
+    while (rpc->have < rpc->in_bytes) {
+        const size_t before = rpc->have;
+        const enum took took = ready(rpc) ? rpc->mode->take(rpc) : TOOK_NOTHING;
+
+        if (took == TOOK_FAILED)
+            return took;
+        if (took == TOOK_END) {
+            if (!rpc->have)
+                return took;
+            ending_set(&session->ending, OUTCOME_CUT_SHORT,
+                       "the stream ended after %zu of a message's %zu bytes", rpc->have, rpc->in_bytes);
+            return TOOK_FAILED;
+        }
+        if (rpc->have < rpc->in_bytes) {
+            const int64_t now = clock_now();
+
+            if (rpc->have > before)
+                session_progress(session, now);
+            else if (between && !rpc->have && session->window.state != WINDOW_WAITING)
+                keep_window(rpc, now);
+            if (!session_may_go_on(session, now, is_client(rpc) ? "a reply" : "a request"))
+                return TOOK_FAILED;
+        }
+    }
+    return TOOK_SOME;
+}
+
+static bool out_of_step(struct rpc *rpc)
+{
+    return ending_set(&rpc->session->ending, OUTCOME_ERROR,
+                      "the peer sent something that is not a %s of %zu bytes",
+                      is_client(rpc) ? "reply" : "request", rpc->in_bytes);
+}
+
+/* The stream has ended in order between two RPCs; had the window been measured? */
+static void judge_end(struct session *session)
+{
+    if (session->window.state != WINDOW_CLOSED)
+        ending_set(&session->ending, OUTCOME_CUT_SHORT,
+                   "the stream ended after %.3f s, before the window closed",
+                   session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
+}
+
+static void serve(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+
+    for (;;) {
+        const enum took took = receive_message(rpc, true);
+        const bool over = session->window.state == WINDOW_CLOSED;
+        int64_t now;
+
+        if (took == TOOK_END)
+            judge_end(session);
+        else if (took == TOOK_SOME && rpc->kind != KIND_REQUEST)
+            out_of_step(rpc);
+        if (took != TOOK_SOME || session->ending.outcome != OUTCOME_COMPLETE ||
+            !send_message(rpc, over ? KIND_REPLY_WINDOW_OVER : KIND_REPLY))
+            return;
+        now = clock_now();
+        rpc->counters.rpcs++;
+        session_progress(session, now);
+        keep_window(rpc, now);
+        if (stop_asked() && !session_may_go_on(session, now, "a request"))
+            return;
+    }
+}
+
+/* One RPC. */
+static bool call(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+    const int64_t start = clock_now();
+    enum took took;
+    int64_t end;
+
+    if (!send_message(rpc, KIND_REQUEST))
+        return false;
+    took = receive_message(rpc, false);
+    if (took == TOOK_END)
+        return ending_set(&session->ending, OUTCOME_CUT_SHORT, "the server closed the connection");
+    if (took != TOOK_SOME)
+        return false;
+    if (rpc->kind == KIND_REPLY_WINDOW_OVER)
+        rpc->window_over_there = true;
+    else if (rpc->kind != KIND_REPLY)
+        return out_of_step(rpc);
+    end = clock_now();
+    rpc->counters.rpcs++;
+    session_progress(session, end);
+    if (session->window.state == WINDOW_OPEN)
+        latency_record(&rpc->latency, end - start);
+    keep_window(rpc, end);
+    return true;
+}
+
+/* Ends the stream in order, and waits for the server's own end. */
+static bool finish(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+
+    if (shutdown(session->fd, SHUT_WR) < 0)
+        return session_failed(session, "ending the stream", errno);
+    session_progress(session, clock_now());
+    while (!stop_insisted()) {
+        const ssize_t got = recv(session->fd, rpc->in, rpc->in_bytes, 0); /* blocks for a tick at most */
+
+        if (got == 0)
+            return true;
+        if (got > 0 && session->ending.outcome == OUTCOME_STOPPED)
+            continue; /* the reply that was not waited for */
+        if (got > 0)
+            return ending_set(&session->ending, OUTCOME_ERROR, "the server sent more than its replies");
+        if (errno != EAGAIN && errno != EINTR)
+            return session_failed(session, "ending the session", errno);
+        if (clock_now() - session->progress_ns >= session->options->idle_timeout_ns)
+            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+                              "the server did not end the session within %.3f s (--idle-timeout)",
+                              (double)session->options->idle_timeout_ns / 1e9);
+    }
+    return false;
+}
+
+/* RPC after RPC, until both windows have closed or the server's has had its margin. */
+static void call_all(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+    const struct window *window = &session->window;
+
+    while (call(rpc)) {
+        const int64_t now = session->progress_ns;
+
+        if (stop_asked() && !session_may_go_on(session, now, "the next RPC"))
+            break;
+        if (window->state == WINDOW_CLOSED &&
+            (rpc->window_over_there || now - window->close.at_ns >= session->options->margin_ns))
+            break;
+    }
+    /* What was stopped is ended in order too, so that the server can tell it from a lost peer. */
+    if (session->ending.outcome == OUTCOME_COMPLETE || session->ending.outcome == OUTCOME_STOPPED)
+        finish(rpc);
+}
+
+/* Calls block for one tick at most, so that stops and deadlines are seen. Nagle's algorithm is off: it would
+ * hold back the last segment of a message. */
+static bool prepare_socket(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+    const struct timeval tick = {.tv_usec = TICK_NS / 1000};
+    const int fd = session->fd, on = 1;
+
+    if (fcntl(fd, F_SETFL, 0) < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
+        return ending_set(&session->ending, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
+    if (!rpc->mode->maps)
+        return true;
+    rpc->mapping = mmap(NULL, rpc->mapping_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (rpc->mapping == MAP_FAILED) {
+        rpc->mapping = NULL;
+        return ending_set(&session->ending, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
+                          rpc->mapping_bytes, strerror(errno));
+    }
+    return true;
+}
+
+/* Exchanges the terms; both ends find out if they differ. */
+static bool agree(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+    const struct options *options = session->options;
+    struct terms own = {.request_bytes = htonl((uint32_t)options->request_bytes),
+                        .reply_bytes = htonl((uint32_t)options->reply_bytes)};
+    struct terms other;
+
+    memcpy(own.magic, TERMS_MAGIC, sizeof(own.magic));
+    if (send(session->fd, &own, sizeof(own), MSG_NOSIGNAL) != (ssize_t)sizeof(own))
+        return session_failed(session, "sending the message sizes", errno);
+    for (size_t have = 0; have < sizeof(other);) {
+        const ssize_t got = recv(session->fd, (char *)&other + have, sizeof(other) - have, 0);
+
+        if (got == 0)
+            return ending_set(&session->ending, OUTCOME_CUT_SHORT,
+                              "the other end closed the connection before it told its message sizes");
+        if (got < 0 && errno != EAGAIN && errno != EINTR)
+            return session_failed(session, "waiting for the other end's message sizes", errno);
+        if (got > 0)
+            have += (size_t)got;
+        else if (!session_may_go_on(session, clock_now(), "the other end's message sizes"))
+            return false;
+    }
+    if (memcmp(other.magic, own.magic, sizeof(own.magic)))
+        return ending_set(&session->ending, OUTCOME_ERROR, "the other end is not zclab-traffic %s",
+                          is_client(rpc) ? "rpc-serve" : "rpc-call");
+    if (other.request_bytes != own.request_bytes || other.reply_bytes != own.reply_bytes)
+        return ending_set(&session->ending, OUTCOME_ERROR,
+                          "the two ends differ: requests of %zu and replies of %zu bytes here, %u and %u at "
+                          "the other end (--request-bytes, --reply-bytes)",
+                          options->request_bytes, options->reply_bytes, ntohl(other.request_bytes),
+                          ntohl(other.reply_bytes));
+    session_progress(session, clock_now());
+    return true;
+}
+
+static bool allocate(struct rpc *rpc)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    rpc->mapping_bytes = (rpc->in_bytes + page - 1) / page * page;
+    rpc->out = pages_allocate(rpc->out_bytes);
+    rpc->in = pages_allocate(rpc->in_bytes);
+    if (!rpc->out || !rpc->in)
+        return ending_set(&rpc->session->ending, OUTCOME_ERROR,
+                          "no memory for messages of %zu and %zu bytes (--request-bytes, --reply-bytes)",
+                          rpc->session->options->request_bytes, rpc->session->options->reply_bytes);
+    return true;
+}
+
+/* Both ends watch their hosts at the same time, with the connection standing idle. */
+static bool baseline(struct session *session)
+{
+    const bool whole = team_baseline(session->team, session->options->baseline_ns);
+
+    session_progress(session, clock_now());
+    return whole || session_may_go_on(session, clock_now(), "the baseline");
+}
+
+/* The server says go when everything is in place. */
+static bool meet(struct rpc *rpc)
+{
+    struct session *session = rpc->session;
+
+    if (is_client(rpc))
+        return handshake_connect(session) && baseline(session) && handshake_wait(session) &&
+               prepare_socket(rpc);
+    if (!handshake_accept(session, 1) || !prepare_socket(rpc) || !baseline(session))
+        return false;
+    return handshake_tell(session, BYTE_GO) || session_failed(session, "sending the go", errno);
+}
+
+void rpc_run(struct rpc *rpc, struct session *session)
+{
+    const struct options *options = session->options;
+
+    rpc->session = session;
+    rpc->mode = rpc_mode_find(options->mode);
+    rpc->out_bytes = is_client(rpc) ? options->request_bytes : options->reply_bytes;
+    rpc->in_bytes = is_client(rpc) ? options->reply_bytes : options->request_bytes;
+    if ((!rpc->mode->maps || zerocopy_receive_probe(&session->ending, rpc->mode->copy_buffer)) &&
+        session_enter(session) && allocate(rpc) && meet(rpc) && agree(rpc)) {
+        if (is_client(rpc))
+            call_all(rpc);
+        else
+            serve(rpc);
+        end_window(rpc);
+        if (rpc->close.rpcs == rpc->open.rpcs)
+            ending_set(&session->ending, OUTCOME_CUT_SHORT, "no RPC ended within the measured window");
+    }
+    session_close(session);
+    if (rpc->mapping)
+        munmap(rpc->mapping, rpc->mapping_bytes);
+    if (rpc->out)
+        munmap(rpc->out, rpc->out_bytes);
+    if (rpc->in)
+        munmap(rpc->in, rpc->in_bytes);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc_modes.h"
+
+#include "rpc.h"
+#include "zerocopy_receive.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* The next `bytes` of the message are there, the first of them at `at`. */
+static void arrived(struct rpc *rpc, const void *at, size_t bytes)
+{
+    if (!rpc->have && bytes)
+        rpc->kind = *(const unsigned char *)at;
+    rpc->have += bytes;
+}
+
+/* Reads at most `want` bytes by copying. */
+static enum took read_bytes(struct rpc *rpc, size_t want, int flags)
+{
+    unsigned char *to = rpc->in + rpc->have;
+    struct iovec part = {.iov_base = to, .iov_len = want};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t got;
+
+    rpc->counters.calls.receive++;
+    got = recvmsg(rpc->session->fd, &message, flags);
+    if (got > 0) {
+        rpc->counters.copied += (uint64_t)got;
+        arrived(rpc, to, (size_t)got);
+        return TOOK_SOME;
+    }
+    if (got == 0)
+        return TOOK_END;
+    if (errno == EAGAIN || errno == EINTR)
+        return TOOK_NOTHING;
+    session_failed(rpc->session, "receiving", errno);
+    return TOOK_FAILED;
+}
+
+/* One blocking call for a whole message, which returns early only at the end of a tick. */
+static enum took recvmsg_take(struct rpc *rpc)
+{
+    return read_bytes(rpc, rpc->in_bytes - rpc->have, MSG_WAITALL);
+}
+
+static enum took poll_recvmsg_take(struct rpc *rpc)
+{
+    return read_bytes(rpc, rpc->in_bytes - rpc->have, MSG_DONTWAIT);
+}
+
+static enum took map_take(struct rpc *rpc)
+{
+    const size_t rest = rpc->in_bytes - rpc->have;
+    const size_t room = rpc->mode->copy_buffer ? rest : 0;
+    unsigned char *copy_to = rpc->in + rpc->have;
+    struct zerocopy_receive call;
+    size_t copied, left;
+
+    rpc->counters.calls.map++;
+    if (zerocopy_receive(rpc->session->fd, &call, rpc->mapping, rpc->mapping_bytes, copy_to, room) < 0) {
+        if (errno == EINTR || errno == EAGAIN)
+            return TOOK_NOTHING;
+        if (errno == EIO) /* nothing queued and the peer has finished */
+            return TOOK_END;
+        session_failed(rpc->session, "TCP_ZEROCOPY_RECEIVE", errno);
+        return TOOK_FAILED;
+    }
+    if (call.copybuf_len < 0 || call.err) { /* an error that has been taken off the socket */
+        session_failed(rpc->session, "receiving",
+                       call.err ? (call.err < 0 ? -call.err : call.err) : -call.copybuf_len);
+        return TOOK_FAILED;
+    }
+    copied = (size_t)call.copybuf_len;
+    rpc->counters.mapped += call.length;
+    rpc->counters.copied += copied;
+    arrived(rpc, call.length ? rpc->mapping : copy_to, call.length + copied);
+    if (rpc->have > rpc->in_bytes) { /* the mapping is whole pages: it can take in more than the message */
+        ending_set(&rpc->session->ending, OUTCOME_ERROR, "the peer sent more than one message of %zu bytes",
+                   rpc->in_bytes);
+        return TOOK_FAILED;
+    }
+    left = rpc->in_bytes - rpc->have;
+    if (call.recv_skip_hint && left)
+        return read_bytes(rpc, call.recv_skip_hint < left ? call.recv_skip_hint : left, MSG_DONTWAIT);
+    if (call.length || copied)
+        return TOOK_SOME;
+    /* Readable, and yet nothing is there: only recvmsg() tells an end or an error from a false alarm. */
+    return read_bytes(rpc, left, MSG_DONTWAIT);
+}
+
+const struct rpc_mode rpc_modes[] = {
+    {.name = "recvmsg", .help = "one blocking recvmsg() for each message", .take = recvmsg_take},
+    {.name = "poll_recvmsg",
+     .help = "poll() and recvmsg(): waits as the mapping modes do, which is the fair comparison with them",
+     .polls = true,
+     .take = poll_recvmsg_take},
+    {.name = "map_recvmsg",
+     .help = "poll(), getsockopt(TCP_ZEROCOPY_RECEIVE), and recvmsg() for what it did not map",
+     .polls = true,
+     .maps = true,
+     .take = map_take},
+    {.name = "map_copy_buffer",
+     .help = "poll(), getsockopt(TCP_ZEROCOPY_RECEIVE) with a copy buffer that holds the whole message: "
+             "the kernel copies a small one in the same call",
+     .polls = true,
+     .maps = true,
+     .copy_buffer = true,
+     .take = map_take},
+    {.name = NULL},
+};
+
+const struct rpc_mode *rpc_mode_find(const char *name)
+{
+    for (const struct rpc_mode *mode = rpc_modes; mode->name; mode++)
+        if (!strcmp(mode->name, name))
+            return mode;
+    return NULL;
+}

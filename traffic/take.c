@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "take.h"
+
+#include "session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+static void check(struct receiver *receiver, const unsigned char *at, size_t length, bool mapped)
+{
+    struct session *session = receiver->session;
+    struct integrity *integrity = &session->integrity;
+
+    if (!verify_check(integrity, at, length, session->counters.bytes, mapped))
+        /* Only the verdict: the stream is still read to its end, so that the sender ends in order. */
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "wrong byte in stream %" PRIu32 " at offset %" PRIu64
+                   ": found 0x%02x, expected 0x%02x (%s)%s",
+                   integrity->stream, integrity->offset, integrity->found, integrity->expected,
+                   mapped ? "mapped" : "copied", integrity->offset < 8 ? "; has the sender --verify?" : "");
+}
+
+void take_mapped(struct receiver *receiver, const unsigned char *at, size_t length)
+{
+    struct counters *counters = &receiver->session->counters;
+
+    if (receiver->verify)
+        check(receiver, at, length, true);
+    counters->bytes += length;
+    counters->mapped += length;
+    receiver->balked = false;
+}
+
+void take_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause)
+{
+    struct counters *counters = &receiver->session->counters;
+
+    if (receiver->verify)
+        check(receiver, at, length, false);
+    counters->bytes += length;
+    counters->copied += length;
+    counters->unmapped[cause] += length;
+    receiver->balked = false;
+}
+
+enum took take_by_copy(struct receiver *receiver, size_t want, enum unmapped cause)
+{
+    struct session *session = receiver->session;
+    ssize_t got;
+
+    session->counters.calls++;
+    /* MSG_DONTWAIT: with a low-water mark a blocking recv() would sleep until that many bytes are there. */
+    got = recv(session->fd, receiver->buffer, want < receiver->chunk_bytes ? want : receiver->chunk_bytes,
+               MSG_DONTWAIT);
+    if (got > 0) {
+        /* What was read counts, not what was asked: a short read leaves the rest to the next turn. */
+        take_copied(receiver, receiver->buffer, (size_t)got, cause);
+        return TOOK_SOME;
+    }
+    if (got == 0)
+        return TOOK_END;
+    if (errno == EAGAIN || errno == EINTR)
+        return TOOK_NOTHING;
+    session_failed(session, "receiving", errno);
+    return TOOK_FAILED;
+}
+
+/* Finds out whether the stream has ended without taking anything off it: a byte read here would shift all
+ * that follows off its page boundaries. */
+static enum took look_for_end(struct receiver *receiver)
+{
+    struct session *session = receiver->session;
+    char byte;
+    ssize_t got;
+
+    session->counters.calls++;
+    got = recv(session->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got == 0)
+        return TOOK_END;
+    if (got > 0 || errno == EAGAIN || errno == EINTR)
+        return TOOK_NOTHING;
+    session_failed(session, "receiving", errno);
+    return TOOK_FAILED;
+}
+
+enum took take_nothing_named(struct receiver *receiver, size_t queued)
+{
+    struct session *session = receiver->session;
+    const enum took took = look_for_end(receiver);
+    int at_mark = 0;
+
+    if (took != TOOK_NOTHING)
+        return took;
+    session->counters.calls++;
+    /* Both kinds of mapping stop in front of an urgent byte, for good. Reading steps over it, and goes on one
+     * page: should pages begin behind it, the next does, too. */
+    if (ioctl(session->fd, SIOCATMARK, &at_mark) == 0 && at_mark)
+        return take_by_copy(receiver, receiver->page, UNMAPPED_URGENT);
+    /* Once, it may have come in between the call and its answer. */
+    if (queued >= receiver->page && receiver->balked)
+        return take_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
+    receiver->balked = true;
+    return TOOK_NOTHING;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the streams of one end share: when the first payload byte moved, the host's readings around the window,
+ * and whether one of them has failed. Stream 0 runs in the main thread, each other one in a thread of its own. */
+#ifndef ZCLAB_TEAM_H
+#define ZCLAB_TEAM_H
+
+#include "host_cpu.h"
+#include "perf.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STREAMS_MAX 64
+#define WHY_BYTES 160
+
+struct session;
+
+/* The host at one edge of a span. */
+struct host_sample {
+    struct host_cpu cpu;
+    struct perf_sample perf; /* all processors */
+};
+
+struct team {
+    int streams;
+    pthread_mutex_t lock; /* of the host's readings */
+    pthread_barrier_t barrier;
+    _Atomic int64_t first_ns; /* first payload byte of any stream; 0: none yet */
+    atomic_int opened;        /* streams whose window has opened */
+    atomic_int closed;
+    atomic_bool broken; /* a stream has failed: the others need not go on */
+    struct host_sample open;
+    struct host_sample close;
+    int64_t baseline_ns; /* how long it really was; 0: none taken */
+    struct host_cpu baseline_from;
+    struct host_cpu baseline_to;
+    int perf_cpus; /* 0: not counted */
+    struct perf perf[HOST_CPUS_MAX];
+    char perf_why[WHY_BYTES]; /* not empty: why there are no hardware events */
+};
+
+void team_init(struct team *team, int streams);
+/* Opens the processors' counters. */
+void team_watch_host(struct team *team);
+void team_free(struct team *team);
+
+/* The window of one stream opens or has closed: the first one and the last one read the host. */
+void team_opens(struct team *team);
+void team_closed(struct team *team);
+
+/* Watches the host for `ns` with nobody moving payload; false when a stop was asked for meanwhile. */
+bool team_baseline(struct team *team, int64_t ns);
+
+/* Runs `body` once for each session, all at the same time, and waits for all of them. */
+void team_run(struct session *sessions, int streams, void (*body)(struct session *session));
+/* Waits until all streams are here. Every stream passes it, also one that has failed. */
+void team_meet(struct team *team);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* getsockopt(TCP_ZEROCOPY_RECEIVE): its argument, and what this kernel knows of it. */
+#ifndef ZCLAB_ZEROCOPY_RECEIVE_H
+#define ZCLAB_ZEROCOPY_RECEIVE_H
+
+#include "ending.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The kernel's argument block, declared here because the headers of older systems end before the copy buffer.
+ * The kernel shortens the length to what it knows, which is how its age is told. */
+struct zerocopy_receive {
+    uint64_t address;        /* of the mapping */
+    uint32_t length;         /* in: bytes to map at most; out: bytes mapped */
+    uint32_t recv_skip_hint; /* out: bytes to read otherwise before the next that can be mapped */
+    uint32_t inq;            /* out: bytes still queued */
+    int32_t err;             /* out: pending error of the socket, taken off it by this call */
+    uint64_t copybuf_address;
+    int32_t copybuf_len; /* in: bytes of room; out: bytes copied, or a negative errno */
+    uint32_t flags;      /* none is used: see zerocopy_receive() */
+};
+
+/* One call: maps at most `map_bytes` bytes at `mapping`, and copies at most `copy_bytes` to `copy_to`.
+ * No TLB-clean hint among the flags: it tells the kernel that the caller has already emptied the area, and a
+ * standing area still holds the pages of the call before, which the kernel must take out first.
+ * Returns what getsockopt() returns. */
+int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_t map_bytes, void *copy_to,
+                     size_t copy_bytes);
+
+/* Has this kernel the call, with socket errors reported in it, and a copy buffer if asked for? Tries on a
+ * socket of its own. If not, sets the ending, naming the first kernel that has it, and returns false. */
+bool zerocopy_receive_probe(struct ending *ending, bool copy_buffer);
+
+#endif
