@@ -11,12 +11,14 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.traffic_ends import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, port_of, refuse_option
+from tests.test_traffic import refuse_option
+from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, port_of
 
 from zclab.latency import Histogram, bucket, maximum_us, mean_us, minimum_us, percentile_us
 from zclab.rpc_documents import RpcDocument
@@ -193,6 +195,50 @@ def test_calls_as_counted_from_outside(lab: Lab, tmp_path: Path, mode: str, watc
             assert "TCP_ZEROCOPY_RECEIVE" in line or re.search(r"0x23\b", line), line
     assert counted == document["calls"]
     assert document["rpcs"] > 0
+
+
+ZEROCOPY_CLIENT = """
+import mmap, socket, struct, sys
+
+request_bytes, port = map(int, sys.argv[1:3])
+connection = socket.create_connection(("fd00:7a63::1", port), timeout=60)
+connection.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
+token = bytes.fromhex(sys.argv[3])
+connection.sendall(struct.pack("16sB15s32s", b"zclab-traffic/1\\n", len(token), b"", token))
+connection.recv(1)
+connection.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, 1))
+connection.recv(16, socket.MSG_WAITALL)
+page = mmap.mmap(-1, 4096)
+page[:1] = b"Q"
+for _ in range(3):
+    connection.send(page, 0x4000000)  # MSG_ZEROCOPY
+    if not connection.recv(1):
+        break
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "request_bytes", "mapped"),
+    [
+        ("map_recvmsg", 4096, 3 * 4096),
+        ("map_copy_buffer", 4096, 0),  # all of it fits the copy buffer
+        ("map_recvmsg", 4000, None),  # the page that is sent is more than a request
+    ],
+)
+def test_requests_that_can_be_mapped(veth: Lab, mode: str, request_bytes: int, mapped: int | None) -> None:
+    """The client sends by zerocopy, so that its pages arrive as pages."""
+    options = f"--request-bytes {request_bytes} --reply-bytes 1 --seconds 600"
+    server = serve(veth, options, mode, "fd00:7a63::1", "fd00:7a63::2")
+    own = [str(request_bytes), str(port_of(server)), TOKEN]
+    client = veth.start([*veth.send_prefix, sys.executable, "-c", ZEROCOPY_CLIENT, *own])
+    served = server.finish()
+    client.process.communicate(timeout=LIMIT)
+    total = served["total"]
+    if mapped is None:
+        assert served["outcome"] == "error" and "more than one message of 4000" in served["error"], served
+    else:
+        assert (served["outcome"], total["rpcs"]) == ("cut_short", 3), served["error"]
+        assert (total["mapped_bytes"], total["copied_bytes"]) == (mapped, 3 * 4096 - mapped)
 
 
 # Two ends that do not fit
