@@ -154,7 +154,8 @@ static void put_completions(struct json *json, const struct session *session)
     json_close(json);
 }
 
-static void put_unmapped(struct json *json, bool known, const struct counters *from, const struct counters *to)
+static void put_unmapped(struct json *json, bool known, const struct counters *from,
+                         const struct counters *to)
 {
     if (!known) {
         json_null(json, "unmapped");
@@ -231,8 +232,8 @@ bool report_print(const struct session *session)
     json_close(&json);
     report_cpu(&json, session, windowed);
     json_count(&json, "system_calls", windowed, window->close.counters.calls - window->open.counters.calls);
-    put_unmapped(&json, windowed && receiver && receive_mode_find(options->mode)->maps, &window->open.counters,
-                 &window->close.counters);
+    put_unmapped(&json, windowed && receiver && receive_mode_find(options->mode)->maps,
+                 &window->open.counters, &window->close.counters);
     put_integrity(&json, session, receiver);
     put_completions(&json, session);
     put_receiver(&json, session, receiver);

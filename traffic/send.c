@@ -72,8 +72,8 @@ static void sleep_towards(struct session *session, int64_t due_ns, int64_t now)
     session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
 }
 
-/* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header, by
- * copying. */
+/* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header,
+ * by copying. */
 static bool send_bytes(struct sender *sender, const unsigned char *from, size_t length, bool header)
 {
     struct session *session = sender->session;
@@ -252,7 +252,8 @@ void send_run(struct session *session)
     }
     if (session->reused_early)
         ending_set(&session->ending, OUTCOME_ERROR,
-                   "%" PRIu64 " send buffers were overwritten before their completion came", session->reused_early);
+                   "%" PRIu64 " send buffers were overwritten before their completion came",
+                   session->reused_early);
     window_close(&session->window, session->fd, &session->counters, complete);
     session_close(session);
     pool_free(&sender.pool);
