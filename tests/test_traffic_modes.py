@@ -99,7 +99,7 @@ def test_odd_messages_end_in_short_segments(veth: Lab) -> None:
     )
     found = causes(got)
     assert got["outcome"] == "complete"
-    assert found["short_segment"] > 0.9 * sum(found.values()) > 0
+    assert found["short_segment"] > 0.5 * sum(found.values()) > 0
 
 
 def test_the_tail_is_less_than_a_page(veth: Lab) -> None:
@@ -155,7 +155,7 @@ def test_a_copy_buffer_costs_a_page_a_chunk(veth: Lab, chunk: int) -> None:
     found = causes(got)
     if not sent["tcp"]["total"]["retransmits"]:
         assert set(found) <= {"less_than_page"}
-    assert got["total"]["mapped_bytes"] >= 0.95 * size
+    assert got["total"]["mapped_bytes"] >= 0.9 * size
 
 
 # Framing

@@ -184,8 +184,7 @@ const struct receive_mode receive_modes[] = {
      .prepare = map_prepare,
      .take = map_take},
     {.name = "map_each",
-     .help = "mmap() of the socket for each chunk, which consumes it, and munmap(); only kernels of the "
-             "project's own series have that",
+     .help = "mmap() of the socket consumes a chunk, munmap(); no released kernel has that",
      .maps = true,
      .framing = true,
      .probe = map_each_probe,

@@ -155,6 +155,7 @@ static struct {
     uint32_t flags;
 } answer;
 static int answer_errno;
+static socklen_t answer_knows = sizeof(answer); /* bytes of it; older kernels know fewer */
 
 int __wrap_getsockopt(int, int, int, void *, socklen_t *);
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *length)
@@ -167,7 +168,9 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len
     errno = answer_errno;
     if (errno)
         return -1;
-    memcpy(value, &answer, *length < sizeof(answer) ? *length : sizeof(answer));
+    if (*length > answer_knows)
+        *length = answer_knows;
+    memcpy(value, &answer, *length);
     return 0;
 }
 
@@ -352,6 +355,31 @@ static int map_each_setting(void)
     return 0;
 }
 
+/* What a mode says of a kernel that knows so many bytes of the argument, or nothing of the call; "": goes. */
+static const char *refusal(const char *mode, socklen_t knows)
+{
+    static struct ending ending;
+
+    ending = (struct ending){0};
+    answer_errno = knows ? 0 : ENOPROTOOPT;
+    answer_knows = knows;
+    if (receive_mode_find(mode)->probe(&ending) != (ending.outcome == OUTCOME_COMPLETE))
+        return "the outcome does not match";
+    answer_knows = sizeof(answer);
+    return ending.outcome == OUTCOME_UNSUPPORTED || !*ending.error ? ending.error : "wrong outcome";
+}
+
+static int older_kernels(void)
+{
+    CHECK(strstr(refusal("map_once", 0), "TCP_ZEROCOPY_RECEIVE, which Linux has since 4.18"));
+    CHECK(strstr(refusal("map_once", 16), "socket errors, which Linux has since 5.7"));
+    CHECK(!*refusal("map_once", 24) && !*refusal("map_once", 40));
+    CHECK(strstr(refusal("map_once_hybrid", 0), "since 4.18"));
+    CHECK(strstr(refusal("map_once_hybrid", 24), "copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since 5.11"));
+    CHECK(!*refusal("map_once_hybrid", 40));
+    return 0;
+}
+
 static int map_once(void)
 {
     const uint64_t *causes = session.counters.unmapped;
@@ -385,7 +413,7 @@ static int map_once(void)
 
 int main(void)
 {
-    const int failed = map_each() || map_each_setting() || map_once();
+    const int failed = map_each() || map_each_setting() || older_kernels() || map_once();
 
     return failed;
 }
