@@ -83,8 +83,7 @@ def test_zerocopy_sender_of_whole_pages_leaves_no_cause(veth: Lab) -> None:
         "--bytes 67108864 --message-bytes 524288",
         ("map_once", "zerocopy"),
     )
-    if not sent["tcp"]["total"]["retransmits"]:
-        assert causes(got) == {}
+    assert sent["outcome"] == got["outcome"] == "complete"
     assert sum(causes(got).values()) < 0.01 * 67108864
 
 
@@ -152,10 +151,9 @@ def test_a_copy_buffer_costs_a_page_a_chunk(veth: Lab, chunk: int) -> None:
         f"--bytes {size} --message-bytes 1048576",
         ("map_once_hybrid", "zerocopy"),
     )
-    found = causes(got)
-    if not sent["tcp"]["total"]["retransmits"]:
-        assert set(found) <= {"less_than_page"}
-    assert got["total"]["mapped_bytes"] >= 0.9 * size
+    assert causes(got)["less_than_page"] >= size // chunk // 2 * 4096
+    # A probe of a closed window, and a retransmission, may cut segments elsewhere.
+    assert got["total"]["mapped_bytes"] >= (0.9 if sent["tcp"]["total"]["retransmits"] else 0.95) * size
 
 
 # Framing
