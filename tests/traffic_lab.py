@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -132,3 +133,18 @@ def veth_transfer(veth: Lab, receive: str, send: str, modes: tuple[str, str]) ->
     receiver = veth.receive("fd00:7a63::1", "fd00:7a63::2", receive, mode=modes[0])
     sender = veth.send(receiver, send, mode=modes[1], bind="fd00:7a63::2")
     return sender.finish(), receiver.finish()
+
+
+def hello(token: str = TOKEN) -> bytes:
+    """Return what the sender of a session says first."""
+    secret = bytes.fromhex(token)
+    return b"zclab-traffic/1\n" + bytes([len(secret)]) + bytes(15) + secret.ljust(32, b"\0")
+
+
+def connect_as_sender(receiver: End) -> socket.socket:
+    """Connect to a receiver on loopback as its sender, up to its go."""
+    _, address, port = receiver.wait_for_line("listening ")
+    client = socket.create_connection((address, int(port)), timeout=LIMIT)
+    client.sendall(hello())
+    assert client.recv(1) == b"G"
+    return client

@@ -13,7 +13,8 @@
 #define SETTING "net.ipv4.tcp_mmap_consume"
 #define SETTING_FILE "/proc/sys/net/ipv4/tcp_mmap_consume"
 
-/* Any kernel since 4.18 lets mmap() of a TCP socket succeed, without taking anything: only the setting tells. */
+/* Any kernel since 4.18 lets mmap() of a TCP socket succeed, without taking anything: only the setting
+ * tells. */
 bool map_each_probe(struct ending *ending)
 {
     FILE *file = fopen(SETTING_FILE, "re");
@@ -22,15 +23,15 @@ bool map_each_probe(struct ending *ending)
 
     if (!file)
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel's mmap() of a TCP socket does not consume: no released kernel has that, only "
-                          "one of this project's own series, with the setting " SETTING " (%s)",
+                          "this kernel's mmap() of a TCP socket does not consume: no released kernel has "
+                          "that, only one of this project's own series, with the setting " SETTING " (%s)",
                           strerror(errno));
     known = fscanf(file, "%d", &value) == 1;
     fclose(file);
     if (!known || value != 1)
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          SETTING " is %d: mmap() of a TCP socket does not consume; set it to 1 in this network "
-                                  "namespace",
+                          SETTING " is %d: mmap() of a TCP socket does not consume; set it to 1 in this "
+                                  "network namespace",
                           value);
     return true;
 }
@@ -48,12 +49,13 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
 {
     const struct options *options = receiver->session->options;
     const uint64_t position = receiver->session->counters.bytes;
+    const size_t page = receiver->page;
     const size_t header = options->header_bytes, record = header + options->message_bytes;
     const size_t at = header ? (size_t)(position % record) : 0;
     const uint64_t into_payload = header ? at - header : position;
 
     *within = header ? record - at : receiver->chunk_bytes;
-    *before = at < header ? header - at : (size_t)((receiver->page - into_payload % receiver->page) % receiver->page);
+    *before = at < header ? header - at : (size_t)((page - into_payload % page) % page);
     if (*before > *within)
         *before = *within;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The mapping interface proposed in 2018, which no released kernel has: each mmap() of the connected socket takes
- * bytes off its queue, munmap() gives their pages back.
+/* The mapping interface proposed in 2018, which no released kernel has: each mmap() of the connected socket
+ * takes bytes off its queue, munmap() gives their pages back.
  *
  *   EAGAIN  fewer bytes are queued than asked for
  *   EINVAL  one of the asked pages can not be mapped, or an urgent byte is among them
  *   EIO     the peer has finished, and less than asked for is left
  *
- * A refused call takes nothing and does not say which page it was, so the length is halved until it goes through
- * or one page is left; that page is read by copying. Reading stands at a page boundary of the payload before every
- * mapping: what is in front of one is read by copying, and no more than that. */
+ * A refused call takes nothing and does not say which page it was, so the length is halved until it goes
+ * through or one page is left; that page is read by copying. Reading stands at a page boundary of the payload
+ * before every mapping: what is in front of one is read by copying, and no more than that. */
 #ifndef ZCLAB_MAP_EACH_H
 #define ZCLAB_MAP_EACH_H
 

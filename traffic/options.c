@@ -92,9 +92,10 @@ static const struct row rows[ID_COUNT] = {
     [ID_MESSAGE] = {"message-bytes", "N", BULK, SEND,
                     "bytes given to each send call; at the receiver, for map_each, see --header-bytes"},
     [ID_HEADER] = {"header-bytes", "N", BULK, 0,
-                   "sender: a header of N bytes in front of each message, sent by copying; header and message "
-                   "each end a record (MSG_EOR), so that no segment holds parts of both. Receiver: map_each has "
-                   "to be told, with --message-bytes, to know where pages begin (default 0: no headers)"},
+                   "sender: a header of N bytes in front of each message, sent by copying; header and "
+                   "message each end a record (MSG_EOR), so that no segment holds parts of both. Receiver: "
+                   "map_each has to be told, with --message-bytes, to know where pages begin (default: no "
+                   "headers)"},
     [ID_REQUEST] = {"request-bytes", "N", RPC, RPC,
                     "size of a request, 1 to 1048576; the same at both ends"},
     [ID_REPLY] = {"reply-bytes", "N", RPC, RPC, "size of a reply, 1 to 1048576; the same at both ends"},
@@ -139,8 +140,8 @@ static const struct row rows[ID_COUNT] = {
     [ID_PLANT_CPU] = {"plant-usec-per-mib", "N", RECEIVE, 0,
                       "to test comparisons: burn N microseconds of CPU for each MiB received"},
     [ID_VERIFY] = {"verify", NULL, BULK, 0,
-                   "check integrity: every byte says where it belongs and the receiver looks at each one; takes "
-                   "CPU at both ends"},
+                   "check integrity: every byte says where it belongs and the receiver looks at each one; "
+                   "takes CPU at both ends"},
     [ID_WRONG_BYTE] = {"plant-wrong-byte", "OFFSET", SEND, 0,
                        "to test --verify: flip the byte at this offset of stream 0"},
     [ID_EARLY_REUSE] = {"plant-early-reuse", NULL, SEND, 0,
@@ -473,8 +474,8 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
             return wrong("--%s: goes with --verify only",
                          rows[options->plant_wrong_byte ? ID_WRONG_BYTE : ID_EARLY_REUSE].name);
         if (options->plant_wrong_byte && options->bytes && options->wrong_byte >= options->bytes)
-            return wrong("--plant-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")", options->wrong_byte,
-                         options->bytes);
+            return wrong("--plant-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")",
+                         options->wrong_byte, options->bytes);
         if (options->plant_early_reuse && strcmp(options->mode, "zerocopy"))
             return wrong("--plant-early-reuse: goes with --mode zerocopy only");
         if (seen[ID_INFLIGHT] && options->inflight_bytes < 2 * options->message_bytes)

@@ -82,8 +82,8 @@ static enum took map_take(struct receiver *receiver)
     copied = (size_t)call.copybuf_len; /* stood in front of what is still to be skipped */
     skip = call.recv_skip_hint;
     if (copied && call.length == receiver->chunk_bytes && copied == receiver->copy_buffer) {
-        /* Behind a full area the kernel copies without looking whether it could map. The next call would find
-         * itself inside a page and could map nothing up to the end of the segments: only this page is lost. */
+        /* Behind a full area the kernel copies without looking whether it could map. The next call would
+         * find itself inside a page and map nothing up to the end of the segments. So only a page is lost. */
         skip = receiver->page - copied;
         cause = UNMAPPED_LESS_THAN_PAGE;
     } else if (copied + skip) {
@@ -145,10 +145,12 @@ static bool probe(struct ending *ending, socklen_t wanted, const char *what, con
                    "this kernel can not map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
     } else if (getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &call, &length) < 0) {
         ending_set(ending, OUTCOME_UNSUPPORTED, 
-                   "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since 4.18: %s", strerror(errno));
+                   "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since 4.18: %s",
+                   strerror(errno));
     } else if (length < wanted) {
         ending_set(ending, OUTCOME_UNSUPPORTED,
-                   "this kernel has no %s, which Linux has since %s: it knows %u of the %u bytes of its argument",
+                   "this kernel has no %s, which Linux has since %s: it knows %u of the %u bytes of its "
+                   "argument",
                    what, since, (unsigned int)length, (unsigned int)wanted);
     }
     if (mapping != MAP_FAILED)
@@ -183,8 +185,7 @@ const struct receive_mode receive_modes[] = {
      .prepare = map_prepare,
      .take = map_take},
     {.name = "map_each",
-     .help = "mmap() of the socket for each chunk, which consumes it, and munmap(); only kernels of the "
-             "project's own series have that",
+     .help = "mmap() of the socket consumes a chunk, munmap(); no released kernel has that",
      .maps = true,
      .framing = true,
      .probe = map_each_probe,

@@ -71,8 +71,8 @@ static void sleep_towards(struct session *session, int64_t due_ns, int64_t now)
     session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
 }
 
-/* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header, by
- * copying. */
+/* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header,
+ * by copying. */
 static bool send_bytes(struct sender *sender, const unsigned char *from, size_t length, bool header)
 {
     struct session *session = sender->session;
@@ -136,8 +136,12 @@ static bool send_message(struct sender *sender, uint64_t left)
             return false;
     }
     if (options->verify) {
-        if (pool_busy(&sender->pool)) /* the kernel may still read what is overwritten now */
+        if (pool_busy(&sender->pool)) { /* the kernel may still read what is overwritten now */
             session->reused_early++;
+            ending_set(&session->ending, OUTCOME_ERROR,
+                       "a send buffer was overwritten before its completion came, at stream offset %" PRIu64,
+                       session->counters.bytes);
+        }
         write_position(session, pool_buffer(&sender->pool), length);
     }
     return send_bytes(sender, pool_buffer(&sender->pool), length, false);
@@ -201,6 +205,20 @@ static bool send_stream(struct sender *sender)
     }
 }
 
+/* A fault that was to be planted, and was not, must not pass for one that was not found. */
+static void check_plants(struct session *session)
+{
+    const struct options *options = session->options;
+
+    if (options->plant_wrong_byte && session->counters.bytes <= options->wrong_byte)
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "--plant-wrong-byte %" PRIu64 ": the stream ended before it, after %" PRIu64 " bytes",
+                   options->wrong_byte, session->counters.bytes);
+    if (options->plant_early_reuse && !session->reused_early)
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "--plant-early-reuse: the stream ended before a buffer could be used again");
+}
+
 /* Ends the stream in order: half-close, completions, then the receiver's own end, which says that it has read
  * all. */
 static bool finish(struct sender *sender)
@@ -249,15 +267,14 @@ static void send_one_stream(struct session *session)
     if (ready && handshake_wait(session) && prepare_socket(&sender)) {
         bool streamed = send_stream(&sender);
 
+        if (streamed)
+            check_plants(session);
         /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
         if (streamed || session->ending.outcome == OUTCOME_STOPPED)
             complete = finish(&sender) && streamed;
         else
             sender.mode->settle(&sender, clock_now()); /* count what has completed before it is lost */
     }
-    if (session->reused_early)
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "%" PRIu64 " send buffers were overwritten before their completion came", session->reused_early);
     window_close(&session->window, session->fd, &session->counters, complete);
     session_close(session);
     pool_free(&sender.pool);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the ways to receive share: every byte taken off the socket is counted once and, when asked for, checked. */
+/* What the ways to receive share: every byte taken off the socket is counted once and, when asked for,
+ * checked. */
 #ifndef ZCLAB_TAKE_H
 #define ZCLAB_TAKE_H
 
@@ -12,9 +13,9 @@ void take_mapped(struct receiver *receiver, const unsigned char *at, size_t leng
 void take_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause);
 /* Reads at most `want` bytes, and at most a chunk, by copying; never blocks. */
 enum took take_by_copy(struct receiver *receiver, size_t want, enum unmapped cause);
-/* Readable, but with nothing to map and nothing that has to be copied first, though `queued` bytes may be there:
- * the end of the stream, an error of the connection, an urgent byte, or a kernel that balks. Never twice in a row
- * without taking something, where there is something. */
+/* Readable, but with nothing to map and nothing that has to be copied first, though `queued` bytes may be
+ * there: the end of the stream, an error of the connection, an urgent byte, or a kernel that balks. Takes
+ * nothing once at most, where there is something. */
 enum took take_nothing_named(struct receiver *receiver, size_t queued);
 
 #endif

@@ -35,13 +35,13 @@ enum unmapped {
 
 extern const char *const unmapped_names[UNMAPPED_CAUSES];
 
-/* The cause of `skip` bytes that have to be copied before the next that can be mapped, of `queued` bytes in all
- * (or one more: the end of the stream counts as one). `rcv_mss` is 0 when unknown. Not what only the caller can
- * know: urgent, refused, and the end of the area. */
+/* The cause of `skip` bytes that have to be copied before the next that can be mapped, of `queued` bytes in
+ * all (or one more: the end of the stream counts as one). `rcv_mss` is 0 when unknown. Not what only the
+ * caller can know: urgent, refused, and the end of the area. */
 enum unmapped unmapped_cause(size_t page, uint32_t rcv_mss, size_t skip, size_t queued);
 
-/* The size of the peer's segments as the kernel estimates it, read anew now and then: it may change, and to ask
- * before every copy would cost more than it tells. */
+/* The size of the peer's segments as the kernel estimates it, read anew now and then: it may change, and to
+ * ask before every copy would cost more than it tells. */
 struct segment_size {
     uint32_t rcv_mss; /* bytes; 0 unknown */
     uint32_t uses;    /* since it was read */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Integrity: every byte of a stream says where it belongs, and the receiver looks at each one. The stream is made
- * of words of 8 bytes; a word is a mix of its own number and of the stream's, and no two of a session are alike,
- * so that what was shifted, swapped, repeated, left out or flipped does not fit its place. */
+/* Integrity: every byte of a stream says where it belongs, and the receiver looks at each one. The stream is
+ * made of words of 8 bytes; a word is a mix of its own number and of the stream's, and no two of a session
+ * are alike, so that what was shifted, swapped, repeated, left out or flipped does not fit its place. */
 #ifndef ZCLAB_VERIFY_H
 #define ZCLAB_VERIFY_H
 
@@ -22,8 +22,8 @@ struct integrity {
 
 /* Writes the bytes that belong at stream offset `offset` and after. */
 void verify_fill(unsigned char *to, size_t length, uint32_t stream, uint64_t offset);
-/* Compares bytes received at `offset`. False when they have the stream's first wrong byte among them, which is
- * noted; after that one, bytes are only counted. */
+/* Compares bytes received at `offset`. False when they have the stream's first wrong byte among them, which
+ * is noted; after that one, bytes are only counted. */
 bool verify_check(struct integrity *integrity, const unsigned char *bytes, size_t length, uint64_t offset,
                   bool mapped);
 

@@ -79,12 +79,13 @@ class SystemCalls(Model):
 class Latency(Model):
     """Round trips in microseconds; `histogram` is an HdrHistogram of nanoseconds, mergeable."""
 
-    p50: float
-    p90: float
-    p99: float
-    p99_9: float
-    p99_99: float
-    max: float
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    p99_9: float | None
+    p99_99: float | None
+    max: float | None
     histogram: str
 
 

@@ -223,6 +223,7 @@ def _latency(client: RpcDocument | None) -> Latency | None:
         return None
     found = latency.merged([client.latency])
     return Latency(
+        mean=latency.mean_us(found),
         p50=latency.percentile_us(found, 50),
         p90=latency.percentile_us(found, 90),
         p99=latency.percentile_us(found, 99),

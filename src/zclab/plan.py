@@ -15,8 +15,8 @@ from zclab.inventory import Lab, Model, ReceiveMode, SendMode
 from zclab.link import PAGE_BYTES
 from zclab.metrics import METRICS, Metric
 from zclab.paths import project_root
+from zclab.rpc_documents import RpcMode
 
-RpcMode = Literal["recvmsg", "map_recvmsg", "map_copy_buffer"]
 #: The name of the cell that compares an arm with itself.
 A_A = "a_a"
 

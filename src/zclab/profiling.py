@@ -56,7 +56,8 @@ def profile(stderr: str, event: str) -> Profile:
         for match in found[:_FIRST_SYMBOLS]
     ]
     samples = sum(int(match["samples"]) for match in found)
-    missing = None if samples else f"perf recorded no sample of {event}: {' '.join(lines)[:200] or 'no message'}"
+    said = " ".join(lines)[:200] or "no message"
+    missing = None if samples else f"perf recorded no sample of {event}: {said}"
     return Profile(event=event, samples=samples or None, symbols=symbols, unavailable=missing)
 
 

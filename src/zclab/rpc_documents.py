@@ -9,7 +9,7 @@ from pydantic import Field
 
 from zclab.inventory import Model
 from zclab.latency import Histogram
-from zclab.traffic import Addresses, HostCpu, ProcessCpu, Tcp
+from zclab.traffic import Addresses, HostCpu, Perf, ProcessCpu, Tcp
 
 RpcMode = Literal["recvmsg", "poll_recvmsg", "map_recvmsg", "map_copy_buffer"]
 
@@ -62,6 +62,7 @@ class RpcDocument(Model):
     calls: RpcCalls | None
     cpu: ProcessCpu
     host_cpu: HostCpu
+    perf: Perf
     tcp: Tcp
     refused_connections: int | None
     latency: Histogram | None

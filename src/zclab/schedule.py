@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from zclab.inventory import Model, ReceiveMode, SendMode
 from zclab.metrics import METRICS, Metric
-from zclab.plan import A_A, Plan, Repeats, RpcMode
+from zclab.plan import A_A, Plan, Repeats
+from zclab.rpc_documents import RpcMode
 from zclab.statistics import FEWEST_PAIRS
 
 ArmName = Literal["a", "b"]
