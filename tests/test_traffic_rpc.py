@@ -204,7 +204,7 @@ request_bytes, port = map(int, sys.argv[1:3])
 connection = socket.create_connection(("fd00:7a63::1", port), timeout=60)
 connection.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
 token = bytes.fromhex(sys.argv[3])
-connection.sendall(struct.pack("16sB15s32s", b"zclab-traffic/1\\n", len(token), b"", token))
+connection.sendall(struct.pack("16sBB14s32s", b"zclab-traffic/1\\n", len(token), 1, b"", token))
 connection.recv(1)
 connection.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, 1))
 connection.recv(16, socket.MSG_WAITALL)
@@ -293,7 +293,7 @@ class Impostor:
         self.reply_bytes = reply_bytes
         self.socket = socket.create_connection(("127.0.0.1", port_of(server)), timeout=LIMIT)
         token = bytes.fromhex(TOKEN)
-        hello = struct.pack("16sB15s32s", b"zclab-traffic/1\n", len(token), b"", token)
+        hello = struct.pack("16sBB14s32s", b"zclab-traffic/1\n", len(token), 1, b"", token)
         self.socket.sendall(hello)
         assert self.read(1) == b"G"
         self.socket.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, reply_bytes))

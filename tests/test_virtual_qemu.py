@@ -15,8 +15,9 @@ from typing import Any
 import paramiko
 import pytest
 
+from zclab import keys
 from zclab.errors import LabError
-from zclab.virtual import keys, ports, qemu
+from zclab.virtual import ports, qemu
 from zclab.virtual.accel import Accelerator
 
 TCG = Accelerator("tcg", "test")

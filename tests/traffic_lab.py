@@ -138,7 +138,7 @@ def veth_transfer(veth: Lab, receive: str, send: str, modes: tuple[str, str]) ->
 def hello(token: str = TOKEN) -> bytes:
     """Return what the sender of a session says first."""
     secret = bytes.fromhex(token)
-    return b"zclab-traffic/1\n" + bytes([len(secret)]) + bytes(15) + secret.ljust(32, b"\0")
+    return b"zclab-traffic/1\n" + bytes([len(secret), 1]) + bytes(14) + secret.ljust(32, b"\0")
 
 
 def connect_as_sender(receiver: End) -> socket.socket:

@@ -48,6 +48,7 @@ static struct {
 
 static struct options options;
 static struct session session;
+static struct team team;
 static struct receiver receiver;
 static unsigned char buffer[CHUNK];
 static const char *setting; /* what the file of the setting says; NULL: no such file */
@@ -192,7 +193,8 @@ static void begin(const char *mode, uint64_t total)
     fake.urgent = fake.flipped = fake.bad_from = NOWHERE;
     fake.longest_read = SIZE_MAX;
     memset(&options, 0, sizeof(options));
-    session_init(&session, &options);
+    team_init(&team, 1);
+    sessions_init(&session, &team, &options);
     session.fd = FAKE_FD;
     receiver = (struct receiver){
         .session = &session,

@@ -18,9 +18,9 @@ import uuid
 from datetime import datetime
 from pathlib import Path
 
-from zclab import paths
+from zclab import keys, paths
 from zclab.errors import LabError
-from zclab.virtual import image, keys, ports, qemu
+from zclab.virtual import image, ports, qemu
 
 POWEROFF_SECONDS = 25.0
 _NAMESPACE = uuid.UUID("0b9f3a52-6d0e-4c3b-9a41-7a8f3c1d5e60")

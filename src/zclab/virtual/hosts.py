@@ -17,8 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from zclab import keys
 from zclab.errors import LabError, UsageError, ZclabError
-from zclab.virtual import accel, image, keys, ports, qemu
+from zclab.virtual import accel, image, ports, qemu
 from zclab.virtual.accel import Accelerator
 from zclab.virtual.host import Host, sockets_dir
 from zclab.virtual.process import Progress, interruptible, quiet

@@ -69,9 +69,9 @@ def ssh_config(hosts: dict[str, int], identity: Path, known: Path) -> str:
   HostName 127.0.0.1
   Port {port}
   User root
-  IdentityFile {_quoted(identity)}
+  IdentityFile {quoted(identity)}
   IdentitiesOnly yes
-  UserKnownHostsFile {_quoted(known)}
+  UserKnownHostsFile {quoted(known)}
   GlobalKnownHostsFile /dev/null
   HostKeyAlias {name}
   HostKeyAlgorithms ssh-ed25519
@@ -84,5 +84,6 @@ def ssh_config(hosts: dict[str, int], identity: Path, known: Path) -> str:
     return "# Written when the hosts are brought up.\n" + "\n".join(entries)
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """Return a path as it stands in ssh_config."""
     return f'"{path}"' if " " in str(path) else str(path)
