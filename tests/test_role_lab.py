@@ -29,7 +29,7 @@ TUNING: list[dict[str, Any]] = [
         "name": "link_tuning",
         "vars": {
             "link_tuning_interface": "data0",
-            "link_tuning_address": "{{ address }}",
+            "link_tuning_addresses": ["{{ address }}"],
             "link_tuning_mtu": 4168,
             "link_tuning_offloads": {"gro": True},
         },

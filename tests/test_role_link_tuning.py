@@ -162,7 +162,7 @@ def bench() -> Iterator[Bench]:
 
 
 WANTED: dict[str, Any] = {
-    "address": "fd5a:6c61:63::1/64",
+    "addresses": ["fd5a:6c61:63::1/64"],
     "mtu": 4168,
     "offloads": {"tso": False, "gro": True, "lro": False},
     "queues": 2,
@@ -259,13 +259,13 @@ def test_state_of_another_boot_says_nothing(bench: Bench) -> None:
         ({"queues": 3}, "at most 2 rx queues, not 3"),
         ({"coalescing": {"rx-usecs": 8}}, "no coalescing setting rx-usecs"),
         ({"rings": {"rx": 8}}, "no ring setting rx"),
-        ({"address": "fd5a:6c61::1::2/64"}, "does not appear to be an IPv4 or IPv6 interface"),
+        ({"addresses": ["fd5a:6c61::1::2/64"]}, "does not appear to be an IPv4 or IPv6 interface"),
         ({"mtu": 70000}, "mtu cannot be set to 70000"),
     ],
 )
 def test_bad_input_is_one_line(bench: Bench, arguments: dict[str, Any], said: str) -> None:
     before = bench.everything()
-    result = bench.tune(**{"address": "fd5a:6c61:63::1/64", **arguments})
+    result = bench.tune(**{"addresses": ["fd5a:6c61:63::1/64"], **arguments})
     assert result["failed"]
     assert said in result["msg"]
     assert "\n" not in result["msg"]

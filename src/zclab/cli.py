@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from zclab import cache, inventory, judge, measure, playbooks, report
+from zclab import cache, inventory, judge, measure, namespaces, playbooks, report
 from zclab import console as consoles
 from zclab import plan as plans
 from zclab.errors import LabError, UsageError, ZclabError
@@ -59,6 +59,12 @@ def _bring_up(lab: Lab, extra_vars: dict[str, Any] | None = None) -> list[Timing
     changed = ", ".join(f"{host} {count}" for host, count in outcome.changed.items())
     _say(f"{lab.name} is up; changed: {changed}")
     return outcome.timings
+
+
+def _namespaces_up(lab: Lab) -> bool:
+    return (lab.state_dir / "ssh_config").is_file() and all(
+        one.running for one in namespaces.status(lab.state_dir, [host.name for host in lab.hosts])
+    )
 
 
 def _boot(lab: Lab, variant: str) -> None:
@@ -138,6 +144,8 @@ def run(
         profile_event=profile,
     )
     unfinished = Run.find(resume) if resume else None
+    # Namespaces are there in seconds; nobody should have to ask for them.
+    bring_up = bring_up or (lab.kind == "namespaces" and not _namespaces_up(lab))
     timings = _bring_up(lab) if bring_up else []
     console = _console()
     started = time.monotonic()
@@ -187,6 +195,11 @@ def status(lab_name: str) -> None:
     if lab.kind == "virtual":
         report.show_hosts(_console(), lab, virtual_hosts.status(lab.state_dir))
         return
+    if lab.kind == "namespaces":
+        for one in namespaces.status(lab.state_dir, [host.name for host in lab.hosts]):
+            state = f"up, {one.processes} processes" if one.running else "down"
+            click.echo(f"{one.name}: {state}")
+        return
     for host in lab.hosts:
         with Remote(host.name, lab.state_dir / "ssh_config") as remote:
             click.echo(f"{host.name}: {host.role}, runs {remote.output('uname -r').strip()}")
@@ -230,14 +243,14 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
     help="Also remove disks, keys and caches; kernels used within the last hour stay.",
 )
 def down(lab_name: str, purge: bool) -> None:
-    """Stop the virtual hosts of a lab. Nothing of them stays behind but their disks and keys.
+    """Stop the hosts that a lab has made. Nothing of them stays behind but their disks and keys.
 
     Example: zclab down --purge
     """
     lab = inventory.load(lab_name)
-    if lab.kind != "virtual":
+    if lab.kind == "hardware":
         raise UsageError(
-            f"{lab.name}: only virtual hosts can be taken down: playbooks/restore.yml undoes the rest"
+            f"{lab.name}: hardware hosts can not be taken down: playbooks/restore.yml undoes the rest"
         )
     playbooks.run("hosts_down", lab.lab_dir, cache.runner_dir(), _say, {"purge": purge})
     if purge:

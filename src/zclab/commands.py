@@ -24,6 +24,7 @@ def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
         [TRAFFIC, "receive", *common, "--chunk-bytes", str(planned.chunk_bytes)]
         + ["--rcvlowat", str(lab.limits.receive_low_water_bytes)]
         + (["--plant-usec-per-mib", f"{planted:g}"] if planted else [])
+        + _framing(planned)
         + _bulk_options(planned)
         + _shared_options(planned, host)
     )
@@ -46,6 +47,13 @@ def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> s
         + _bulk_options(planned)
         + _shared_options(planned, host)
     )
+
+
+def _framing(planned: Measurement) -> list[str]:
+    """Return what a receiver has to know of the framing: only map_each asks where pages begin."""
+    if planned.receive_mode != "map_each" or not planned.header_bytes:
+        return []
+    return ["--header-bytes", str(planned.header_bytes), "--message-bytes", str(planned.message_bytes)]
 
 
 def _bulk_options(planned: Measurement) -> list[str]:

@@ -197,11 +197,12 @@ class ComparisonDocument(Model):
 
 
 class RunDocument(Model):
-    """What `zclab show --json` prints."""
+    """What `zclab show --json` prints. `kernel`: whether an artifact of the lab ran, or the machine's own."""
 
     schema_version: int
     run_id: str
     lab: str
+    kernel: Literal["artifact", "machine"]
     emulated: bool
     started_at: str
     finished_at: str | None

@@ -137,7 +137,7 @@ def snapshot(remotes: dict[str, Remote], hosts: list[Host]) -> dict[str, Snapsho
     return {host.name: finish_snapshot(process, host) for host, process in started}
 
 
-def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact, state: Snapshot) -> HostFacts:
+def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state: Snapshot) -> HostFacts:
     """Return a host's facts for the manifest: the NIC, the kernel, the sysctls that the lab declares.
 
     Raises:
@@ -161,7 +161,7 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact, state: Snaps
         role=host.role,
         kernel_release=state.kernel_release,
         kernel_build_id=state.kernel_build_id,
-        artifact_key=artifact.key if state.kernel_build_id == artifact.build_id else None,
+        artifact_key=artifact.key if artifact and state.kernel_build_id == artifact.build_id else None,
         boot_id=state.boot_id,
         nic=Nic(
             name=host.data_interface,

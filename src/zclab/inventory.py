@@ -77,16 +77,23 @@ class Link(Model):
         return link_math.mss(self.ip_version, self.mtu)
 
     def mss_of(self, ip_version: Literal[4, 6]) -> int:
-        """Payload bytes of a full segment; routes of the other IP version carry one page a segment."""
-        return self.mss if ip_version == self.ip_version else link_math.PAGE_BYTES
+        """Payload bytes of a full segment: IPv4 routes of a link made for IPv6 carry whole pages, too."""
+        if ip_version == self.ip_version:
+            return self.mss
+        return link_math.mss(ip_version, self.mtu) // link_math.PAGE_BYTES * link_math.PAGE_BYTES
 
 
 class Limits(Model):
-    """Host limits: sysctls by name, locked memory in KiB, the receive low-water mark in bytes."""
+    """Host limits: sysctls by name, locked memory in KiB, the receive low-water mark in bytes.
+
+    `machine_sysctls` are numbers that belong to the machine and not to a host, such as those that a
+    network namespace can only read: each has to be at least so large, and is never set.
+    """
 
     receive_low_water_bytes: int = Field(gt=0)
     locked_memory_kib: int | Literal["unlimited"]
     sysctls: dict[str, int | str]
+    machine_sysctls: dict[str, int] = {}
 
     @model_validator(mode="after")
     def _low_water_fits(self) -> Limits:
@@ -185,6 +192,8 @@ class Host(Model):
     data_address: str
     peer: str
     peer_address: str
+    data_address_ipv4: str | None = None
+    peer_address_ipv4: str | None = None
     address: str
     user: str = "root"
     port: int = Field(default=22, ge=1, le=65535)
@@ -193,7 +202,7 @@ class Host(Model):
     tuning: Tuning
     traffic_cpus: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
 
-    @field_validator("data_address", "peer_address", mode="before")
+    @field_validator("data_address", "peer_address", "data_address_ipv4", "peer_address_ipv4", mode="before")
     @classmethod
     def _as_hosts_print_it(cls, text: Any) -> Any:
         """Spell an address as `ip addr` does, because the two are compared; others are left to be refused."""
@@ -211,32 +220,43 @@ class Host(Model):
         return self.data_address.partition("/")[0]
 
     def endpoints(self, ip_version: Literal[4, 6]) -> tuple[str, str]:
-        """Return the own data address and the peer's, without prefix lengths."""
-        return self.ip, self.peer_address
+        """Return the own data address and the peer's, without prefix lengths.
+
+        Raises:
+            UsageError: the lab declares none of this IP version.
+        """
+        if (":" in self.data_address) == (ip_version == 6):
+            return self.ip, self.peer_address
+        if ip_version == 6 or self.data_address_ipv4 is None or self.peer_address_ipv4 is None:
+            key = "zclab_data_address_ipv4" if ip_version == 4 else "zclab_data_address"
+            raise UsageError(
+                f"{self.name}: has no IPv{ip_version} data address: declare {key} for both hosts"
+            )
+        return self.data_address_ipv4.partition("/")[0], self.peer_address_ipv4
 
 
 class Lab(Model):
     """A lab, whole: every value resolved, nothing left to derive."""
 
     name: str
-    kind: Literal["virtual", "hardware"]
+    kind: Literal["virtual", "namespaces", "hardware"]
     lab_dir: Path
     state_dir: Path
     plan: str
     link: Link
     limits: Limits
     virtual: Virtual | None = None
-    kernel_variant: str
-    kernel_variants: dict[str, KernelVariant]
+    kernel_variant: str | None = None
+    kernel_variants: dict[str, KernelVariant] = {}
     validity: Validity
     thresholds: list[Threshold]
     smallest_effect: float = Field(gt=0, lt=1)
     hosts: list[Host]
 
     @property
-    def kernel(self) -> KernelVariant:
-        """The kernel that this lab boots."""
-        return self.kernel_variants[self.kernel_variant]
+    def shared_cpu(self) -> bool:
+        """Whether the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them."""
+        return self.kind == "namespaces"
 
     def pair(self, number: int = 1) -> tuple[Host, Host]:
         """Return the sender and the receiver of a pair."""
@@ -252,13 +272,17 @@ class Lab(Model):
             UsageError: the lab has no such kernel.
         """
         chosen = variant or self.kernel_variant
-        if chosen not in self.kernel_variants:
+        if chosen is not None and chosen not in self.kernel_variants:
             known = ", ".join(self.kernel_variants)
             raise UsageError(f"{self.name}: no kernel variant is called {chosen!r}: {known}")
         document = self.model_dump(mode="json")
         document["link"]["mss"] = self.link.mss
         document["kernels"] = document.pop("kernel_variants")
-        document["kernel"] = {"variant": chosen, **document["kernels"][chosen]}
+        document["kernel"] = {"variant": chosen, **document["kernels"][chosen]} if chosen else None
+        for host in document["hosts"]:
+            host["data_addresses"] = [
+                address for address in (host["data_address"], host["data_address_ipv4"]) if address
+            ]
         document["host_by_name"] = {host["name"]: host for host in document["hosts"]}
         document["cache_dir"] = str(cache_dir())
         document["root"] = str(project_root())
@@ -282,12 +306,22 @@ _HOST_KEYS = {
     "zclab_pair": "pair",
     "zclab_data_interface": "data_interface",
     "zclab_data_address": "data_address",
+    "zclab_data_address_ipv4": "data_address_ipv4",
     "zclab_nic_model": "nic_model",
     "zclab_ssh_port": "ssh_port",
     "zclab_tuning": "tuning",
     "zclab_traffic_cpus": "traffic_cpus",
 }
-_OPTIONAL = {"zclab_virtual", "zclab_nic_model", "zclab_ssh_port", "zclab_thresholds", "zclab_traffic_cpus"}
+_OPTIONAL = {
+    "zclab_virtual",
+    "zclab_nic_model",
+    "zclab_ssh_port",
+    "zclab_thresholds",
+    "zclab_traffic_cpus",
+    "zclab_data_address_ipv4",
+    "zclab_kernel_variant",
+    "zclab_kernel_variants",
+}
 
 
 class _Source:
@@ -437,6 +471,7 @@ def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str
                     role=roles[name],
                     peer=peer,
                     peer_address=str(hostvars[peer].get("zclab_data_address", "")).partition("/")[0],
+                    peer_address_ipv4=_bare(hostvars[peer].get("zclab_data_address_ipv4")),
                     address=str(variables.get("ansible_host", name)),
                     user=str(variables.get("ansible_user", "root")),
                     port=variables.get("ansible_port", 22),
@@ -449,6 +484,10 @@ def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str
     if not any(host.pair == 1 for host in hosts):
         raise source.error("zclab_pair", "no pair is number 1, which runs measure: number the pairs from 1")
     return hosts
+
+
+def _bare(address: Any) -> str | None:
+    return str(address).partition("/")[0] if address is not None else None
 
 
 def _path(loc: tuple[int | str, ...], given: Any) -> list[str]:
@@ -490,7 +529,13 @@ def _first_problem(
 
 def _check_whole(source: _Source, lab: Lab) -> None:
     """Check what no single value can tell."""
-    if lab.kernel_variant not in lab.kernel_variants:
+    if lab.kind == "namespaces" and lab.kernel_variant is not None:
+        raise source.error(
+            "zclab_kernel_variant", "network namespaces run this machine's own kernel: leave it out"
+        )
+    if lab.kind != "namespaces" and lab.kernel_variant is None:
+        raise source.error("zclab_kernel_variant", "missing: declare it in group_vars/all")
+    if lab.kernel_variant is not None and lab.kernel_variant not in lab.kernel_variants:
         known = ", ".join(lab.kernel_variants)
         raise source.error("zclab_kernel_variant", f"no variant is called {lab.kernel_variant!r}: {known}")
     if lab.kind == "virtual" and lab.virtual is None:
@@ -508,6 +553,8 @@ def _check_whole(source: _Source, lab: Lab) -> None:
                 f"{host.data_address} of {host.name} is IPv{interface.version}, "
                 f"but zclab_link.ip_version is {lab.link.ip_version}",
             )
+        if host.data_address_ipv4 is not None:
+            _check_ipv4(source, lab, host, host.data_address_ipv4)
         if lab.kind == "virtual" and host.nic_model is None:
             raise source.error(
                 "zclab_nic_model",
@@ -520,3 +567,20 @@ def _check_whole(source: _Source, lab: Lab) -> None:
             raise source.error("zclab_data_address", f"{host.name} and {host.peer} have the same address")
         if interfaces[host.peer].ip not in interfaces[host.name].network:
             raise source.error("zclab_data_address", f"{host.peer} is not in the network of {host.name}")
+
+
+def _check_ipv4(source: _Source, lab: Lab, host: Host, text: str) -> None:
+    """Check the second data address of a host."""
+    key = "zclab_data_address_ipv4"
+    if lab.link.ip_version == 4:
+        raise source.error(key, "the link is IPv4 already: leave it out", host.name, host.role)
+    try:
+        own = ipaddress.IPv4Interface(text)
+        peer = ipaddress.IPv4Address(host.peer_address_ipv4 or "")
+    except ValueError:
+        problem = f"{text!r} is no IPv4 address/prefix, or {host.peer} has none"
+        raise source.error(key, problem, host.name, host.role) from None
+    if own.ip == peer or peer not in own.network:
+        raise source.error(
+            key, f"{host.peer} has the same address or is in another network", host.name, host.role
+        )

@@ -47,6 +47,7 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         schema_version=SCHEMA_VERSION,
         run_id=manifest.run_id,
         lab=manifest.lab,
+        kernel="artifact" if manifest.artifact else "machine",
         emulated=manifest.emulated,
         started_at=manifest.started_at,
         finished_at=manifest.finished_at,

@@ -54,12 +54,17 @@ class Reporter(Protocol):
         """The run ended, whole or not."""
 
 
-def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact:
+def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact | None:
     """Return the kernel that the lab's hosts were last made to boot: a variant of it, null for its own.
+
+    A lab that boots none, and runs this machine's, has none.
 
     Raises:
         LabError: the lab was never brought up, or with another kernel than its inventory names now.
     """
+    wanted = variant or lab.kernel_variant
+    if wanted is None:
+        return None
     path = lab.state_dir / "kernel.json"
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -70,7 +75,6 @@ def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise LabError(f"{path}: cannot be read ({reason}): run `zclab up`") from None
-    wanted = variant or lab.kernel_variant
     if artifact.variant != wanted or definition != lab.kernel_variants[wanted]:
         raise LabError(
             f"{lab.name}: its hosts were set up with another kernel than {wanted!r} of the "
@@ -217,9 +221,9 @@ class _Engine:
         made[planned.id] = measured.document(self.manifest, record)
         self.reporter.measured(self.run, made[planned.id])
 
-    def _switch(self, variant: str) -> None:
+    def _switch(self, variant: str | None) -> None:
         """Have both hosts run a kernel of the lab, proven; nothing is done if they do."""
-        if variant == self._variant or self._boot is None:
+        if variant is None or variant == self._variant or self._boot is None:
             return
         for remote in self.remotes.values():
             remote.close()
@@ -228,7 +232,7 @@ class _Engine:
         artifact = deployed_kernel(self.lab, variant)
         state = hostfacts.snapshot(self.remotes, self.members)
         self._boots = {name: found.boot_id for name, found in state.items()}
-        if variant != self.lab.kernel_variant:
+        if variant != self.lab.kernel_variant and artifact is not None:
             others = {**self.manifest.other_artifacts, variant: artifact}
             self.manifest = self.manifest.model_copy(update={"other_artifacts": others})
             self.run.write_manifest(self.manifest)
@@ -293,7 +297,7 @@ class _Engine:
 
 
 def _manifest(
-    lab: Lab, plan: Plan, artifact: Artifact, remotes: dict[str, Remote], state: dict[str, Snapshot]
+    lab: Lab, plan: Plan, artifact: Artifact | None, remotes: dict[str, Remote], state: dict[str, Snapshot]
 ) -> Manifest:
     sender, receiver = lab.pair()
     accelerator = _accelerator(lab)
@@ -308,6 +312,7 @@ def _manifest(
         validity=lab.validity,
         thresholds=lab.thresholds,
         smallest_effect=lab.smallest_effect,
+        shared_cpu=lab.shared_cpu,
         receive_low_water_bytes=lab.limits.receive_low_water_bytes,
         pair=[sender, receiver],
         artifact=artifact,
@@ -324,7 +329,7 @@ def _manifest(
 
 
 def _accelerator(lab: Lab) -> str | None:
-    """Return what runs the virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); null on hardware.
+    """Return what runs the virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); null elsewhere.
 
     Raises:
         LabError: a virtual host does not run.
@@ -347,11 +352,15 @@ def _resumed(run: Run, fresh: Manifest) -> Manifest:
         raise UsageError(f"{run.id}: is already whole: start a new run")
     if old.artifact != fresh.artifact:
         raise UsageError(
-            f"{run.id}: measured {old.artifact.release}, the lab is now set to {fresh.artifact.release}"
+            f"{run.id}: measured {_kernel_name(old)}, the lab is now set to {_kernel_name(fresh)}"
         )
     if (before := [host.boot_id for host in old.hosts]) != [host.boot_id for host in fresh.hosts]:
         raise UsageError(f"{run.id}: a host rebooted since ({', '.join(before)}): start a new run")
     return old
+
+
+def _kernel_name(manifest: Manifest) -> str:
+    return manifest.artifact.release if manifest.artifact else "this machine's own kernel"
 
 
 def _with_consoles(lab: Lab, manifest: Manifest, run: Run, offsets: dict[str, int]) -> Manifest:

@@ -3,7 +3,7 @@
 
 No SSH server listens anywhere: the client's ProxyCommand starts one inside the namespace for its connection,
 and it ends with that. What a host writes stays its own: the directories that roles write to are its own ones
-under the lab's state, mounted in the connection's mount namespace only. So nothing of it is left on the machine.
+under the lab's state, mounted in the connection's mount namespace only. Nothing of it is left behind.
 
 Run as a program, as root or through sudo:
 

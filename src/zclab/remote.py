@@ -113,6 +113,17 @@ class Process:
         self._channel.close()
 
 
+def _close(client: paramiko.SSHClient, door: paramiko.ProxyCommand | None) -> None:
+    """Close a connection, and end the command that it went through, if any."""
+    client.close()
+    if door is not None:
+        door.process.terminate()
+        for stream in (door.process.stdin, door.process.stdout, door.process.stderr):
+            if stream is not None:
+                stream.close()
+        door.process.wait()
+
+
 class Remote:
     """One host, reached as the lab's ssh_config says, with its host key checked."""
 
@@ -120,6 +131,7 @@ class Remote:
         self.name = name
         self._ssh_config = ssh_config
         self._client: paramiko.SSHClient | None = None
+        self._door: paramiko.ProxyCommand | None = None
 
     def __enter__(self) -> Remote:
         return self
@@ -132,8 +144,8 @@ class Remote:
     def close(self) -> None:
         """Close the connection; commands still running on it see their stdin end."""
         if self._client is not None:
-            self._client.close()
-            self._client = None
+            _close(self._client, self._door)
+            self._client = self._door = None
 
     def connect(self, seconds: float = 20) -> paramiko.SSHClient:
         """Return the live connection, making a new one if the old one was lost.
@@ -151,6 +163,7 @@ class Remote:
                 f"{self.name}: {self._ssh_config} is missing: run `zclab up` for this lab first"
             )
         options = paramiko.SSHConfig.from_path(str(self._ssh_config)).lookup(self.name)
+        door = paramiko.ProxyCommand(options["proxycommand"]) if "proxycommand" in options else None
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         address = f"{options['hostname']} port {options.get('port', 22)}"
@@ -162,6 +175,7 @@ class Remote:
                 options["hostname"],
                 port=int(options.get("port", 22)),
                 username=options.get("user"),
+                sock=door,
                 key_filename=next((key.strip('"') for key in options.get("identityfile", [])), None),
                 timeout=seconds,
                 banner_timeout=seconds,
@@ -170,20 +184,20 @@ class Remote:
                 allow_agent="identityfile" not in options,
             )
         except paramiko.BadHostKeyException:
-            client.close()
+            _close(client, door)
             raise RemoteError(
                 f"{self.name} ({address}): its host key is not the one in {options['userknownhostsfile']}: "
                 "find out why it changed before trusting it"
             ) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
-            client.close()
+            _close(client, door)
             raise RemoteError(
                 f"{self.name} ({address}): cannot connect: {error}: run `zclab up` to bring it up again"
             ) from None
         transport = client.get_transport()
         if transport is not None:
             transport.set_keepalive(5)
-        self._client = client
+        self._client, self._door = client, door
         return client
 
     def start(self, command: str) -> Process:

@@ -91,6 +91,7 @@ def show(console: Console, document: RunDocument) -> None:
     """Print a run as tables, and its verdict."""
     emulated = ", emulated: CPU figures are the emulator's" if document.emulated else ""
     kernels = ", ".join(sorted({host.kernel_release for host in document.hosts}))
+    kernels += "" if document.kernel == "artifact" else " (this machine's own: none was built or booted)"
     console.print(f"run {document.run_id}  lab {document.lab}{emulated}  kernel {kernels}", highlight=False)
     for table in (_arms_table(document), _rpc_table(document), _sweep_table(document)):
         if table.row_count:

@@ -138,7 +138,10 @@ class HostFacts(Model):
 
 
 class Manifest(Model):
-    """What a run was: everything that judging its records again needs."""
+    """What a run was: everything that judging its records again needs.
+
+    `artifact` is null where the hosts run this machine's own kernel; `shared_cpu` where they share its CPUs.
+    """
 
     schema_version: Literal[2] = 2
     run_id: str
@@ -155,7 +158,7 @@ class Manifest(Model):
     receive_low_water_bytes: int
     shared_cpu: bool = False
     pair: list[Host]
-    artifact: Artifact
+    artifact: Artifact | None
     other_artifacts: dict[str, Artifact] = {}
     hosts: list[HostFacts]
     versions: dict[str, str]

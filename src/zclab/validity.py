@@ -73,31 +73,33 @@ def host_reasons(manifest: Manifest, record: Record, state: dict[str, Snapshot])
     ]
 
 
-def expected_artifact(manifest: Manifest, record: Record) -> Artifact:
-    """Return the kernel that a measurement is meant for."""
+def expected_artifact(manifest: Manifest, record: Record) -> Artifact | None:
+    """Return the kernel that a measurement is meant for; null for the one that ran when the run began."""
     kernel = record.planned.kernel
-    return manifest.artifact if kernel is None else manifest.other_artifacts.get(kernel, manifest.artifact)
+    return manifest.other_artifacts.get(kernel, manifest.artifact) if kernel else manifest.artifact
 
 
 def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Record) -> list[str]:
     facts = next(one for one in manifest.hosts if one.name == name)
     host = next(one for one in manifest.pair if one.name == name)
     artifact = expected_artifact(manifest, record)
+    release = artifact.release if artifact else facts.kernel_release
+    build_id = artifact.build_id if artifact else facts.kernel_build_id
+    meant = "the artifact" if artifact else "what ran when the run began:"
     reasons = []
-    if snapshot.kernel_release != artifact.release:
-        reasons.append(f"{name}: runs {snapshot.kernel_release}, not the artifact {artifact.release}")
-    elif snapshot.kernel_build_id != artifact.build_id:
-        reasons.append(
-            f"{name}: build id {snapshot.kernel_build_id} is not the artifact's {artifact.build_id}"
-        )
+    if snapshot.kernel_release != release:
+        reasons.append(f"{name}: runs {snapshot.kernel_release}, not {meant} {release}")
+    elif snapshot.kernel_build_id != build_id:
+        reasons.append(f"{name}: build id {snapshot.kernel_build_id} is not the artifact's {build_id}")
     if snapshot.boot_id != record.boots.get(name, facts.boot_id):
         reasons.append(f"{name}: rebooted since the run began")
     if snapshot.mtu != manifest.link.mtu:
         reasons.append(f"{name}: MTU is {snapshot.mtu}, the lab declares {manifest.link.mtu}")
     if snapshot.tcp_timestamps != 1:
         reasons.append(f"{name}: net.ipv4.tcp_timestamps is {snapshot.tcp_timestamps}, not 1")
-    if host.data_address not in snapshot.addresses:
-        reasons.append(f"{name}: lost its data address {host.data_address}")
+    for address in filter(None, (host.data_address, host.data_address_ipv4)):
+        if address not in snapshot.addresses:
+            reasons.append(f"{name}: lost its data address {address}")
     if host.nic_model is not None and facts.nic.driver != host.nic_model.replace("-", "_"):
         reasons.append(f"{name}: {facts.nic.name} is {facts.nic.driver}, the lab declares {host.nic_model}")
     return reasons

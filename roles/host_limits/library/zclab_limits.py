@@ -39,6 +39,12 @@ options:
     description: KiB that a login may lock, C(unlimited), or empty to leave the limit as it is.
     type: str
     default: ""
+  machine_sysctls:
+    description:
+      - Numbers by name that this host can not set for itself, as a network namespace can not set all. Each has to
+        be at least so large.
+    type: dict
+    default: {}
   receive_low_water_bytes:
     description: Receive low-water mark in bytes that a socket must be able to get. 0 checks nothing.
     type: int
@@ -248,6 +254,12 @@ class Host:
         """
         wanted = {name: normal(value) for name, value in params["sysctls"].items()}
         before = {name: self.read(name) for name in wanted}
+        for name, least in params["machine_sysctls"].items():
+            if not int(self.read(name)) >= int(least):
+                raise RefusedError(
+                    f"{self.name}: sysctl {name} is {self.read(name)}, the lab needs {least}; it belongs to the "
+                    f"machine: run `sysctl -w {name}={least}` on it as root"
+                )
         low_water = params["receive_low_water_bytes"]
         if low_water:
             problem = low_water_problem(
@@ -313,6 +325,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "default": "set", "choices": ["set", "restored"]},
             "sysctls": {"type": "dict", "default": {}},
+            "machine_sysctls": {"type": "dict", "default": {}},
             "locked_memory_kib": {"type": "str", "default": ""},
             "receive_low_water_bytes": {"type": "int", "default": 0},
         },

@@ -36,10 +36,11 @@ options:
     description: Name of the interface.
     type: str
     required: true
-  address:
-    description: Address and prefix length that the interface must have. Other addresses stay.
-    type: str
-    default: ""
+  addresses:
+    description: Addresses with prefix lengths that the interface must have. Other addresses stay.
+    type: list
+    elements: str
+    default: []
   mtu:
     description: MTU in bytes. 0 leaves it as it is.
     type: int
@@ -73,7 +74,7 @@ EXAMPLES = r"""
 - name: Tune the link
   zclab_link:
     interface: data0
-    address: fd5a:6c61:62:1::1/64
+    addresses: [fd5a:6c61:62:1::1/64]
     mtu: 4168
     offloads: {gro: true}
 """
@@ -410,8 +411,7 @@ class Interface:
             steps.append(("mtu", str(link["mtu"]), str(params["mtu"]), command))
         if "UP" not in link["flags"]:
             steps.append(("link", "down", "up", ["ip", "link", "set", "dev", self.name, "up"]))
-        if params["address"]:
-            address = str(ipaddress.ip_interface(params["address"]))
+        for address in map(str, map(ipaddress.ip_interface, params["addresses"])):
             if address not in self.addresses(link):
                 steps.append(("address", "absent", address, self._add_address(address)))
         return steps
@@ -481,8 +481,9 @@ class Interface:
         routes = self.route_steps(mtu)
         if check_mode or not (steps or routes):
             return [step[:3] for step in [*steps, *routes]]
-        if any(what == "address" for what, *_ in steps):
-            self._refuse_foreign_address(params["address"])
+        for what, _, address, _ in steps:
+            if what == "address":
+                self._refuse_foreign_address(address)
         self.save_once()
         for what, _, wanted, command in steps:
             status, out, err = self.run(command)
@@ -603,7 +604,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "default": "tuned", "choices": ["tuned", "restored"]},
             "interface": {"type": "str", "required": True},
-            "address": {"type": "str", "default": ""},
+            "addresses": {"type": "list", "elements": "str", "default": []},
             "mtu": {"type": "int", "default": 0},
             "offloads": {"type": "dict", "default": {}},
             "queues": {"type": "int", "default": 0},
