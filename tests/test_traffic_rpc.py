@@ -164,6 +164,35 @@ def test_the_ends_may_receive_in_different_modes(lab: Lab) -> None:
     check_counts(served, "map_copy_buffer")
 
 
+def test_both_ends_take_an_idle_baseline(lab: Lab) -> None:
+    options = f"{SIZES} --seconds 0.2 --baseline 0.2"
+    server = serve(lab, options)
+    for document in finish(call(lab, server, options), server):
+        assert document["outcome"] == "complete", document["error"]
+        host = parsed(document).host_cpu
+        assert host.baseline is not None and host.baseline.seconds is not None
+        assert host.baseline.seconds >= 0.2
+        assert host.per_cpu is not None and len(host.per_cpu) == host.cpus
+
+
+def test_an_end_runs_on_the_processor_it_is_given(lab: Lab) -> None:
+    last = max(os.sched_getaffinity(0))
+    server = serve(lab, f"{SIZES} --seconds 600 --cpus {last}")
+    client = call(lab, server, f"{SIZES} --seconds 600 --cpus {last}")
+    client.wait_until_moving()
+    server.wait_until_moving()
+    assert os.sched_getaffinity(client.process.pid) == os.sched_getaffinity(server.process.pid) == {last}
+    client.process.terminate()
+    finish(client, server)
+
+
+def test_a_processor_that_is_not_there_is_one_line(lab: Lab, binary: str) -> None:
+    own = f"rpc-serve --bind ::1 --peer ::1 --token {TOKEN} --mode recvmsg {SIZES} --seconds 1 --cpus 1000"
+    end = lab.start([binary, *own.split()])
+    assert end.finish()["outcome"] == "error"
+    assert "1000" in end.stderr and end.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("watched", ["client", "server"])
 def test_calls_as_counted_from_outside(lab: Lab, tmp_path: Path, mode: str, watched: str) -> None:
