@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.test_traffic import refuse_option
-from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, port_of
+from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, hello, port_of
 
 from zclab.latency import Histogram, bucket, maximum_us, mean_us, minimum_us, percentile_us
 from zclab.rpc_documents import RpcDocument
@@ -232,8 +232,7 @@ import mmap, socket, struct, sys
 request_bytes, port = map(int, sys.argv[1:3])
 connection = socket.create_connection(("fd00:7a63::1", port), timeout=60)
 connection.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
-token = bytes.fromhex(sys.argv[3])
-connection.sendall(struct.pack("16sBB14s32s", b"zclab-traffic/1\\n", len(token), 1, b"", token))
+connection.sendall(bytes.fromhex(sys.argv[3]))
 connection.recv(1)
 connection.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, 1))
 connection.recv(16, socket.MSG_WAITALL)
@@ -258,7 +257,7 @@ def test_requests_that_can_be_mapped(veth: Lab, mode: str, request_bytes: int, m
     """The client sends by zerocopy, so that its pages arrive as pages."""
     options = f"--request-bytes {request_bytes} --reply-bytes 1 --seconds 600"
     server = serve(veth, options, mode, "fd00:7a63::1", "fd00:7a63::2")
-    own = [str(request_bytes), str(port_of(server)), TOKEN]
+    own = [str(request_bytes), str(port_of(server)), hello().hex()]
     client = veth.start([*veth.send_prefix, sys.executable, "-c", ZEROCOPY_CLIENT, *own])
     served = server.finish()
     client.process.communicate(timeout=LIMIT)
@@ -321,9 +320,7 @@ class Impostor:
     def __init__(self, server: End, request_bytes: int = 100, reply_bytes: int = 200) -> None:
         self.reply_bytes = reply_bytes
         self.socket = socket.create_connection(("127.0.0.1", port_of(server)), timeout=LIMIT)
-        token = bytes.fromhex(TOKEN)
-        hello = struct.pack("16sBB14s32s", b"zclab-traffic/1\n", len(token), 1, b"", token)
-        self.socket.sendall(hello)
+        self.socket.sendall(hello())
         assert self.read(1) == b"G"
         self.socket.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, reply_bytes))
         assert self.read(16) == struct.pack("!8sII", b"zclabRPC", request_bytes, reply_bytes)

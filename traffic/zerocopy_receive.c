@@ -42,11 +42,11 @@ static bool probe_call(struct ending *ending, int fd, bool copy_buffer)
                           copy_buffer ? "4.18, with a copy buffer since 5.11" : "4.18", strerror(errno));
     if (copy_buffer && (!done || length < sizeof(call)))
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel's TCP_ZEROCOPY_RECEIVE has no copy buffer, which Linux has since 5.11");
+                          "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since 5.11");
     if (!done || length < LENGTH_WITH_ERR)
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel's TCP_ZEROCOPY_RECEIVE reports no socket errors, as Linux does since "
-                          "5.7");
+                          "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux has "
+                          "since 5.7");
     return true;
 }
 
