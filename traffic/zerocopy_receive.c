@@ -29,7 +29,8 @@ int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_
     return getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, call, &length);
 }
 
-/* Releases before 5.7 insist on a shorter argument: EINVAL. Later ones shorten its length to what they know. */
+/* Releases before 5.7 insist on a shorter argument: EINVAL. Later ones shorten its length to what they know.
+ */
 static bool probe_call(struct ending *ending, int fd, bool copy_buffer)
 {
     struct zerocopy_receive call = {0};
@@ -42,11 +43,12 @@ static bool probe_call(struct ending *ending, int fd, bool copy_buffer)
                           copy_buffer ? "4.18, with a copy buffer since 5.11" : "4.18", strerror(errno));
     if (copy_buffer && (!done || length < sizeof(call)))
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since 5.11");
+                          "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since "
+                          "5.11");
     if (!done || length < LENGTH_WITH_ERR)
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux has "
-                          "since 5.7");
+                          "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux "
+                          "has since 5.7");
     return true;
 }
 
