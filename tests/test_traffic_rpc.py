@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.test_traffic import refuse_option
-from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, port_of
+from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, hello, port_of
 
 from zclab.latency import Histogram, bucket, maximum_us, mean_us, minimum_us, percentile_us
 from zclab.rpc_documents import RpcDocument
@@ -164,6 +164,35 @@ def test_the_ends_may_receive_in_different_modes(lab: Lab) -> None:
     check_counts(served, "map_copy_buffer")
 
 
+def test_both_ends_take_an_idle_baseline(lab: Lab) -> None:
+    options = f"{SIZES} --seconds 0.2 --baseline 0.2"
+    server = serve(lab, options)
+    for document in finish(call(lab, server, options), server):
+        assert document["outcome"] == "complete", document["error"]
+        host = parsed(document).host_cpu
+        assert host.baseline is not None and host.baseline.seconds is not None
+        assert host.baseline.seconds >= 0.2
+        assert host.per_cpu is not None and len(host.per_cpu) == host.cpus
+
+
+def test_an_end_runs_on_the_processor_it_is_given(lab: Lab) -> None:
+    last = max(os.sched_getaffinity(0))
+    server = serve(lab, f"{SIZES} --seconds 600 --cpus {last}")
+    client = call(lab, server, f"{SIZES} --seconds 600 --cpus {last}")
+    client.wait_until_moving()
+    server.wait_until_moving()
+    assert os.sched_getaffinity(client.process.pid) == os.sched_getaffinity(server.process.pid) == {last}
+    client.process.terminate()
+    finish(client, server)
+
+
+def test_a_processor_that_is_not_there_is_one_line(lab: Lab, binary: str) -> None:
+    own = f"rpc-serve --bind ::1 --peer ::1 --token {TOKEN} --mode recvmsg {SIZES} --seconds 1 --cpus 1000"
+    end = lab.start([binary, *own.split()])
+    assert end.finish()["outcome"] == "error"
+    assert "1000" in end.stderr and end.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("watched", ["client", "server"])
 def test_calls_as_counted_from_outside(lab: Lab, tmp_path: Path, mode: str, watched: str) -> None:
@@ -203,8 +232,7 @@ import mmap, socket, struct, sys
 request_bytes, port = map(int, sys.argv[1:3])
 connection = socket.create_connection(("fd00:7a63::1", port), timeout=60)
 connection.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
-token = bytes.fromhex(sys.argv[3])
-connection.sendall(struct.pack("16sBB14s32s", b"zclab-traffic/1\\n", len(token), 1, b"", token))
+connection.sendall(bytes.fromhex(sys.argv[3]))
 connection.recv(1)
 connection.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, 1))
 connection.recv(16, socket.MSG_WAITALL)
@@ -229,7 +257,7 @@ def test_requests_that_can_be_mapped(veth: Lab, mode: str, request_bytes: int, m
     """The client sends by zerocopy, so that its pages arrive as pages."""
     options = f"--request-bytes {request_bytes} --reply-bytes 1 --seconds 600"
     server = serve(veth, options, mode, "fd00:7a63::1", "fd00:7a63::2")
-    own = [str(request_bytes), str(port_of(server)), TOKEN]
+    own = [str(request_bytes), str(port_of(server)), hello().hex()]
     client = veth.start([*veth.send_prefix, sys.executable, "-c", ZEROCOPY_CLIENT, *own])
     served = server.finish()
     client.process.communicate(timeout=LIMIT)
@@ -292,9 +320,7 @@ class Impostor:
     def __init__(self, server: End, request_bytes: int = 100, reply_bytes: int = 200) -> None:
         self.reply_bytes = reply_bytes
         self.socket = socket.create_connection(("127.0.0.1", port_of(server)), timeout=LIMIT)
-        token = bytes.fromhex(TOKEN)
-        hello = struct.pack("16sBB14s32s", b"zclab-traffic/1\n", len(token), 1, b"", token)
-        self.socket.sendall(hello)
+        self.socket.sendall(hello())
         assert self.read(1) == b"G"
         self.socket.sendall(struct.pack("!8sII", b"zclabRPC", request_bytes, reply_bytes))
         assert self.read(16) == struct.pack("!8sII", b"zclabRPC", request_bytes, reply_bytes)

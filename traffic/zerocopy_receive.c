@@ -29,7 +29,8 @@ int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_
     return getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, call, &length);
 }
 
-/* Releases before 5.7 insist on a shorter argument: EINVAL. */
+/* Releases before 5.7 insist on a shorter argument: EINVAL. Later ones shorten its length to what they know.
+ */
 static bool probe_call(struct ending *ending, int fd, bool copy_buffer)
 {
     struct zerocopy_receive call = {0};
@@ -38,16 +39,16 @@ static bool probe_call(struct ending *ending, int fd, bool copy_buffer)
 
     if (!done && errno != EINVAL)
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel has no TCP_ZEROCOPY_RECEIVE: %s (the first with it is Linux %s)",
-                          strerror(errno), copy_buffer ? "4.18, with its copy buffer 5.11" : "4.18");
+                          "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since %s: %s",
+                          copy_buffer ? "4.18, with a copy buffer since 5.11" : "4.18", strerror(errno));
     if (copy_buffer && (!done || length < sizeof(call)))
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE (the first with it is "
-                          "Linux 5.11)");
+                          "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since "
+                          "5.11");
     if (!done || length < LENGTH_WITH_ERR)
         return ending_set(ending, OUTCOME_UNSUPPORTED,
-                          "this kernel's TCP_ZEROCOPY_RECEIVE does not report socket errors (it came with "
-                          "Linux 4.18, that with 5.7)");
+                          "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux "
+                          "has since 5.7");
     return true;
 }
 
@@ -64,8 +65,7 @@ bool zerocopy_receive_probe(struct ending *ending, bool copy_buffer)
     mapping = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) {
         ending_set(ending, OUTCOME_UNSUPPORTED,
-                   "this kernel can not map a TCP socket: %s (the first that can is Linux 4.18)",
-                   strerror(errno));
+                   "this kernel can not map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
     } else {
         munmap(mapping, page);
         probe_call(ending, fd, copy_buffer);

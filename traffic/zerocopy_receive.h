@@ -9,8 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The kernel's argument block, declared here because the headers of older systems end before the copy buffer.
- * The kernel shortens the length to what it knows, which is how its age is told. */
+/* The kernel's argument block, declared here because older systems' headers end before the copy buffer. */
 struct zerocopy_receive {
     uint64_t address;        /* of the mapping */
     uint32_t length;         /* in: bytes to map at most; out: bytes mapped */
