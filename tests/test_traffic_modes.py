@@ -61,8 +61,9 @@ def test_causes_are_null_where_nothing_is_mapped(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("mode", ["map_once", "map_once_hybrid"])
-def test_causes_of_a_window_by_time(lab: Lab, mode: str) -> None:
-    length = "--warmup 0.05 --seconds 0.2"
+@pytest.mark.parametrize("streams", [1, 3])
+def test_causes_of_a_window_by_time(lab: Lab, mode: str, streams: int) -> None:
+    length = f"--warmup 0.05 --seconds 0.2 --streams {streams}"
     receiver = lab.receive(options=length, mode=mode)
     lab.send(receiver, length).finish()
     assert causes(receiver.finish())

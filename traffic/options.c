@@ -145,7 +145,7 @@ static const struct row rows[ID_COUNT] = {
     [ID_WRONG_BYTE] = {"plant-wrong-byte", "OFFSET", SEND, 0,
                        "to test --verify: flip the byte at this offset of stream 0"},
     [ID_EARLY_REUSE] = {"plant-early-reuse", NULL, SEND, 0,
-                        "to test --verify: overwrite one buffer whose zerocopy completion has not come"},
+                        "to test --verify: overwrite one buffer of stream 0 before its zerocopy completion"},
 };
 
 static const char *const end_names[] = {

@@ -151,6 +151,24 @@ static void receive_stream(struct session *session)
         large_free(receiver.buffer, options->chunk_bytes + options->copy_buffer);
 }
 
+/* A wrong byte goes before any other ending: stream 0's is looked at first. */
+static void judge_integrity(struct session *sessions, int streams)
+{
+    const struct integrity *integrity = &sessions->integrity;
+
+    for (int stream = 1; stream < streams && !integrity->mismatch; stream++)
+        integrity = &sessions[stream].integrity;
+    if (!integrity->mismatch)
+        return;
+    sessions->ending = (struct ending){0};
+    ending_set(&sessions->ending, OUTCOME_ERROR,
+               "wrong byte in stream %" PRIu32 " at offset %" PRIu64
+               ": found 0x%02x, expected 0x%02x (%s)%s",
+               integrity->stream, integrity->offset, integrity->found, integrity->expected,
+               integrity->mapped ? "mapped" : "copied",
+               integrity->offset < 8 ? "; has the sender --verify?" : "");
+}
+
 void receive_run(struct session *sessions, int streams)
 {
     const struct receive_mode *mode = receive_mode_find(sessions->options->mode);
@@ -163,4 +181,5 @@ void receive_run(struct session *sessions, int streams)
         return;
     }
     team_run(sessions, streams, receive_stream);
+    judge_integrity(sessions, streams);
 }

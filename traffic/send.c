@@ -137,10 +137,8 @@ static bool send_message(struct sender *sender, uint64_t left)
     }
     if (options->verify) {
         if (pool_busy(&sender->pool)) { /* the kernel may still read what is overwritten now */
-            session->reused_early++;
-            ending_set(&session->ending, OUTCOME_ERROR,
-                       "a send buffer was overwritten before its completion came, at stream offset %" PRIu64,
-                       session->counters.bytes);
+            if (!session->reused_early++)
+                session->reused_at = session->counters.bytes;
         }
         write_position(session, pool_buffer(&sender->pool), length);
     }
@@ -198,25 +196,11 @@ static bool send_stream(struct sender *sender)
             !send_message(sender, session->bytes ? session->bytes - session->counters.bytes : UINT64_MAX))
             return false;
         /* The planted fault: once, the same buffer again, and nobody waits for it. */
-        reuse = options->plant_early_reuse && message == 0;
+        reuse = options->plant_early_reuse && session->stream == 0 && message == 0;
         if (!reuse)
             pool_advance(&sender->pool);
         message++;
     }
-}
-
-/* A fault that was to be planted, and was not, must not pass for one that was not found. */
-static void check_plants(struct session *session)
-{
-    const struct options *options = session->options;
-
-    if (options->plant_wrong_byte && session->counters.bytes <= options->wrong_byte)
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "--plant-wrong-byte %" PRIu64 ": the stream ended before it, after %" PRIu64 " bytes",
-                   options->wrong_byte, session->counters.bytes);
-    if (options->plant_early_reuse && !session->reused_early)
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "--plant-early-reuse: the stream ended before a buffer could be used again");
 }
 
 /* Ends the stream in order: half-close, completions, then the receiver's own end, which says that it has read
@@ -267,8 +251,6 @@ static void send_one_stream(struct session *session)
     if (ready && handshake_wait(session) && prepare_socket(&sender)) {
         bool streamed = send_stream(&sender);
 
-        if (streamed)
-            check_plants(session);
         /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
         if (streamed || session->ending.outcome == OUTCOME_STOPPED)
             complete = finish(&sender) && streamed;
@@ -282,6 +264,35 @@ static void send_one_stream(struct session *session)
         munmap(sender.header, options->header_bytes);
 }
 
+/* What the buffers' account says goes before any other ending: stream 0's is looked at first. */
+static void judge_reuse(struct session *sessions, int streams)
+{
+    const struct session *session = sessions;
+
+    while (session < sessions + streams - 1 && !session->reused_early)
+        session++;
+    if (!session->reused_early)
+        return;
+    sessions->ending = (struct ending){0};
+    ending_set(&sessions->ending, OUTCOME_ERROR,
+               "a send buffer of stream %d was overwritten before its completion came, at offset %" PRIu64,
+               session->stream, session->reused_at);
+}
+
+/* A fault that was to be planted (in stream 0), and was not, must not pass for one that was not found. */
+static void judge_plants(struct session *session)
+{
+    const struct options *options = session->options;
+
+    if (options->plant_wrong_byte && session->counters.bytes <= options->wrong_byte)
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "--plant-wrong-byte %" PRIu64 ": stream 0 ended before it, after %" PRIu64 " bytes",
+                   options->wrong_byte, session->counters.bytes);
+    if (options->plant_early_reuse && !session->reused_early)
+        ending_set(&session->ending, OUTCOME_ERROR,
+                   "--plant-early-reuse: stream 0 ended before a buffer could be used again");
+}
+
 void send_run(struct session *sessions, int streams)
 {
     for (int stream = 0; stream < streams; stream++)
@@ -291,4 +302,6 @@ void send_run(struct session *sessions, int streams)
             return;
         }
     team_run(sessions, streams, send_one_stream);
+    judge_reuse(sessions, streams);
+    judge_plants(&sessions[0]);
 }

@@ -42,6 +42,7 @@ struct session {
     /* sender, zerocopy */
     struct completions completions;
     uint64_t reused_early; /* buffers written to before their completion came */
+    uint64_t reused_at;    /* stream offset that the first of them was written anew for */
 };
 
 /* One session for each stream of a team. */

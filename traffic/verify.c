@@ -61,21 +61,20 @@ static size_t first_wrong(const unsigned char *bytes, size_t length, uint32_t st
     return length;
 }
 
-bool verify_check(struct integrity *integrity, const unsigned char *bytes, size_t length, uint64_t offset,
+void verify_check(struct integrity *integrity, const unsigned char *bytes, size_t length, uint64_t offset,
                   bool mapped)
 {
     size_t wrong;
 
     integrity->checked += length;
     if (integrity->mismatch)
-        return true;
+        return;
     wrong = first_wrong(bytes, length, integrity->stream, offset);
     if (wrong == length)
-        return true;
+        return;
     integrity->mismatch = true;
     integrity->offset = offset + wrong;
     integrity->expected = byte_at(integrity->stream, offset + wrong);
     integrity->found = bytes[wrong];
     integrity->mapped = mapped;
-    return false;
 }

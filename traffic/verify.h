@@ -22,9 +22,9 @@ struct integrity {
 
 /* Writes the bytes that belong at stream offset `offset` and after. */
 void verify_fill(unsigned char *to, size_t length, uint32_t stream, uint64_t offset);
-/* Compares bytes received at `offset`. False when they have the stream's first wrong byte among them, which
- * is noted; after that one, bytes are only counted. */
-bool verify_check(struct integrity *integrity, const unsigned char *bytes, size_t length, uint64_t offset,
+/* Compares bytes received at `offset`. The stream's first wrong byte is noted; after that one, bytes are only
+ * counted. */
+void verify_check(struct integrity *integrity, const unsigned char *bytes, size_t length, uint64_t offset,
                   bool mapped);
 
 #endif

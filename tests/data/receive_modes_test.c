@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The receive modes against a socket that is made up: it plays kernels that are not there, and misbehaviour that no
- * kernel can be asked for. Linked with the traffic tool's own files, whose system calls on it are wrapped. */
+/* The receive modes against a socket that is made up: it plays kernels that are not there, and misbehaviour
+ * that no kernel can be asked for. Linked with the traffic tool's own files, whose system calls on it are
+ * wrapped. */
 #include "map_each.h"
 #include "receive_modes.h"
 #include "session.h"
@@ -47,8 +48,8 @@ static struct {
 } fake;
 
 static struct options options;
+static struct team team = {.streams = 1};
 static struct session session;
-static struct team team;
 static struct receiver receiver;
 static unsigned char buffer[CHUNK];
 static const char *setting; /* what the file of the setting says; NULL: no such file */
@@ -193,7 +194,6 @@ static void begin(const char *mode, uint64_t total)
     fake.urgent = fake.flipped = fake.bad_from = NOWHERE;
     fake.longest_read = SIZE_MAX;
     memset(&options, 0, sizeof(options));
-    team_init(&team, 1);
     sessions_init(&session, &team, &options);
     session.fd = FAKE_FD;
     receiver = (struct receiver){
@@ -333,7 +333,6 @@ static int map_each(void)
     CHECK(take_all(50) == TOOK_END && session.counters.bytes == fake.total);
     CHECK(session.integrity.mismatch && session.integrity.mapped &&
           session.integrity.offset == fake.flipped);
-    CHECK(session.ending.outcome == OUTCOME_ERROR && strstr(session.ending.error, " 819205:"));
     begin("map_each", 300 * PAGE + 10);
     fake.flipped = 300 * PAGE + 9;
     map_each_prepare(&receiver);
@@ -373,11 +372,13 @@ static const char *refusal(const char *mode, socklen_t knows)
 
 static int older_kernels(void)
 {
-    CHECK(strstr(refusal("map_once", 0), "TCP_ZEROCOPY_RECEIVE, which Linux has since 4.18"));
-    CHECK(strstr(refusal("map_once", 16), "socket errors, which Linux has since 5.7"));
+    CHECK(strstr(refusal("map_once", 0), "no TCP_ZEROCOPY_RECEIVE") &&
+          strstr(refusal("map_once", 0), "4.18"));
+    CHECK(strstr(refusal("map_once", 16), "socket errors") && strstr(refusal("map_once", 16), "5.7"));
     CHECK(!*refusal("map_once", 24) && !*refusal("map_once", 40));
-    CHECK(strstr(refusal("map_once_hybrid", 0), "since 4.18"));
-    CHECK(strstr(refusal("map_once_hybrid", 24), "copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since 5.11"));
+    CHECK(strstr(refusal("map_once_hybrid", 0), "4.18"));
+    CHECK(strstr(refusal("map_once_hybrid", 24), "no copy buffer") &&
+          strstr(refusal("map_once_hybrid", 24), "5.11"));
     CHECK(!*refusal("map_once_hybrid", 40));
     return 0;
 }
