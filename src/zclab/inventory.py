@@ -113,10 +113,14 @@ class Limits(Model):
 
 
 class Tuning(Model):
-    """What the data interface is set to: offloads by ethtool's names, queue pairs, coalescing values."""
+    """What the data interface is set to: offloads by ethtool's names, queue pairs, coalescing values.
+
+    `receive_cpus` are the CPUs that handle what it receives (receive packet steering); empty leaves them.
+    """
 
     offloads: dict[str, bool] = {}
     queues: int | None = Field(default=None, gt=0)
+    receive_cpus: list[Annotated[int, Field(ge=0)]] = []
     coalescing: dict[str, int | bool] = {}
 
 

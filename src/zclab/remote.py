@@ -115,13 +115,17 @@ class Process:
 
 def _close(client: paramiko.SSHClient, door: paramiko.ProxyCommand | None) -> None:
     """Close a connection, and end the command that it went through, if any."""
+    transport = client.get_transport()
     client.close()
-    if door is not None:
-        door.process.terminate()
-        for stream in (door.process.stdin, door.process.stdout, door.process.stderr):
-            if stream is not None:
-                stream.close()
-        door.process.wait()
+    if door is None:
+        return
+    if transport is not None:
+        transport.join(5)  # it ends the command by itself, and must find it there
+    door.process.kill()
+    for stream in (door.process.stdin, door.process.stdout, door.process.stderr):
+        if stream is not None:
+            stream.close()
+    door.process.wait()
 
 
 class Remote:

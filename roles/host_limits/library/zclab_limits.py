@@ -41,8 +41,8 @@ options:
     default: ""
   machine_sysctls:
     description:
-      - Numbers by name that this host can not set for itself, as a network namespace can not set all. Each has to
-        be at least so large.
+      - Numbers by name that this host can not set for itself, as a network namespace can not set all. Each
+        has to be at least so large.
     type: dict
     default: {}
   receive_low_water_bytes:
@@ -257,8 +257,8 @@ class Host:
         for name, least in params["machine_sysctls"].items():
             if not int(self.read(name)) >= int(least):
                 raise RefusedError(
-                    f"{self.name}: sysctl {name} is {self.read(name)}, the lab needs {least}; it belongs to the "
-                    f"machine: run `sysctl -w {name}={least}` on it as root"
+                    f"{self.name}: sysctl {name} is {self.read(name)}, the lab needs {least}; it belongs to "
+                    f"the machine: run `sysctl -w {name}={least}` on it as root"
                 )
         low_water = params["receive_low_water_bytes"]
         if low_water:

@@ -63,6 +63,13 @@ options:
     description: Descriptors of the rings by the names of ethtool -G.
     type: dict
     default: {}
+  receive_cpus:
+    description:
+      - CPUs that handle what the interface receives, by number (receive packet steering, the same for each
+        receive queue). Empty leaves it as it is.
+    type: list
+    elements: int
+    default: []
   carrier_timeout:
     description: Seconds to wait for the link when the interface had to be brought up or changed.
     type: int
@@ -189,6 +196,15 @@ def parse_rings(text: str) -> dict[str, int]:
         for name, _, value in pairs
         if name.strip() in names and value.strip().isdigit()
     }
+
+
+def cpu_mask(mask: int) -> str:
+    """Return a CPU mask as the kernel writes it: groups of 32 bits, in hex."""
+    groups = []
+    while mask or not groups:
+        groups.append(mask & 0xFFFFFFFF)
+        mask >>= 32
+    return ",".join([f"{groups[-1]:x}", *(f"{group:08x}" for group in reversed(groups[:-1]))])
 
 
 def word(value: Any) -> str:
@@ -350,7 +366,13 @@ class Interface:
             "coalescing": parse_coalescing(self.may("ethtool", "-c", self.name)),
             "rings": parse_rings(self.may("ethtool", "-g", self.name)),
             "routes": self.ipv4_routes(),
+            "steering": self.steering(),
         }
+
+    def steering(self) -> dict[str, str]:
+        """Return the CPU mask of each receive queue, as the kernel writes it, by the queue's file."""
+        files = sorted(Path(f"/sys/class/net/{self.name}/queues").glob("rx-*/rps_cpus"))
+        return {str(path): path.read_text(encoding="ascii").strip() for path in files}
 
     # The saved state
 
@@ -411,6 +433,12 @@ class Interface:
             steps.append(("mtu", str(link["mtu"]), str(params["mtu"]), command))
         if "UP" not in link["flags"]:
             steps.append(("link", "down", "up", ["ip", "link", "set", "dev", self.name, "up"]))
+        if params["receive_cpus"]:
+            wanted_mask = sum(1 << cpu for cpu in params["receive_cpus"])
+            for file, mask in self.steering().items():
+                if int(mask.replace(",", ""), 16) != wanted_mask:
+                    command = ["sh", "-c", 'echo "$1" >"$2"', "sh", cpu_mask(wanted_mask), file]
+                    steps.append(("receive CPUs", mask, cpu_mask(wanted_mask), command))
         for address in map(str, map(ipaddress.ip_interface, params["addresses"])):
             if address not in self.addresses(link):
                 steps.append(("address", "absent", address, self._add_address(address)))
@@ -585,6 +613,9 @@ class Interface:
             self.must("ip", "link", "set", "dev", self.name, "mtu", str(before["mtu"]))
         if now["up"] != before["up"]:
             self.must("ip", "link", "set", "dev", self.name, "up" if before["up"] else "down")
+        for file, mask in before["steering"].items():
+            if self.steering().get(file) not in (None, mask):
+                Path(file).write_text(mask, encoding="ascii")
         for address in before["addresses"]:
             if address not in self.addresses(self.link()):
                 self.must(*self._add_address(address))
@@ -610,6 +641,7 @@ def main() -> None:
             "queues": {"type": "int", "default": 0},
             "coalescing": {"type": "dict", "default": {}},
             "rings": {"type": "dict", "default": {}},
+            "receive_cpus": {"type": "list", "elements": "int", "default": []},
             "carrier_timeout": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
