@@ -13,6 +13,8 @@ from zclab.pytest_plugin import Measured, Pair
 def test_running_kernel_is_the_artifact(pair: Pair, lab: Lab) -> None:
     """Release and build id of each running kernel equal the artifact's."""
     artifact = measure.deployed_kernel(lab)
+    if artifact is None:
+        pytest.skip("these hosts run this machine's own kernel: none was built or booted")
     state = hostfacts.snapshot(
         {host.declared.name: host.remote for host in pair}, [host.declared for host in pair]
     )

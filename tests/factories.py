@@ -17,7 +17,7 @@ from zclab import inventory, schedule
 from zclab.inventory import Lab
 from zclab.paths import project_root
 from zclab.plan import Plan
-from zclab.results import Manifest, Record, Run
+from zclab.results import Artifact, Manifest, Record, Run
 from zclab.schedule import Measurement
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -153,6 +153,10 @@ def _facts(name: str, role: str, driver: str) -> dict[str, Any]:
     }
 
 
+#: The kernel that every host of a healthy run has.
+ARTIFACT = Artifact(variant="stock", key="0a1b2c3d4e", release=RELEASE, build_id=BUILD_ID)
+
+
 def manifest(**changes: Any) -> Manifest:
     """Return the manifest of a finished run on hardware-like hosts; `changes` replace whole fields."""
     bounds = {"copy": {"at_least": 0.99}, "zerocopy": {"at_least": 0.97}}
@@ -178,7 +182,7 @@ def manifest(**changes: Any) -> Manifest:
             _host(SENDER, "sender", "fd5a::1", RECEIVER, "fd5a::2", "virtio-net"),
             _host(RECEIVER, "receiver", "fd5a::2", SENDER, "fd5a::1", "e1000e"),
         ],
-        "artifact": {"variant": "stock", "key": "0a1b2c3d4e", "release": RELEASE, "build_id": BUILD_ID},
+        "artifact": ARTIFACT,
         "hosts": [_facts(SENDER, "sender", "virtio_net"), _facts(RECEIVER, "receiver", "e1000e")],
         "versions": {"zclab": "0.1.0"},
     }

@@ -201,7 +201,7 @@ def test_an_interface_that_is_not_there(remote: Remote) -> None:
 
 def test_facts_of_this_machine(remote: Remote) -> None:
     lab = factories.lab()
-    artifact = factories.manifest().artifact
+    artifact = factories.ARTIFACT
     state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER))
     facts = hostfacts.facts(remote, loopback(), lab, artifact, state)
     assert (facts.kernel_release, facts.artifact_key) == (artifact.release, artifact.key)

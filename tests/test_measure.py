@@ -74,8 +74,11 @@ class Pretended:
 
     def record_kernel(self, **changes: Any) -> None:
         """Write what `zclab up` leaves of the kernel that it booted."""
-        artifact = factories.manifest().artifact.model_dump() | changes
-        recorded = {"artifact": artifact, "definition": self.lab.kernel.model_dump(mode="json")}
+        artifact = factories.ARTIFACT.model_dump() | changes
+        recorded = {
+            "artifact": artifact,
+            "definition": self.lab.kernel_variants["stock"].model_dump(mode="json"),
+        }
         (self.lab.state_dir / "kernel.json").write_text(json.dumps(recorded), encoding="utf-8")
 
     @contextlib.contextmanager

@@ -21,6 +21,7 @@ SYSCTLS: dict[str, Any] = {"net.core.optmem_max": 1048576, "net.ipv4.tcp_rmem": 
 def params(**given: Any) -> dict[str, Any]:
     return {
         "sysctls": SYSCTLS,
+        "machine_sysctls": {},
         "locked_memory_kib": "unlimited",
         "receive_low_water_bytes": 524288,
         **given,
@@ -121,6 +122,10 @@ def test_a_file_that_was_there_comes_back(host: Any) -> None:
     ("given", "said"),
     [
         ({"sysctls": {"net.core.nosuch": 1}}, "has no sysctl net.core.nosuch"),
+        (
+            {"machine_sysctls": {"net.core.optmem_max": 1 << 40}},
+            r"net.core.optmem_max is \d+, the lab needs 1099511627776; it belongs to the machine: run",
+        ),
         ({"sysctls": {"../../etc/passwd": 1}}, "is no name of a sysctl"),
         (
             {"receive_low_water_bytes": 524289},

@@ -141,6 +141,7 @@ class Bench:
             self.ip("-4", "route", "show"),
             self.run("ethtool", "-k", self.interface),
             self.run("ethtool", "-l", self.interface),
+            self.run("sh", "-c", f"cat /sys/class/net/{self.interface}/queues/rx-*/rps_cpus"),
         )
 
     def close(self) -> None:
@@ -163,6 +164,7 @@ def bench() -> Iterator[Bench]:
 
 WANTED: dict[str, Any] = {
     "addresses": ["fd5a:6c61:63::1/64"],
+    "receive_cpus": [0],
     "mtu": 4168,
     "offloads": {"tso": False, "gro": True, "lro": False},
     "queues": 2,
@@ -209,6 +211,7 @@ def test_apply_again_and_restore(bench: Bench) -> None:
         (["ethtool", "-K", "{}", "tso", "on"], "offload tcp-segmentation-offload: on -> off"),
         (["ethtool", "-L", "{}", "rx", "1"], "queues: rx 1 tx 2 -> rx 2"),
         (["ip", "link", "set", "dev", "{}", "down"], "link: down -> up"),
+        (["sh", "-c", "echo 0 >/sys/class/net/{}/queues/rx-1/rps_cpus"], "receive CPUs: 0 1 -> 1"),
     ],
 )
 def test_a_planted_wrong_state_is_found(bench: Bench, plant: list[str], found: str) -> None:
@@ -225,13 +228,13 @@ def test_ipv4_routes_carry_whole_pages(bench: Bench) -> None:
     bench.ip("link", "set", "dev", bench.interface, "up")
     bench.ip("route", "add", "10.99.7.0/24", "via", "10.99.1.9", "dev", bench.interface)
     before = bench.everything()
-    result = bench.tune(address="10.99.2.1/24", mtu=4168)
+    result = bench.tune(addresses=["10.99.2.1/24"], mtu=4168)
     assert result["changed"], result
     routes = json.loads(bench.ip("-j", "-4", "route", "show", "dev", bench.interface))
     assert {route["dst"]: route["metrics"] for route in routes} == {
         name: [{"mtu": 4148}] for name in ("10.99.1.0/24", "10.99.2.0/24", "10.99.7.0/24")
     }
-    assert not bench.tune(address="10.99.2.1/24", mtu=4168)["changed"]
+    assert not bench.tune(addresses=["10.99.2.1/24"], mtu=4168)["changed"]
     bench.restore()
     assert bench.everything() == before
 
@@ -284,5 +287,5 @@ def test_address_of_another_interface_is_refused(bench: Bench) -> None:
 
 def test_no_link_is_said(bench: Bench) -> None:
     bench.ip("link", "set", "dev", bench.interface.replace("va", "vb"), "down")
-    result = bench.tune(address="fd5a:6c61:63::1/64", mtu=4168, carrier_timeout=0)
+    result = bench.tune(addresses=["fd5a:6c61:63::1/64"], mtu=4168, carrier_timeout=0)
     assert "no link after 0 s" in result["msg"]

@@ -434,11 +434,7 @@ class Interface:
         if "UP" not in link["flags"]:
             steps.append(("link", "down", "up", ["ip", "link", "set", "dev", self.name, "up"]))
         if params["receive_cpus"]:
-            wanted_mask = sum(1 << cpu for cpu in params["receive_cpus"])
-            for file, mask in self.steering().items():
-                if int(mask.replace(",", ""), 16) != wanted_mask:
-                    command = ["sh", "-c", 'echo "$1" >"$2"', "sh", cpu_mask(wanted_mask), file]
-                    steps.append(("receive CPUs", mask, cpu_mask(wanted_mask), command))
+            steps += self._steering_steps(params["receive_cpus"], any(what == "queues" for what, *_ in steps))
         for address in map(str, map(ipaddress.ip_interface, params["addresses"])):
             if address not in self.addresses(link):
                 steps.append(("address", "absent", address, self._add_address(address)))
@@ -448,6 +444,16 @@ class Interface:
         # Without duplicate detection the address can be used at once; a lab's addresses are its own.
         extra = ["nodad"] if ":" in address else []
         return ["ip", "addr", "add", address, "dev", self.name, *extra]
+
+    def _steering_steps(self, cpus: list[int], new_queues: bool) -> list[tuple[str, str, str, list[str]]]:
+        """Return the step that gives every receive queue its mask; queues that are new have none yet."""
+        wanted = sum(1 << cpu for cpu in cpus)
+        masks = sorted(set(self.steering().values()))
+        if not new_queues and all(int(mask.replace(",", ""), 16) == wanted for mask in masks):
+            return []
+        script = f'for file in /sys/class/net/{self.name}/queues/rx-*/rps_cpus; do echo "$1" >"$file"; done'
+        command = ["sh", "-ec", script, "sh", cpu_mask(wanted)]
+        return [("receive CPUs", " ".join(masks), cpu_mask(wanted), command)]
 
     def _queue_steps(self, wanted: int) -> list[tuple[str, str, str, list[str]]]:
         text = self.may("ethtool", "-l", self.name)
