@@ -28,7 +28,7 @@ def served_by_plans() -> set[str]:
     return {
         claim
         for path in (project_root() / "lab_tests" / "plans").glob("*.yml")
-        for comparison in plans.load(path.stem).comparisons
+        for comparison in plans.load(path.stem).every()
         for ids in comparison.metrics.values()
         for claim in ids
     }

@@ -131,7 +131,7 @@ def _compare(
     made = {one.id: one for one in members}
     whole = due(manifest.plan, cell, made) is None and len(samples) == len(members) // 2
     interval = median_interval(samples) if samples else None
-    because = _not_gated(manifest, metric, threshold, members)
+    because = _not_gated(manifest, metric, threshold, members, samples)
     resolution = resolved[metric] if arm is None and METRICS[metric].rpc is False else None
     effect, effect_because = _effect(manifest, cell, of_pairs, resolution, arm)
     claim_ids = sorted({*cell.metrics[metric], *(threshold.claims if threshold else [])})
@@ -153,7 +153,14 @@ def _compare(
         direction=("at_least" if threshold.at_most is None else "at_most") if threshold else None,
         gated=because is None,
         not_gated_because=because,
-        verdict=_verdict(members, interval, threshold if because is None else None, whole, resolution),
+        verdict=_verdict(
+            members,
+            interval,
+            threshold if because is None else None,
+            whole,
+            resolution,
+            METRICS[metric].everywhere,
+        ),
         p_value=statistics.p_value(of_pairs) if of_pairs and arm is None else None,
         smallest_effect=manifest.smallest_effect,
         resolution=resolution,
@@ -205,12 +212,19 @@ def _stopped(
 
 
 def _not_gated(
-    manifest: Manifest, metric: Metric, threshold: Threshold | None, members: list[MeasurementDocument]
+    manifest: Manifest,
+    metric: Metric,
+    threshold: Threshold | None,
+    members: list[MeasurementDocument],
+    samples: list[float],
 ) -> str | None:
     if skipped := next((one.skipped for one in members if one.skipped), None):
         return f"skipped: {skipped}"
     if METRICS[metric].cpu and manifest.emulated:
         return "emulated CPU"
+    without = {cpu.perf_unavailable for one in members for cpu in (one.receiver_cpu, one.sender_cpu) if cpu}
+    if METRICS[metric].unit == "cycles_per_mib" and not samples and without - {None}:
+        return f"not counted: {'; '.join(sorted(filter(None, without)))}"
     return None if threshold else "not declared by the lab"
 
 
@@ -220,6 +234,7 @@ def _verdict(
     threshold: Threshold | None,
     whole: bool,
     resolution: float | None,
+    everywhere: bool,
 ) -> Verdict | None:
     """Return null for a comparison that is sound and not gated: nothing was asked of it.
 
@@ -231,8 +246,8 @@ def _verdict(
     if any(one.skipped for one in members):
         return "inconclusive"
     if threshold is None:
-        # A figure that this host can not give (no cycles, say) is null in all; in some, something went wrong.
-        return None if members and (whole or interval is None) else "invalid"
+        # A figure that a lab need not have (no cycles, say) is null in all; in some, something went wrong.
+        return None if members and (whole or (interval is None and not everywhere)) else "invalid"
     if interval is None or not whole:
         return "invalid"
     decided = statistics.decide(interval, threshold.at_least, threshold.at_most)

@@ -37,14 +37,15 @@ class Arm(Model):
 class PlannedComparison(Model):
     """Two arms, the metrics they are compared by, and the claims that each metric serves.
 
-    `message_bytes` takes the place of the plan's.
+    `message_bytes` and `pace_gbit_per_s` take the place of the plan's.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     a: Arm
     b: Arm
     metrics: dict[Metric, list[str]] = Field(min_length=1)
-    message_bytes: list[int] | None = None
+    message_bytes: list[int] | None = Field(default=None, min_length=1)
+    pace_gbit_per_s: list[Annotated[float, Field(gt=0)] | None] | None = Field(default=None, min_length=1)
 
     @field_validator("message_bytes")
     @classmethod
@@ -231,10 +232,9 @@ class Plan(Model):
         }
         for field in ("comparisons", "rpc_comparisons"):
             kept = [one for one in getattr(self, field) if not modes or _modes(one) & set(modes)]
-            changes[field] = [
-                one.model_dump() | ({"message_bytes": None} if sizes and field == "comparisons" else {})
-                for one in kept
-            ]
+            replaced = {"message_bytes": sizes, "pace_gbit_per_s": paces} if field == "comparisons" else {}
+            own = {key: None for key, value in replaced.items() if value is not None}
+            changes[field] = [one.model_dump() | own for one in kept]
         data = self.model_dump() | {key: value for key, value in changes.items() if value is not None}
         return _validated(f"plan {self.name}", data)
 
@@ -284,6 +284,7 @@ def of_lab(lab: Lab) -> Plan:
     """
     plan = load(lab.plan)
     compared = {one.name: one.metrics for one in plan.every()}
+    sizes = {one.name: one.message_bytes or plan.message_bytes for one in plan.comparisons}
     for number, threshold in enumerate(lab.thresholds):
         place = f"{lab.name}: zclab_thresholds.{number}"
         if threshold.comparison not in compared:
@@ -292,6 +293,11 @@ def of_lab(lab: Lab) -> Plan:
         if threshold.metric not in compared[threshold.comparison]:
             raise UsageError(
                 f"{place}: plan {plan.name} does not compare {threshold.comparison} by {threshold.metric}"
+            )
+        if threshold.message_bytes not in (None, *sizes.get(threshold.comparison, [])):
+            raise UsageError(
+                f"{place}: plan {plan.name} measures no {threshold.comparison} of "
+                f"{threshold.message_bytes} bytes"
             )
         if unknown := set(threshold.claims) - set(claims.load()):
             raise UsageError(f"{place}: docs/claims.yml has no claim {', '.join(sorted(unknown))}")

@@ -50,10 +50,11 @@ class Measured(NamedTuple):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --lab and --plan."""
+    """Add --lab, --plan and --profile."""
     group = parser.getgroup("zclab")
     group.addoption("--lab", default="virtual", help="lab to test: a name under inventory/, or a directory")
     group.addoption("--plan", default=None, help="plan to carry out instead of the lab's own")
+    group.addoption("--profile", default=None, help="perf event by which each arm is also profiled once")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -97,10 +98,11 @@ def chosen_lab(config: pytest.Config) -> Lab:
 
 
 def chosen_plan(config: pytest.Config) -> Plan:
-    """Return the plan that --plan names, or the lab's own."""
+    """Return the plan that --plan names, or the lab's own, with profiles if --profile asks for them."""
     try:
         asked = config.getoption("--plan")
-        return plans.load(asked) if asked else plans.of_lab(chosen_lab(config))
+        plan = plans.load(asked) if asked else plans.of_lab(chosen_lab(config))
+        return plan.select(profile_event=config.getoption("--profile"))
     except ZclabError as error:
         raise pytest.UsageError(str(error)) from None
 

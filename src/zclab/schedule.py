@@ -83,9 +83,8 @@ def cells(plan: Plan) -> Iterator[Cell]:
     versions: Sequence[Literal[4, 6] | None] = plan.ip_versions or [None]
     for one in plan.comparisons:
         sizes = one.message_bytes or plan.message_bytes
-        for size, pace, streams, version in itertools.product(
-            sizes, plan.pace_gbit_per_s, plan.streams, versions
-        ):
+        paces = one.pace_gbit_per_s or plan.pace_gbit_per_s
+        for size, pace, streams, version in itertools.product(sizes, paces, plan.streams, versions):
             name = cell_name(one.name, size, pace, streams, version)
             common = {
                 "comparison": name,
