@@ -39,6 +39,8 @@ Boot = Callable[[Lab, str], None]
 _DOCUMENT: TypeAdapter[TrafficDocument | RpcDocument] = TypeAdapter(EndDocument)
 #: Seconds that either end may take beyond its window: start, connect, drain. A limit, not an expectation.
 _GRACE_SECONDS = 30.0
+#: Seconds that a receiver has to say what it saw of a sender that failed.
+_FAILED_SECONDS = 3.0
 
 
 class Reporter(Protocol):
@@ -278,9 +280,12 @@ class _Engine:
             sending = start(sender, command)
             sent = sending.wait(limit)
             busy, elapsed = time.process_time() - clocks[0], time.monotonic() - clocks[1]
+            sent_end = _end(sent)
+            if sent_end.document is None or sent_end.document.outcome != "complete":
+                receiving.ask_to_end(_FAILED_SECONDS)  # nothing more will come
             received = receiving.wait(_GRACE_SECONDS)
             return {
-                "sender": _end(sent),
+                "sender": sent_end,
                 "receiver": _end(received),
                 "controller_cpu_share": busy / elapsed,
                 "profiles": {

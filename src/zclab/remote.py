@@ -108,6 +108,16 @@ class Process:
         finally:
             self._channel.close()
 
+    def ask_to_end(self, patience: float) -> None:
+        """Give the command `patience` seconds to end by itself, then end its stdin; it may still print."""
+        deadline = time.monotonic() + patience
+        while not self._channel.exit_status_ready() and not self._channel.closed:
+            if time.monotonic() >= deadline:
+                with contextlib.suppress(OSError):
+                    self._channel.shutdown_write()
+                return
+            self._wait_readable(time.monotonic() + 1)
+
     def close(self) -> None:
         """Close the channel; the command sees its stdin end."""
         self._channel.close()

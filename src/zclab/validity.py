@@ -186,7 +186,12 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
             )
     low_water = receiver.rcvlowat if receiver else None
     wanted = manifest.receive_low_water_bytes
-    if receiver and (low_water is None or low_water.got != wanted):
+    known = low_water is not None and low_water.got is not None
+    if (
+        receiver
+        and (known or receiver.outcome == "complete")
+        and (low_water is None or low_water.got != wanted)
+    ):
         reasons.append(
             f"receiver: SO_RCVLOWAT {wanted} was asked for and {low_water and low_water.got} was got: "
             "raise the third value of net.ipv4.tcp_rmem"

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults in mid-transfer, on two real network namespaces: each is named, and the plan goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests import factories
+
+from zclab import inventory, namespaces
+from zclab.inventory import Lab
+from zclab.paths import project_root
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+TOOL = "usr/local/bin/zclab-traffic"
+
+
+class LabUnderTest:
+    """A copy of the namespaces inventory with a state of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "inventory" / "namespaces"
+        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
+        self.plan = directory / "plan.yml"
+
+    @property
+    def lab(self) -> Lab:
+        return inventory.parse(self.directory, factories.listing(self.directory))
+
+    def zclab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("zclab")), *arguments]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
+        )
+
+    def plan_of(self, **changes: Any) -> None:
+        """Write the plan: two pairs of a zerocopy sender to a copying and to a mapping receiver."""
+        plan = factories.plan(
+            **{
+                "seconds": 1,
+                "warmup_seconds": 0.1,
+                "repeats": 2,
+                "comparisons": [factories.comparison(a=("zerocopy", "copy"), b=("zerocopy", "map_once"))],
+                **changes,
+            }
+        )
+        self.plan.write_text(yaml.safe_dump(plan.model_dump(mode="json")), encoding="utf-8")
+
+    def run(self) -> tuple[int, dict[str, Any]]:
+        """Carry the plan out; return the exit code and the run's document."""
+        done = self.zclab("run", str(self.plan), "--lab", str(self.directory))
+        found = re.search(r"^run (\S+): ", done.stdout, re.MULTILINE)
+        assert found, done.stdout + done.stderr
+        shown = self.zclab("show", found[1], "--json")
+        shutil.rmtree(project_root() / "runs" / found[1])
+        assert shown.returncode == done.returncode
+        return done.returncode, json.loads(shown.stdout)
+
+    def namespace(self, host: str) -> str:
+        return namespaces.namespace(self.lab.state_dir, host)
+
+    def traffic(self, host: str) -> list[int]:
+        """Return the pids of the traffic tool on a host."""
+        listed = subprocess.run(
+            ["ip", "netns", "pids", self.namespace(host)], capture_output=True, text=True, check=True
+        )
+        return [pid for pid in map(int, listed.stdout.split()) if is_traffic(pid)]
+
+    def ip(self, host: str, *words: str) -> None:
+        subprocess.run(["ip", "-n", self.namespace(host), *words], check=True)
+
+
+def is_traffic(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip() == "zclab-traffic"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
+    made = LabUnderTest(tmp_path_factory.mktemp("lab"))
+    up = made.zclab("up", "--lab", str(made.directory))
+    assert up.returncode == 0, up.stdout + up.stderr
+    try:
+        yield made
+    finally:
+        down = made.zclab("down", "--lab", str(made.directory))
+        assert down.returncode == 0, down.stdout + down.stderr
+
+
+def in_second(lab: LabUnderTest, fault: Callable[[], None]) -> threading.Thread:
+    """Do something in the middle of the second measurement."""
+
+    def wait_for(there: bool) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and bool(lab.traffic("sender1")) is not there:
+            time.sleep(0.02)
+
+    def watch() -> None:
+        wait_for(True)
+        wait_for(False)
+        wait_for(True)
+        time.sleep(0.5)
+        fault()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def check(lab: LabUnderTest, fault: Callable[[], None], reason: str) -> dict[str, Any]:
+    """Carry the plan out with a fault in its second measurement, which has to be the one that is invalid."""
+    lab.plan_of()
+    thread = in_second(lab, fault)
+    status, document = lab.run()
+    thread.join(30)
+    assert status == document["exit_code"] == 4
+    measurements = document["measurements"]
+    assert len(measurements) == 4, "the plan goes on"
+    assert [one["valid"] for one in measurements] == [True, False, True, True]
+    found: dict[str, Any] = measurements[1]
+    assert re.search(reason, "; ".join(found["invalid_reasons"])), found["invalid_reasons"]
+    assert lab.traffic("sender1") == lab.traffic("receiver1") == []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("receiver1", r"receiver: left no result.*sender: cut_short: .*(reset|closed)"),
+        ("sender1", r"receiver: cut_short: .*sender: left no result"),
+    ],
+)
+def test_an_end_is_killed(lab: LabUnderTest, host: str, reason: str) -> None:
+    check(lab, lambda: [os.kill(pid, signal.SIGKILL) for pid in lab.traffic(host)] and None, reason)
+
+
+def test_the_link_goes_down_for_five_seconds(lab: LabUnderTest) -> None:
+    def down_and_up() -> None:
+        lab.ip("receiver1", "link", "set", "data0", "down")
+        time.sleep(5)
+        lab.ip("receiver1", "link", "set", "data0", "up")
+
+    check(lab, down_and_up, r"the link of data0 went down during the measurement")
+
+
+def test_the_connection_is_reset(lab: LabUnderTest) -> None:
+    def reset() -> None:
+        command = ["ip", "netns", "exec", lab.namespace("receiver1"), "ss", "-K", "state", "established"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    found = check(lab, reset, r"(receiver|sender): cut_short: .*(reset|abort)")
+    assert found["gbit_per_s"] is None or found["seconds"] is not None
+
+
+def plant(lab: LabUnderTest, host: str, script: str) -> Callable[[], None]:
+    """Put a script in the place of a host's traffic tool; return what puts the tool back."""
+    tool = lab.lab.state_dir / "hosts" / host / TOOL
+    real = tool.with_name("real")
+    tool.rename(real)
+    tool.write_text(script, encoding="utf-8")
+    tool.chmod(0o755)
+    return lambda: real.replace(tool) and None
+
+
+SENDER = """#!/usr/bin/python3
+import socket, struct, sys
+if "--version" in sys.argv:
+    print("zclab-traffic planted")
+    sys.exit()
+given = dict(zip(sys.argv[2:], sys.argv[3:]))
+there = (given["--peer"], int(given["--port"]))
+connection = socket.create_connection(there, source_address=(given["--bind"], 0))
+{behaviour}
+"""
+HELLO = """
+token = bytes.fromhex(given["--token"])
+connection.sendall(struct.pack("16sBB14s32s", b"zclab-traffic/1\\n", len(token), 1, b"", token))
+connection.recv(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (
+            "connection.sendall(b'GET / HTTP/1.0' * 1000)",
+            r"receiver: stopped: .*waiting for the peer.*sender: left no result.*zero bytes",
+        ),
+        (
+            HELLO + "connection.shutdown(socket.SHUT_WR)",
+            r"receiver: .*without any payload.*zero bytes received",
+        ),
+        (
+            HELLO + "connection.sendall(b'x' * 100000)",
+            r"receiver: cut_short: .*sender: left no result",
+        ),
+    ],
+    ids=["garbage", "no payload", "garbage after the token"],
+)
+def test_a_peer_that_is_no_sender(lab: LabUnderTest, behaviour: str, reason: str) -> None:
+    lab.plan_of(repeats=1)
+    put_back = plant(lab, "sender1", SENDER.replace("{behaviour}", behaviour))
+    try:
+        status, document = lab.run()
+    finally:
+        put_back()
+    assert status == 4
+    assert len(document["measurements"]) == 2
+    for one in document["measurements"]:
+        assert re.search(reason, "; ".join(one["invalid_reasons"])), one["invalid_reasons"]
+    assert lab.traffic("receiver1") == []
+
+
+def test_a_mode_that_the_kernel_lacks_is_skipped(lab: LabUnderTest) -> None:
+    lab.plan_of(comparisons=[factories.comparison(a=("zerocopy", "copy"), b=("zerocopy", "map_each"))])
+    status, document = lab.run()
+    assert (status, document["verdict"]) == (3, "inconclusive")
+    skipped = [one["skipped"] for one in document["measurements"] if one["receive_mode"] == "map_each"]
+    assert len(skipped) == 1, "once is enough"
+    assert "no released kernel has that" in skipped[0]
+    assert not any(one["valid"] for one in document["measurements"] if one["skipped"])
+    assert {one["verdict"] for one in document["comparisons"]} == {"inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("option_memory", "reason"),
+    [(None, r"locked-memory limit \(ulimit -l\) is \d+ KiB"), (8192, r"net\.core\.optmem_max is \d+; set")],
+    ids=["locked memory", "optmem"],
+)
+def test_no_buffers_names_the_limit(lab: LabUnderTest, option_memory: int | None, reason: str) -> None:
+    """Both limits give the same error, ENOBUFS; the reason names the right one, with the value to set."""
+    if option_memory is None:
+        # Root may lock what it likes, so the sender is made another user with little to lock.
+        user = "setpriv --reuid 65534 --clear-groups"
+        script = f'#!/bin/sh\nulimit -l 64\nexec {user} "$(dirname "$0")/real" "$@"\n'
+        put_back = plant(lab, "sender1", script)
+    else:
+        name = lab.namespace("sender1")
+        write = ["ip", "netns", "exec", name, "sysctl", "-qw"]
+        subprocess.run([*write, f"net.core.optmem_max={option_memory // 64}"], check=True)
+
+        def put_back() -> None:
+            subprocess.run([*write, "net.core.optmem_max=1048576"], check=True)
+
+    lab.plan_of(repeats=1)
+    try:
+        status, document = lab.run()
+    finally:
+        put_back()
+    assert status == 4
+    for one in document["measurements"]:
+        assert re.search(reason, "; ".join(one["invalid_reasons"])), one["invalid_reasons"]
