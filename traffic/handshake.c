@@ -174,8 +174,8 @@ static const char *door_admit(struct door *door, const uint8_t *bytes, int fd)
     return NULL;
 }
 
-/* Reads on one pending connection, which is admitted once it has proved itself, and may be removed. Never reads
- * past the hello. */
+/* Reads on one pending connection, which is admitted once it has proved itself, and may be removed. Never
+ * reads past the hello. */
 static void door_hear(struct door *door, int index)
 {
     struct pending *one = &door->pending[index];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may have the session. The sender's first segment is a hello of fixed size with the token and the stream's number; the receiver
- * answers with one byte when it is ready, and only then does payload start, in a fresh segment. Later the
- * receiver sends one more byte: its window has closed. Nothing but payload follows the hello. */
+/* Who may have the session. The first segment of each of the sender's connections is a hello of fixed size
+ * with the token and the stream's number; the receiver answers with one byte when all is ready, and only then
+ * does payload start, in a fresh segment. Later the receiver sends one more byte: its window has closed.
+ * Nothing but payload follows the hello. */
 #ifndef ZCLAB_HANDSHAKE_H
 #define ZCLAB_HANDSHAKE_H
 

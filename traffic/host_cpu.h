@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all processors of this host did, whoever used them: /proc/stat, /proc/softirqs, /proc/net/softnet_stat.
- */
+/* What all processors of this host did, whoever used them: /proc/stat, /proc/softirqs and
+ * /proc/net/softnet_stat. */
 #ifndef ZCLAB_HOST_CPU_H
 #define ZCLAB_HOST_CPU_H
 

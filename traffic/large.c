@@ -8,6 +8,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+#define HUGE_2MIB (21 << 26) /* of this size, whatever the host's default is: MAP_HUGE_2MB */
+
 static size_t rounded(size_t bytes)
 {
     return (bytes + LARGE_ALIGNMENT - 1) / LARGE_ALIGNMENT * LARGE_ALIGNMENT;
@@ -53,17 +58,29 @@ static size_t transparent_bytes(const void *memory, size_t bytes)
     return found < bytes ? found : bytes;
 }
 
+/* Huge pages that the administrator has set aside, or NULL. Having reserved them is not enough: a limit of
+ * this process's group or memory node could still deny them, and then writing to them would be fatal. */
+static void *set_aside(size_t room)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | HUGE_2MIB;
+    void *memory = mmap(NULL, room, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (madvise(memory, room, MADV_POPULATE_WRITE) == 0)
+        return memset(memory, 0x5a, room);
+    munmap(memory, room);
+    return NULL;
+}
+
 void *large_allocate(size_t bytes, size_t *huge_bytes)
 {
     const size_t room = rounded(bytes);
-    void *memory = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+    void *memory = set_aside(room);
 
-    *huge_bytes = 0;
-    if (memory != MAP_FAILED) { /* pages that the administrator has set aside */
-        memset(memory, 0x5a, room);
-        *huge_bytes = room;
+    *huge_bytes = memory ? room : 0;
+    if (memory)
         return memory;
-    }
     memory = reserve(room, PROT_READ | PROT_WRITE);
     if (!memory)
         return NULL;

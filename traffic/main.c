@@ -23,6 +23,8 @@ static void run(void)
 {
     if (options.watch_stdin && !stop_watch_stdin(&sessions->ending))
         return;
+    if (!placement_check(&options.placement, &sessions->ending))
+        return;
     team_watch_host(&team);
     if (is_rpc())
         rpc_run(&rpc, sessions);

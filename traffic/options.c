@@ -129,8 +129,8 @@ static const struct row rows[ID_COUNT] = {
         {"watch-stdin", NULL, ALL, 0,
          "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
     [ID_STREAMS] = {"streams", "N", BULK, 0,
-                    "parallel streams, each with a connection and a thread of its own; the same at both ends; "
-                    "--bytes and --pace-gbit are those of all together (default 1)"},
+                    "parallel streams, each with a connection and a thread of its own; the same at both "
+                    "ends; --bytes and --pace-gbit are those of all together (default 1)"},
     [ID_CPUS] = {"cpus", "LIST", ALL, 0,
                  "processors, such as 0,2-3: stream i runs on the i-th, beginning again at the end (default: "
                  "any)"},
@@ -521,8 +521,8 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
         .idle_timeout_ns = 10 * NS_PER_S,
     };
     if (!find_end(argv[1], &options->end))
-        return wrong("%s: unknown subcommand, must be receive, send, rpc-serve or rpc-call (see zclab-traffic "
-                     "--help)",
+        return wrong("%s: unknown subcommand, must be receive, send, rpc-serve or rpc-call (see "
+                     "zclab-traffic --help)",
                      argv[1]);
 
     for (int i = 2; i < argc; i++) {

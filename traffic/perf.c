@@ -5,6 +5,7 @@
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,6 +39,7 @@ static bool open_all(struct perf *perf, pid_t pid, int cpu, char *why, size_t ro
             .type = PERF_TYPE_HARDWARE,
             .size = sizeof(attributes),
             .config = configs[event],
+            .disabled = 1,
             .read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING,
         };
 
@@ -61,6 +63,12 @@ bool perf_open_cpu(struct perf *perf, int cpu, char *why, size_t room)
     return open_all(perf, -1, cpu, why, room);
 }
 
+void perf_start(const struct perf *perf)
+{
+    for (int event = 0; event < PERF_EVENTS; event++)
+        ioctl(perf->fd[event], PERF_EVENT_IOC_ENABLE, 0); /* failed: it will not have run */
+}
+
 void perf_read(const struct perf *perf, struct perf_sample *sample)
 {
     for (int event = 0; event < PERF_EVENTS; event++) {
@@ -68,13 +76,14 @@ void perf_read(const struct perf *perf, struct perf_sample *sample)
             uint64_t value, enabled, running;
         } got;
 
-        if (perf->fd[event] < 0 || read(perf->fd[event], &got, sizeof(got)) != sizeof(got)) {
+        if (perf->fd[event] < 0 || read(perf->fd[event], &got, sizeof(got)) != sizeof(got) ||
+            !got.running) { /* it never got a counter */
             sample->known = false;
             return;
         }
-        sample->value[event] += got.running && got.running < got.enabled
-                                    ? (uint64_t)((double)got.value * (double)got.enabled / (double)got.running)
-                                    : got.value;
+        if (got.running < got.enabled)
+            got.value = (uint64_t)((double)got.value * (double)got.enabled / (double)got.running);
+        sample->value[event] += got.value;
     }
 }
 

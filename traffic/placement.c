@@ -43,14 +43,11 @@ int placement_of(const struct placement *placement, int stream)
     return placement->count ? placement->cpu[stream % placement->count] : -1;
 }
 
-bool placement_apply(const struct placement *placement, int stream, struct ending *ending)
+static bool move_to(int cpu, struct ending *ending)
 {
-    const int cpu = placement_of(placement, stream);
     cpu_set_t set;
     int error;
 
-    if (cpu < 0)
-        return true;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     error = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
@@ -61,4 +58,19 @@ bool placement_apply(const struct placement *placement, int stream, struct endin
         return ending_set(ending, OUTCOME_ERROR, "--cpus: can not move to processor %d: %s", cpu,
                           strerror(error));
     return true;
+}
+
+bool placement_check(const struct placement *placement, struct ending *ending)
+{
+    for (int i = 0; i < placement->count; i++)
+        if (!move_to(placement->cpu[i], ending))
+            return false;
+    return true;
+}
+
+bool placement_apply(const struct placement *placement, int stream, struct ending *ending)
+{
+    const int cpu = placement_of(placement, stream);
+
+    return cpu < 0 || move_to(cpu, ending);
 }

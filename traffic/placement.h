@@ -18,6 +18,8 @@ struct placement {
 bool placement_parse(struct placement *placement, const char *text);
 /* The processor of a stream, -1: any. */
 int placement_of(const struct placement *placement, int stream);
+/* Can this process use every processor of the list? Moves the calling thread about to find out. */
+bool placement_check(const struct placement *placement, struct ending *ending);
 /* Moves the calling thread there. */
 bool placement_apply(const struct placement *placement, int stream, struct ending *ending);
 

@@ -14,6 +14,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define BURN_AT_LEAST_NS 5000
+
 /* The low-water mark lets poll() sleep until a worthwhile chunk is queued. The kernel caps it, hence the read
  * back, and wakes the reader for less at the end of the stream and when the window is nearly full. */
 static bool set_low_water(struct session *session)
@@ -45,24 +47,30 @@ static void judge_end(struct session *session)
                    session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
 }
 
-/* The planted slowdown, for what was received since the last time. */
+static int64_t thread_cpu_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+/* The planted slowdown. What is owed is carried over until it is worth reading the clock, and what was burnt
+ * too much is set off: so the total is right for chunks of any size. */
 static void burn(struct receiver *receiver)
 {
     const double usec_per_mib = receiver->session->options->planted_usec_per_mib;
-    const uint64_t bytes = receiver->session->counters.bytes;
-    struct timespec now;
-    int64_t end, at;
+    const double due_ns = (double)receiver->session->counters.bytes * usec_per_mib * 1e3 / (1 << 20);
+    const int64_t owed = (int64_t)due_ns - receiver->burnt_ns;
+    int64_t start, spent;
 
-    if (usec_per_mib <= 0)
+    if (owed < BURN_AT_LEAST_NS)
         return;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    at = now.tv_sec * NS_PER_S + now.tv_nsec;
-    end = at + (int64_t)((double)(bytes - receiver->burnt) * usec_per_mib * 1e3 / (1 << 20));
-    receiver->burnt = bytes;
-    while (at < end) {
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-        at = now.tv_sec * NS_PER_S + now.tv_nsec;
-    }
+    start = thread_cpu_now();
+    do
+        spent = thread_cpu_now() - start;
+    while (spent < owed);
+    receiver->burnt_ns += spent;
 }
 
 /* One turn: wait, keep the window, take one chunk. False when the session is over. */
@@ -70,7 +78,7 @@ static bool turn(struct receiver *receiver)
 {
     struct session *session = receiver->session;
     struct window *window = &session->window;
-    const bool ready = session_poll(session, POLLIN);
+    const bool ready = receiver->more || session_poll(session, POLLIN);
     const bool was_open = window->state == WINDOW_OPEN;
     const int64_t now = clock_now();
     enum took took;
@@ -84,6 +92,7 @@ static bool turn(struct receiver *receiver)
     if (!ready || session_disturbed(session))
         return session_may_go_on(session, now, "payload");
 
+    receiver->more = false;
     took = receiver->mode->take(receiver);
     if (took == TOOK_FAILED)
         return false;

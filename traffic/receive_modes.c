@@ -60,6 +60,7 @@ static enum took map_take(struct receiver *receiver)
     }
     if (call.length)
         take_mapped(receiver, receiver->mapping, call.length);
+    receiver->more = call.length == receiver->chunk_bytes && call.inq >= receiver->page;
     if (copied)
         take_copied(receiver, receiver->straggler, copied, cause);
     if (call.err) { /* it has been taken off the socket: nobody else will report it */

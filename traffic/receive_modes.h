@@ -22,7 +22,8 @@ struct receiver {
     void *mapping;            /* the standing mapping of the socket, or NULL */
     size_t page;              /* the page size */
     bool verify;              /* look at every byte */
-    uint64_t burnt;           /* bytes for which the planted CPU has been used */
+    int64_t burnt_ns;         /* planted CPU that has been used */
+    bool more;                /* a whole chunk was taken and more is likely there: try without waiting */
     bool balked;              /* the kernel named nothing to take the last time, though there was something */
     struct segment_size segments;
     /* map_each: multiples of the page size */
@@ -47,7 +48,7 @@ struct receive_mode {
     bool (*probe)(struct ending *ending);
     /* Called with the connection there and no payload yet. */
     bool (*prepare)(struct receiver *receiver);
-    /* Takes at most one chunk; the socket was seen readable. Never blocks. */
+    /* Takes at most one chunk; the socket was seen readable, or `more` was set. Never blocks. */
     enum took (*take)(struct receiver *receiver);
 };
 

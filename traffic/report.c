@@ -121,7 +121,8 @@ static struct counters in_window(const struct session *sessions, int streams)
 }
 
 /* The traffic threads' own time. */
-static void put_cpu(struct json *json, const char *key, const struct session *sessions, int streams, bool known)
+static void put_cpu(struct json *json, const char *key, const struct session *sessions, int streams,
+                    bool known)
 {
     int64_t user = 0, system = 0;
     uint64_t voluntary = 0, involuntary = 0;
@@ -441,7 +442,8 @@ static void put_buffers(struct json *json, const struct session *session, bool r
     json_close(json);
 }
 
-static void put_window(struct json *json, const struct session *sessions, int streams, bool known, bool receiver)
+static void put_window(struct json *json, const struct session *sessions, int streams, bool known,
+                       bool receiver)
 {
     const struct counters counters = in_window(sessions, streams);
     bool complete = true;

@@ -10,7 +10,8 @@
 
 #define REPORT_SCHEMA_VERSION 2
 
-/* Parts that other documents have too, of all streams together. `windowed`: every window was opened and closed. */
+/* Parts that other documents have too, of all streams together. `windowed`: every window was opened and
+ * closed. */
 void report_addresses(struct json *json, const struct session *session);
 void report_cpu(struct json *json, const struct session *sessions, bool windowed); /* cpu, host_cpu, perf */
 void report_tcp(struct json *json, const struct session *sessions, bool windowed);

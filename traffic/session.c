@@ -52,8 +52,8 @@ bool session_enter(struct session *session)
         return false;
     if (perf_open_thread(&session->perf, why, sizeof(why)))
         session->window.perf = &session->perf;
-    else if (session->stream == 0)
-        memcpy(session->team->perf_why, why, sizeof(why));
+    else
+        team_lacks_perf(session->team, why);
     return true;
 }
 

@@ -4,16 +4,18 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t requests;
+/* Lock-free, so the handler may write it and every stream's thread may read it. */
+static atomic_int requests;
 
 static void on_signal(int number)
 {
     (void)number;
     if (requests < 2)
-        requests = requests + 1;
+        requests++;
 }
 
 void stop_install(void)
@@ -63,7 +65,7 @@ bool stop_watch_stdin(struct ending *ending)
 
 bool stop_asked(void)
 {
-    return requests > 0;
+    return atomic_load_explicit(&requests, memory_order_relaxed) > 0;
 }
 
 bool stop_insisted(void)

@@ -50,6 +50,7 @@ enum took take_by_copy(struct receiver *receiver, size_t want, enum unmapped cau
     if (got > 0) {
         /* What was read counts, not what was asked: a short read leaves the rest to the next turn. */
         take_copied(receiver, receiver->buffer, (size_t)got, cause);
+        receiver->more = (size_t)got == receiver->chunk_bytes;
         return TOOK_SOME;
     }
     if (got == 0)
@@ -94,6 +95,6 @@ enum took take_nothing_named(struct receiver *receiver, size_t queued)
     /* Once, it may have come in between the call and its answer. */
     if (queued >= receiver->page && receiver->balked)
         return take_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
-    receiver->balked = true;
+    receiver->balked = queued >= receiver->page;
     return TOOK_NOTHING;
 }

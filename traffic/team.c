@@ -6,14 +6,15 @@
 #include "stop.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 void team_init(struct team *team, int streams)
 {
     memset(team, 0, sizeof(*team));
-    team->streams = streams;
+    team->streams = team->members = streams;
     pthread_mutex_init(&team->lock, NULL);
-    pthread_barrier_init(&team->barrier, NULL, (unsigned int)streams);
+    pthread_cond_init(&team->met, NULL);
 }
 
 void team_watch_host(struct team *team)
@@ -35,31 +36,32 @@ void team_free(struct team *team)
 {
     while (team->perf_cpus)
         perf_close(&team->perf[--team->perf_cpus]);
-    pthread_barrier_destroy(&team->barrier);
+    pthread_cond_destroy(&team->met);
     pthread_mutex_destroy(&team->lock);
 }
 
-static void take(struct team *team, struct host_sample *sample)
-{
-    sample->perf = (struct perf_sample){.known = team->perf_cpus > 0};
-    for (int i = 0; i < team->perf_cpus; i++)
-        perf_read(&team->perf[i], &sample->perf);
-    host_cpu_take(&sample->cpu);
-}
 
 void team_opens(struct team *team)
 {
     pthread_mutex_lock(&team->lock);
-    if (team->opened++ == 0)
-        take(team, &team->open);
+    if (team->opened++ == 0) {
+        host_cpu_take(&team->open.cpu);
+        team->open.perf = (struct perf_sample){.known = team->perf_cpus > 0};
+        for (int i = 0; i < team->perf_cpus; i++)
+            perf_start(&team->perf[i]);
+    }
     pthread_mutex_unlock(&team->lock);
 }
 
 void team_closed(struct team *team)
 {
     pthread_mutex_lock(&team->lock);
-    if (++team->closed == team->streams)
-        take(team, &team->close);
+    if (++team->closed == team->streams) {
+        team->close.perf = (struct perf_sample){.known = team->perf_cpus > 0};
+        for (int i = 0; i < team->perf_cpus; i++)
+            perf_read(&team->perf[i], &team->close.perf);
+        host_cpu_take(&team->close.cpu);
+    }
     pthread_mutex_unlock(&team->lock);
 }
 
@@ -101,6 +103,7 @@ void team_run(struct session *sessions, int streams, void (*body)(struct session
     static pthread_t threads[STREAMS_MAX];
     static struct task tasks[STREAMS_MAX];
     sigset_t all, before;
+    struct team *team = sessions->team;
     int started = 1;
 
     /* Signals are the main thread's; the others see what they ask for within a tick. */
@@ -112,20 +115,42 @@ void team_run(struct session *sessions, int streams, void (*body)(struct session
         tasks[started] = (struct task){.session = &sessions[started], .body = body};
         error = pthread_create(&threads[started], NULL, work, &tasks[started]);
         if (error) {
-            /* The others wait where nobody will meet them; they end with the process. */
-            ending_set(&sessions[0].ending, OUTCOME_ERROR, "can not start a thread for stream %d: %s", started,
-                       strerror(error));
-            pthread_sigmask(SIG_SETMASK, &before, NULL);
-            return;
+            ending_set(&sessions[0].ending, OUTCOME_ERROR, "can not start a thread for stream %d: %s",
+                       started, strerror(error));
+            pthread_mutex_lock(&team->lock); /* the others wait for those that have started only */
+            team->members = started;
+            team->broken = true;
+            pthread_mutex_unlock(&team->lock);
+            break;
         }
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     body(&sessions[0]);
     for (int i = 1; i < started; i++)
         pthread_join(threads[i], NULL);
+    for (int i = started; i < streams; i++)
+        session_close(&sessions[i]);
 }
 
 void team_meet(struct team *team)
 {
-    pthread_barrier_wait(&team->barrier);
+    pthread_mutex_lock(&team->lock);
+    const int meeting = team->meetings;
+
+    if (++team->here == team->members) {
+        team->here = 0;
+        team->meetings++;
+        pthread_cond_broadcast(&team->met);
+    }
+    while (team->meetings == meeting)
+        pthread_cond_wait(&team->met, &team->lock);
+    pthread_mutex_unlock(&team->lock);
+}
+
+void team_lacks_perf(struct team *team, const char *why)
+{
+    pthread_mutex_lock(&team->lock);
+    if (!team->perf_why[0])
+        snprintf(team->perf_why, sizeof(team->perf_why), "%s", why);
+    pthread_mutex_unlock(&team->lock);
 }

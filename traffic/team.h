@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the streams of one end share: when the first payload byte moved, the host's readings around the window,
- * and whether one of them has failed. Stream 0 runs in the main thread, each other one in a thread of its own. */
+/* What the streams of one end share: when the first payload byte moved, the host's readings around the
+ * window, and whether one of them has failed. Stream 0 runs in the main thread, each other one in a thread of
+ * its own. */
 #ifndef ZCLAB_TEAM_H
 #define ZCLAB_TEAM_H
 
@@ -25,8 +26,11 @@ struct host_sample {
 
 struct team {
     int streams;
-    pthread_mutex_t lock; /* of the host's readings */
-    pthread_barrier_t barrier;
+    pthread_mutex_t lock; /* of the host's readings, of meetings, of perf_why */
+    pthread_cond_t met;
+    int members; /* streams that have a thread */
+    int here;    /* of them, waiting for the others */
+    int meetings;
     _Atomic int64_t first_ns; /* first payload byte of any stream; 0: none yet */
     atomic_int opened;        /* streams whose window has opened */
     atomic_int closed;
@@ -57,5 +61,7 @@ bool team_baseline(struct team *team, int64_t ns);
 void team_run(struct session *sessions, int streams, void (*body)(struct session *session));
 /* Waits until all streams are here. Every stream passes it, also one that has failed. */
 void team_meet(struct team *team);
+/* Keeps the first reason why there are no hardware events. */
+void team_lacks_perf(struct team *team, const char *why);
 
 #endif

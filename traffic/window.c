@@ -13,7 +13,7 @@ void tcp_sample_take(struct tcp_sample *sample, int fd)
         sample->length = 0;
 }
 
-/* The cheap readings that matter most (time, CPU of this process) are taken next to the window, inside of the
+/* The cheap readings that matter most (time, CPU of this thread) are taken next to the window, inside of the
  * expensive ones: `opening` puts them last, otherwise they come first. */
 static void snapshot_take(struct window *window, struct snapshot *snapshot, int fd,
                           const struct counters *counters, bool opening)
@@ -24,7 +24,7 @@ static void snapshot_take(struct window *window, struct snapshot *snapshot, int 
         team_opens(window->team);
         tcp_sample_take(&snapshot->tcp, fd);
         if (window->perf)
-            perf_read(window->perf, &snapshot->perf);
+            perf_start(window->perf);
         getrusage(RUSAGE_THREAD, &snapshot->usage);
         snapshot->at_ns = clock_now();
     } else {

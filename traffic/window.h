@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The measured window of one stream: what its counters, its thread's CPU and its connection said when it opened
- * and when it closed. All streams of an end count from the first payload byte of any of them. */
+/* The measured window of one stream: what its counters, its thread's CPU and its connection said when it
+ * opened and when it closed. All streams of an end count from the first payload byte of any of them. */
 #ifndef ZCLAB_WINDOW_H
 #define ZCLAB_WINDOW_H
 
