@@ -24,8 +24,10 @@ def test_running_kernel_is_the_artifact(pair: Pair, lab: Lab) -> None:
         )
 
 
-def test_a_crashed_kernel_reboots_by_itself(pair: Pair) -> None:
+def test_a_crashed_kernel_reboots_by_itself(pair: Pair, lab: Lab) -> None:
     """A panic reboots the host, so that it falls back to its default kernel."""
+    if lab.kernel_variant is None:
+        pytest.skip("these hosts run this machine's own kernel, which the lab does not set up")
     for host in pair:
         seconds = host.testinfra.check_output("cat /proc/sys/kernel/panic")
         assert int(seconds) == 10, host.declared.name

@@ -253,12 +253,14 @@ def test_no_buffers_names_the_limit(lab: LabUnderTest, option_memory: int | None
         script = f'#!/bin/sh\nulimit -l 64\nexec {user} "$(dirname "$0")/real" "$@"\n'
         put_back = plant(lab, "sender1", script)
     else:
-        name = lab.namespace("sender1")
-        write = ["ip", "netns", "exec", name, "sysctl", "-qw"]
-        subprocess.run([*write, f"net.core.optmem_max={option_memory // 64}"], check=True)
+        sysctl = ["ip", "netns", "exec", lab.namespace("sender1"), "sysctl", "-n"]
+        before = subprocess.run(
+            [*sysctl, "net.core.optmem_max"], capture_output=True, text=True, check=True
+        ).stdout
+        subprocess.run([*sysctl, "-w", f"net.core.optmem_max={option_memory // 64}"], check=True)
 
         def put_back() -> None:
-            subprocess.run([*write, "net.core.optmem_max=1048576"], check=True)
+            subprocess.run([*sysctl, "-w", f"net.core.optmem_max={before.strip()}"], check=True)
 
     lab.plan_of(repeats=1)
     try:

@@ -207,11 +207,12 @@ def test_private_file_changes_only_when_its_text_does(tmp_path: Path) -> None:
 
 def test_both_ssh_and_paramiko_read_the_files(tmp_path: Path) -> None:
     lab = tmp_path / "a lab"
+    at = keys.Endpoint(ports.LOOPBACK, 2201)
     public = keys.ensure_key(lab / "key", "zclab")
     known = lab / "known_hosts"
-    keys.write_private(known, keys.known_hosts({"sender1": (2201, public)}))
+    keys.write_private(known, keys.known_hosts({"sender1": (at, public)}))
     config = lab / "ssh_config"
-    keys.write_private(config, keys.ssh_config({"sender1": 2201}, lab / "key", known))
+    keys.write_private(config, keys.ssh_config({"sender1": at}, lab / "key", known))
 
     done = subprocess.run(
         ["ssh", "-F", str(config), "-G", "sender1"], capture_output=True, text=True, check=True

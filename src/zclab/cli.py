@@ -61,10 +61,8 @@ def _bring_up(lab: Lab, extra_vars: dict[str, Any] | None = None) -> list[Timing
     return outcome.timings
 
 
-def _namespaces_up(lab: Lab) -> bool:
-    return (lab.state_dir / "ssh_config").is_file() and all(
-        one.running for one in namespaces.status(lab.state_dir, [host.name for host in lab.hosts])
-    )
+def _names(lab: Lab) -> list[str]:
+    return [host.name for host in lab.hosts]
 
 
 def _boot(lab: Lab, variant: str) -> None:
@@ -145,7 +143,8 @@ def run(
     )
     unfinished = Run.find(resume) if resume else None
     # Namespaces are there in seconds; nobody should have to ask for them.
-    bring_up = bring_up or (lab.kind == "namespaces" and not _namespaces_up(lab))
+    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
+        bring_up = True
     timings = _bring_up(lab) if bring_up else []
     console = _console()
     started = time.monotonic()
@@ -196,7 +195,7 @@ def status(lab_name: str) -> None:
         report.show_hosts(_console(), lab, virtual_hosts.status(lab.state_dir))
         return
     if lab.kind == "namespaces":
-        for one in namespaces.status(lab.state_dir, [host.name for host in lab.hosts]):
+        for one in namespaces.status(lab.state_dir, _names(lab)):
             state = f"up, {one.processes} processes" if one.running else "down"
             click.echo(f"{one.name}: {state}")
         return
@@ -220,6 +219,10 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
     lab = inventory.load(lab_name)
     if host not in {one.name for one in lab.hosts}:
         raise UsageError(f"{lab.name}: has no host {host!r}: {', '.join(one.name for one in lab.hosts)}")
+    if lab.kind == "namespaces":
+        raise UsageError(
+            f"{lab.name}: its hosts have no console: they run this machine's kernel, which reports to dmesg"
+        )
     path = consoles.log_path(lab.state_dir, host)
     if not path.is_file():
         raise UsageError(f"{path}: no console log: the lab was never up, or its consoles are not logged here")

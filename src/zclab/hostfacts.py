@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 from zclab.inventory import Host, Lab
 from zclab.remote import Process, Remote, RemoteError
@@ -44,8 +45,8 @@ def build_id(notes: bytes) -> str | None:
     return None
 
 
-def _snapshot_command(interface: str) -> str:
-    name = shlex.quote(interface)
+def _snapshot_command(host: Host) -> str:
+    name = shlex.quote(host.data_interface)
     directory = f"/sys/class/net/{name}"
     files = [
         *_FILES.values(),
@@ -59,6 +60,7 @@ def _snapshot_command(interface: str) -> str:
             f"ip -o addr show dev {name} | sed 's/^/address:/'",
             f"ethtool -S {name} 2>/dev/null | sed 's/^/counter:/'",
             f"ethtool -k {name} | sed 's/^/feature:/'",
+            *(f"ip -4 -o route get {peer} | sed 's/^/route:/'" for peer in [host.peer_address_ipv4] if peer),
         ]
     )
 
@@ -87,7 +89,7 @@ def _parse(text: str) -> dict[str, list[str]]:
 
 def start_snapshot(remote: Remote, host: Host) -> Process:
     """Start reading a host's state; `finish_snapshot` returns it. Two hosts can so be read at once."""
-    return remote.start(_snapshot_command(host.data_interface))
+    return remote.start(_snapshot_command(host))
 
 
 def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapshot:
@@ -99,6 +101,7 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
     found = _parse(process.wait(seconds).stdout)
     directory = f"/sys/class/net/{host.data_interface}"
     try:
+        mtu = re.search(r"\bmtu (\d+)", " ".join(found.get("route", [])))
         counters = dict(re.findall(r"^(\S+?): (\d+)$", "\n".join(found.get("counter", [])), re.MULTILINE))
         return Snapshot(
             boot_id=found[_FILES["boot_id"]][0],
@@ -118,6 +121,7 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
                 for feature in _ZEROCOPY_OFFLOADS
                 if not any(line.split()[:2] == [f"{feature}:", "on"] for line in found.get("feature", []))
             ],
+            route_mtu_ipv4=int(mtu[1]) if mtu else None,
             carrier_changes=int(found[f"{directory}/carrier_changes"][0]),
             nic_counters={name: int(value) for name, value in counters.items()},
         )
@@ -144,17 +148,19 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state
         RemoteError: the host is gone.
     """
     name = shlex.quote(host.data_interface)
-    keys = " ".join(f"/proc/sys/{key.replace('.', '/')}" for key in lab.limits.sysctls)
+    names = sorted({*lab.limits.sysctls, *lab.limits.machine_sysctls})
+    keys = " ".join(_sysctl_file(key) for key in names)
     text = remote.output(
-        f"echo driver:$(basename $(readlink -f /sys/class/net/{name}/device/driver)); "
+        f"ethtool -i {name} 2>/dev/null | grep ^driver; "
         f"echo speed:$(cat /sys/class/net/{name}/speed 2>/dev/null); {_CONFIG_COMMAND}; "
         f"grep -H . {keys} || true"
     )
     found = _parse(text)
     speed = found["speed"][0]
     sysctls: dict[str, int | str | None] = {}
-    for key in lab.limits.sysctls:
-        value = " ".join(found.get(f"/proc/sys/{key.replace('.', '/')}", [""])[0].split())
+    for key in names:
+        shown = found.get(_sysctl_file(key)) or [_of_machine(lab, key)]
+        value = " ".join(shown[0].split())
         sysctls[key] = int(value) if value.lstrip("-").isdigit() else value or None
     return HostFacts(
         name=host.name,
@@ -165,7 +171,7 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state
         boot_id=state.boot_id,
         nic=Nic(
             name=host.data_interface,
-            driver=found["driver"][0] or None,
+            driver=found.get("driver", [""])[0] or None,
             mtu=state.mtu,
             speed_mbps=int(speed) if speed.isdigit() else None,
             header_split=state.header_split,
@@ -173,3 +179,14 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state
         cpu_accounting=cpu_accounting(found.get("config", [])),
         sysctls=sysctls,
     )
+
+
+def _sysctl_file(key: str) -> str:
+    return f"/proc/sys/{key.replace('.', '/')}"
+
+
+def _of_machine(lab: Lab, key: str) -> str:
+    """Return a sysctl that the lab's namespaces do not show: this machine's own holds for them."""
+    path = Path(_sysctl_file(key))
+    here = lab.kind == "namespaces" and key in lab.limits.machine_sysctls and path.is_file()
+    return path.read_text(encoding="ascii") if here else ""

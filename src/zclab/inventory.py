@@ -84,14 +84,15 @@ class Link(Model):
 
 
 class Limits(Model):
-    """Host limits: sysctls by name, locked memory in KiB, the receive low-water mark in bytes.
+    """Host limits: sysctls by name, locked memory in KiB (null: as it is), the low-water mark in bytes.
 
     `machine_sysctls` are numbers that belong to the machine and not to a host, such as those that a
-    network namespace can only read: each has to be at least so large, and is never set.
+    network namespace can only read: each has to be at least so large, and is never set. One that is under
+    `sysctls` too is set where this kernel has one for each namespace.
     """
 
     receive_low_water_bytes: int = Field(gt=0)
-    locked_memory_kib: int | Literal["unlimited"]
+    locked_memory_kib: int | Literal["unlimited"] | None = None
     sysctls: dict[str, int | str]
     machine_sysctls: dict[str, int] = {}
 
@@ -542,6 +543,11 @@ def _check_whole(source: _Source, lab: Lab) -> None:
     if lab.kernel_variant is not None and lab.kernel_variant not in lab.kernel_variants:
         known = ", ".join(lab.kernel_variants)
         raise source.error("zclab_kernel_variant", f"no variant is called {lab.kernel_variant!r}: {known}")
+    if lab.kind != "namespaces" and lab.limits.machine_sysctls:
+        raise source.error(
+            "zclab_limits.machine_sysctls",
+            "only network namespaces share sysctls with their machine: declare them under sysctls",
+        )
     if lab.kind == "virtual" and lab.virtual is None:
         raise source.error("zclab_virtual", "missing: a virtual lab declares the size of its hosts")
     interfaces: dict[str, ipaddress.IPv4Interface | ipaddress.IPv6Interface] = {}

@@ -4,9 +4,24 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from zclab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a host's SSH server answers: an address and a port, or behind a command that reaches it."""
+
+    address: str
+    port: int = 22
+    proxy: str | None = None
+
+    @property
+    def looked_up(self) -> str:
+        """The name under which paramiko looks the host's key up."""
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
 
 
 def write_private(path: Path, text: str) -> bool:
@@ -54,21 +69,21 @@ def key_of(public: str) -> str:
     return " ".join(public.split()[:2])
 
 
-def known_hosts(hosts: dict[str, tuple[int, str]]) -> str:
-    """Return the text of known_hosts for hosts {name: (port, public host key)}.
+def known_hosts(hosts: dict[str, tuple[Endpoint, str]]) -> str:
+    """Return the text of known_hosts for hosts {name: (endpoint, public host key)}.
 
     Each key stands under the host's name, which ssh uses, and under its address, which paramiko looks up.
     """
-    return "".join(f"{name},[127.0.0.1]:{port} {key_of(key)}\n" for name, (port, key) in hosts.items())
+    return "".join(f"{name},{at.looked_up} {key_of(key)}\n" for name, (at, key) in hosts.items())
 
 
-def ssh_config(hosts: dict[str, int], identity: Path, known: Path) -> str:
-    """Return the text of ssh_config for hosts {name: port}: their keys are checked, no password is tried."""
+def ssh_config(hosts: dict[str, Endpoint], identity: Path, known: Path) -> str:
+    """Return the text of ssh_config for hosts: their keys are checked, no password is tried."""
     entries = (
         f"""Host {name}
-  HostName 127.0.0.1
-  Port {port}
-  User root
+  HostName {at.address}
+  Port {at.port}
+{f"  ProxyCommand {at.proxy}{chr(10)}" if at.proxy else ""}  User root
   IdentityFile {quoted(identity)}
   IdentitiesOnly yes
   UserKnownHostsFile {quoted(known)}
@@ -79,7 +94,7 @@ def ssh_config(hosts: dict[str, int], identity: Path, known: Path) -> str:
   UpdateHostKeys no
   PreferredAuthentications publickey
 """
-        for name, port in hosts.items()
+        for name, at in hosts.items()
     )
     return "# Written when the hosts are brought up.\n" + "\n".join(entries)
 

@@ -25,6 +25,12 @@ def whole_page_mtu(ip_version: int, pages: int = 1) -> int:
     return pages * PAGE_BYTES + overhead_bytes(ip_version)
 
 
+def ipv4_route_mtu(mtu: int) -> int | None:
+    """Return the largest MTU up to `mtu` whose IPv4 segments carry whole pages, null if there is none."""
+    pages = (mtu - overhead_bytes(4)) // PAGE_BYTES
+    return whole_page_mtu(4, pages) if pages > 0 else None
+
+
 def mss(ip_version: int, mtu: int) -> int:
     """Return the payload bytes of a full segment, the timestamp option already taken off."""
     return mtu - overhead_bytes(ip_version)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
+import shlex
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +25,9 @@ from zclab.errors import LabError
 
 # The library logs what it also raises, with a traceback; people get the one line of a RemoteError.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+#: Seconds that a proxy command may take to end once its connection is closed.
+_PROXY_SECONDS = 10
 
 
 class Completed(NamedTuple):
@@ -123,19 +129,30 @@ class Process:
         self._channel.close()
 
 
-def _close(client: paramiko.SSHClient, door: paramiko.ProxyCommand | None) -> None:
-    """Close a connection, and end the command that it went through, if any."""
-    transport = client.get_transport()
-    client.close()
-    if door is None:
-        return
-    if transport is not None:
-        transport.join(5)  # it ends the command by itself, and must find it there
-    door.process.kill()
-    for stream in (door.process.stdin, door.process.stdout, door.process.stderr):
-        if stream is not None:
-            stream.close()
-    door.process.wait()
+class _Proxy:
+    """A command that reaches a host's SSH server, as ssh_config's ProxyCommand does; it ends with its socket.
+
+    paramiko's own ends it by a signal, which a command that sudo runs does not get, and does not wait for it.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                shlex.split(command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE
+            )
+
+    def close(self) -> str:
+        """Close the socket, wait for the command's end, and return the last line that it wrote to stderr."""
+        self.socket.close()
+        try:
+            _, said = self._process.communicate(timeout=_PROXY_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(PermissionError):  # sudo runs it: it ends when it next reads
+                self._process.kill()
+            return ""
+        lines = said.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
 
 class Remote:
@@ -145,7 +162,7 @@ class Remote:
         self.name = name
         self._ssh_config = ssh_config
         self._client: paramiko.SSHClient | None = None
-        self._door: paramiko.ProxyCommand | None = None
+        self._proxy: _Proxy | None = None
 
     def __enter__(self) -> Remote:
         return self
@@ -158,8 +175,14 @@ class Remote:
     def close(self) -> None:
         """Close the connection; commands still running on it see their stdin end."""
         if self._client is not None:
-            _close(self._client, self._door)
-            self._client = self._door = None
+            self._client.close()
+            self._client = None
+        self._close_proxy()
+
+    def _close_proxy(self) -> str:
+        """End the command that the connection went through, if one did, and return the last line it said."""
+        proxy, self._proxy = self._proxy, None
+        return proxy.close() if proxy else ""
 
     def connect(self, seconds: float = 20) -> paramiko.SSHClient:
         """Return the live connection, making a new one if the old one was lost.
@@ -177,7 +200,7 @@ class Remote:
                 f"{self.name}: {self._ssh_config} is missing: run `zclab up` for this lab first"
             )
         options = paramiko.SSHConfig.from_path(str(self._ssh_config)).lookup(self.name)
-        door = paramiko.ProxyCommand(options["proxycommand"]) if "proxycommand" in options else None
+        self._proxy = _Proxy(options["proxycommand"]) if "proxycommand" in options else None
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         address = f"{options['hostname']} port {options.get('port', 22)}"
@@ -189,7 +212,7 @@ class Remote:
                 options["hostname"],
                 port=int(options.get("port", 22)),
                 username=options.get("user"),
-                sock=door,
+                sock=self._proxy.socket if self._proxy else None,
                 key_filename=next((key.strip('"') for key in options.get("identityfile", [])), None),
                 timeout=seconds,
                 banner_timeout=seconds,
@@ -198,20 +221,22 @@ class Remote:
                 allow_agent="identityfile" not in options,
             )
         except paramiko.BadHostKeyException:
-            _close(client, door)
+            client.close()
+            self._close_proxy()
             raise RemoteError(
                 f"{self.name} ({address}): its host key is not the one in {options['userknownhostsfile']}: "
                 "find out why it changed before trusting it"
             ) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
-            _close(client, door)
+            client.close()
+            reason = self._close_proxy() or str(error)
             raise RemoteError(
-                f"{self.name} ({address}): cannot connect: {error}: run `zclab up` to bring it up again"
+                f"{self.name} ({address}): cannot connect: {reason}: run `zclab up` to bring it up again"
             ) from None
         transport = client.get_transport()
         if transport is not None:
             transport.set_keepalive(5)
-        self._client, self._door = client, door
+        self._client = client
         return client
 
     def start(self, command: str) -> Process:

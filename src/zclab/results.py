@@ -31,7 +31,8 @@ class Snapshot(Model):
     """What one host says of itself just before or after a measurement.
 
     `missing_offloads` names what the data interface lacks to send pages from where they are;
-    `carrier_changes` counts how often its link came or went; `nic_counters` are all that `ethtool -S` shows.
+    `carrier_changes` counts how often its link came or went; `nic_counters` are all that `ethtool -S` shows;
+    `route_mtu_ipv4` is the MTU in bytes of the route to the peer's IPv4 address, null if none is set there.
     """
 
     boot_id: str
@@ -45,6 +46,7 @@ class Snapshot(Model):
     missing_offloads: list[str]
     carrier_changes: int
     nic_counters: dict[str, int]
+    route_mtu_ipv4: int | None = None
 
 
 #: What either end printed, told apart by its `end`.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from math import isclose
 
 from zclab.inventory import Bounds
+from zclab.link import ipv4_route_mtu
 from zclab.results import Artifact, End, Manifest, Record, Snapshot
 from zclab.rpc_documents import RpcDocument
 from zclab.traffic import TrafficDocument
@@ -100,6 +101,10 @@ def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Rec
     for address in filter(None, (host.data_address, host.data_address_ipv4)):
         if address not in snapshot.addresses:
             reasons.append(f"{name}: lost its data address {address}")
+    route_mtu = ipv4_route_mtu(manifest.link.mtu) if host.data_address_ipv4 else None
+    if route_mtu != snapshot.route_mtu_ipv4 and route_mtu is not None:
+        found = snapshot.route_mtu_ipv4 or "that of the link"
+        reasons.append(f"{name}: MTU of the route to {host.peer_address_ipv4} is {found}, not {route_mtu}")
     if host.nic_model is not None and facts.nic.driver != host.nic_model.replace("-", "_"):
         reasons.append(f"{name}: {facts.nic.name} is {facts.nic.driver}, the lab declares {host.nic_model}")
     return reasons

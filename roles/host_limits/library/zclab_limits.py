@@ -42,7 +42,8 @@ options:
   machine_sysctls:
     description:
       - Numbers by name that this host can not set for itself, as a network namespace can not set all. Each
-        has to be at least so large.
+        has to be at least so large, if it is to be seen from here.
+      - One that is among I(sysctls) too is set where this host has it for itself.
     type: dict
     default: {}
   receive_low_water_bytes:
@@ -252,12 +253,20 @@ class Host:
             RefusedError: this host cannot. Names and the low-water mark are checked before anything is
             changed.
         """
-        wanted = {name: normal(value) for name, value in params["sysctls"].items()}
+        machine = params["machine_sysctls"]
+        wanted = {
+            name: normal(value)
+            for name, value in params["sysctls"].items()
+            if name not in machine or self.sysctl_file(name).exists()
+        }
         before = {name: self.read(name) for name in wanted}
-        for name, least in params["machine_sysctls"].items():
-            if not int(self.read(name)) >= int(least):
+        for name, least in machine.items():
+            if name not in wanted and not self.sysctl_file(name).exists():
+                continue  # not to be seen from here
+            found = wanted.get(name) or self.read(name)
+            if int(found) < int(least):
                 raise RefusedError(
-                    f"{self.name}: sysctl {name} is {self.read(name)}, the lab needs {least}; it belongs to "
+                    f"{self.name}: sysctl {name} is {found}, the lab needs {least}; it belongs to "
                     f"the machine: run `sysctl -w {name}={least}` on it as root"
                 )
         low_water = params["receive_low_water_bytes"]

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from zclab import keys
 from zclab.errors import LabError, UsageError, ZclabError
+from zclab.locks import lab_lock
 from zclab.virtual import accel, image, ports, qemu
 from zclab.virtual.accel import Accelerator
 from zclab.virtual.host import Host, sockets_dir
@@ -111,22 +109,6 @@ class HostStatus:
     uptime_s: float | None
     console: Path
     image_key: str | None
-
-
-@contextlib.contextmanager
-def lab_lock(state_dir: Path, progress: Progress = quiet) -> Iterator[None]:
-    """Hold the lab's lock, after waiting for whoever holds it. It is dropped by the kernel if we die."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(state_dir / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress(f"waiting for another zclab that works on {state_dir}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def up(spec: LabSpec, progress: Progress = quiet) -> Outcome:
@@ -359,13 +341,14 @@ def _choose_port(declared: HostSpec, host: Host, *, first: bool) -> int:
 
 
 def _write_ssh_files(spec: LabSpec, client_key: Path, current: dict[str, int]) -> None:
+    endpoints = {name: keys.Endpoint(ports.LOOPBACK, port) for name, port in current.items()}
     hosts = {
-        name: (port, (Host(spec.state_dir, name).host_key.with_suffix(".pub")).read_text())
-        for name, port in current.items()
+        name: (at, (Host(spec.state_dir, name).host_key.with_suffix(".pub")).read_text())
+        for name, at in endpoints.items()
     }
     known = spec.state_dir / "known_hosts"
     keys.write_private(known, keys.known_hosts(hosts))
-    keys.write_private(spec.state_dir / "ssh_config", keys.ssh_config(current, client_key, known))
+    keys.write_private(spec.state_dir / "ssh_config", keys.ssh_config(endpoints, client_key, known))
 
 
 def _wait_all(
