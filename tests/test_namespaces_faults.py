@@ -149,7 +149,11 @@ def check(lab: LabUnderTest, fault: Callable[[], None], reason: str) -> dict[str
     ],
 )
 def test_an_end_is_killed(lab: LabUnderTest, host: str, reason: str) -> None:
-    check(lab, lambda: [os.kill(pid, signal.SIGKILL) for pid in lab.traffic(host)] and None, reason)
+    def kill() -> None:
+        for pid in lab.traffic(host):
+            os.kill(pid, signal.SIGKILL)
+
+    check(lab, kill, reason)
 
 
 def test_the_link_goes_down_for_five_seconds(lab: LabUnderTest) -> None:
@@ -177,7 +181,11 @@ def plant(lab: LabUnderTest, host: str, script: str) -> Callable[[], None]:
     tool.rename(real)
     tool.write_text(script, encoding="utf-8")
     tool.chmod(0o755)
-    return lambda: real.replace(tool) and None
+
+    def put_back() -> None:
+        real.replace(tool)
+
+    return put_back
 
 
 SENDER = """#!/usr/bin/python3

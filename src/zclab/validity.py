@@ -101,7 +101,8 @@ def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Rec
     for address in filter(None, (host.data_address, host.data_address_ipv4)):
         if address not in snapshot.addresses:
             reasons.append(f"{name}: lost its data address {address}")
-    route_mtu = ipv4_route_mtu(manifest.link.mtu) if host.data_address_ipv4 else None
+    over_ipv4 = record.planned.ip_version == 4 and host.data_address_ipv4 is not None
+    route_mtu = ipv4_route_mtu(manifest.link.mtu) if over_ipv4 else None
     if route_mtu != snapshot.route_mtu_ipv4 and route_mtu is not None:
         found = snapshot.route_mtu_ipv4 or "that of the link"
         reasons.append(f"{name}: MTU of the route to {host.peer_address_ipv4} is {found}, not {route_mtu}")
