@@ -7,6 +7,7 @@ which a user would meet them.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -22,9 +23,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from zclab import inventory
+from zclab import inventory, schedule
 from zclab.inventory import Lab
 from zclab.paths import project_root, runs_dir
+from zclab.plan import Plan
 from zclab.remote import Remote, RemoteError
 
 pytestmark = pytest.mark.lab
@@ -34,6 +36,8 @@ SHORT_PLAN = {
     "seconds": 1,
     "warmup_seconds": 0.3,
     "repeats": 2,
+    "baseline": True,
+    "integrity_bytes": 4194304,
     "message_bytes": [262144],
     "chunk_bytes": 524288,
     "pace_gbit_per_s": [None],
@@ -117,9 +121,9 @@ class LabUnderTest:
         assert done.status == 0, done
         return done.stdout
 
-    def measure(self) -> tuple[Done, dict[str, Any]]:
-        """Carry out the short plan; return what was printed and the run's document."""
-        done = self.zclab("run")
+    def measure(self, *plan: str) -> tuple[Done, dict[str, Any]]:
+        """Carry out a plan, else the short one; return what was printed and the run's document."""
+        done = self.zclab("run", *plan)
         match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
         assert match, done
         document = json.loads(self.run_tool("zclab", "show", match[1], "--json").stdout)
@@ -178,9 +182,16 @@ def test_verdict_passes_and_the_bytes_were_mapped(virtual: LabUnderTest) -> None
     done, document = virtual.measure()
     assert done.status == 0, done
     assert document["verdict"] == "pass"
-    assert len(document["measurements"]) == 8
-    for one in document["measurements"]:
+    checked = [one for one in document["measurements"] if one["phase"] == "integrity"]
+    assert {one["integrity"] for one in checked} == {"verified"}
+    assert len(checked) == 4
+    compared = [one for one in document["measurements"] if one["phase"] == "compare"]
+    assert len(compared) == 8
+    for one in compared:
         assert one["valid"], one
+        assert one["integrity"] == "not checked"
+        assert one["receiver_cpu"]["host_busy_s"] is not None
+        assert one["sender_cpu"]["softirqs"]["NET_RX"] > 0
         if one["receive_mode"] == "map_once":
             assert one["mapped_fraction"] >= (0.97 if one["send_mode"] == "zerocopy" else 0.99)
         if one["send_mode"] == "zerocopy":
@@ -225,7 +236,9 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
         suite = ElementTree.parse(made.copy().pop() / "junit.xml").getroot().find("testsuite")
         assert suite is not None
         assert int(suite.attrib["tests"]) > 15
-        assert suite.attrib["failures"] == suite.attrib["errors"] == suite.attrib["skipped"] == "0"
+        assert suite.attrib["failures"] == suite.attrib["errors"] == "0"
+        skipped = {case.attrib["name"] for case in suite.iter("testcase") if case.find("skipped") is not None}
+        assert {name.partition("[")[0] for name in skipped} == {"test_only_a_plain_sender_copies"}
     finally:
         for directory in made:
             shutil.rmtree(directory)
@@ -296,6 +309,35 @@ def test_a_receiver_without_header_split_is_invalid(virtual: LabUnderTest) -> No
         virtual.up()
 
 
+def compare_kernels(virtual: LabUnderTest) -> None:
+    """Carry out a plan whose arms are two kernels: A B B A, with a reboot where the kernel changes."""
+    plan = {
+        **SHORT_PLAN,
+        "integrity_bytes": 0,
+        "block_pairs": 1,
+        "comparisons": [
+            {
+                "name": "kernels",
+                "a": {"receive_mode": "map_once", "send_mode": "copy"},
+                "b": {"receive_mode": "map_once", "send_mode": "copy", "kernel": "stock"},
+                "metrics": {"gbit_per_s": []},
+            }
+        ],
+    }
+    orders = (
+        [one.arm for one in schedule.measurements(Plan.model_validate({"name": "x", **plan, "seed": seed}))]
+        for seed in itertools.count()
+    )
+    plan["seed"] = next(seed for seed, order in enumerate(orders) if order == ["a", "b", "b", "a"])
+    path = virtual.directory.parent / "kernels.yml"
+    path.write_text(yaml.safe_dump(plan), encoding="utf-8")
+    done, document = virtual.measure(str(path))
+    assert done.status == 0, done
+    assert [one["kernel"] for one in document["measurements"]] == [None, "stock", "stock", None]
+    assert all(one["valid"] for one in document["measurements"])
+    assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")  # its own kernel again
+
+
 def test_switching_variants_costs_one_install_and_one_reboot(virtual: LabUnderTest) -> None:
     stock = virtual.lab.kernel_variants["stock"].model_dump(mode="json")
     patch = project_root() / "tests" / "data" / "kernel" / "patches-6.1" / "tcp-message.patch"
@@ -306,6 +348,7 @@ def test_switching_variants_costs_one_install_and_one_reboot(virtual: LabUnderTe
     virtual.up()
     assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")
     assert virtual.measure()[1]["verdict"] == "pass"
+    compare_kernels(virtual)
 
     virtual.set("kernel.yml", "zclab_kernel_variant", "stock")
     done = virtual.playbook("kernel")
