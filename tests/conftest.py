@@ -29,7 +29,8 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     command = ["make", "--silent", "-C", str(TRAFFIC), f"OUT={out}", "all", "sanitize"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {"normal": str(out / "zclab-traffic"), "sanitize": str(out / "zclab-traffic-sanitize")}
+    suffixes = {"normal": "", "sanitize": "-sanitize", "races": "-races"}
+    return {build: str(out / f"zclab-traffic{suffix}") for build, suffix in suffixes.items()}
 
 
 @pytest.fixture

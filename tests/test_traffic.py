@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import resource
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import time
-from collections.abc import Callable
 
 import pytest
-from tests.traffic_lab import PAGE, TOKEN, Lab, port_of, veth_transfer
+from tests.traffic_lab import PAGE, TOKEN, Lab, port_of, refuse_option, veth_transfer
 
 # Every mode, both builds, both IP versions
 
@@ -405,6 +402,17 @@ SEND = f"send --bind ::1 --peer ::1 --port 9 --token {TOKEN} --mode copy --messa
         (f"{SEND} --bytes 0", "--bytes"),
         (f"{SEND} --bytes 99999999999999999999", "--bytes"),
         (f"{SEND} --seconds 1 stray", "stray"),
+        (f"{SEND} --seconds 1 --streams 0", "--streams"),
+        (f"{SEND} --seconds 1 --streams 65", "--streams"),
+        (f"{SEND} --bytes 3 --streams 4", "--bytes"),
+        (f"{SEND} --seconds 1 --cpus 0-", "--cpus"),
+        (f"{SEND} --seconds 1 --cpus 0,,1", "--cpus"),
+        (f"{SEND} --seconds 1 --cpus 3-2", "--cpus"),
+        (f"{SEND} --seconds 1 --cpus -1", "--cpus"),
+        (f"{SEND} --seconds 1 --cpus 99999999999", "--cpus"),
+        (f"{SEND} --seconds 1 --baseline -1", "--baseline"),
+        (f"{SEND} --seconds 1 --plant-usec-per-mib 1", "--plant-usec-per-mib"),
+        (f"{RECEIVE} --mode copy --seconds 1 --plant-usec-per-mib much", "--plant-usec-per-mib"),
     ],
 )
 def test_bad_command_line_is_one_line(binary: str, arguments: str, named: str) -> None:
@@ -428,29 +436,6 @@ def test_help_and_version(binary: str) -> None:
 
 
 # Kernels that can not
-
-
-def refuse_option(call: int, option: int, error: int) -> Callable[[], None]:
-    """Return a function for a child process: from then on that socket option call fails (x86-64 numbers)."""
-    load, equal, answer = 0x20, 0x15, 0x06
-    program = [
-        (load, 0, 0, 0),  # number of the system call
-        (equal, 0, 3, call),
-        (load, 0, 0, 16 + 2 * 8),  # its third argument, lower half
-        (equal, 0, 1, option),
-        (answer, 0, 0, 0x00050000 | error),
-        (answer, 0, 0, 0x7FFF0000),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
-    header = ctypes.create_string_buffer(struct.pack("HL", len(program), ctypes.addressof(code)))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def install() -> None:
-        assert code  # keeps the program alive as long as its address is used
-        if prctl(38, 1, 0, 0, 0) or prctl(22, 2, header):
-            raise OSError(ctypes.get_errno(), "seccomp")
-
-    return install
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86-64")

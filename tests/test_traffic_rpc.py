@@ -17,8 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.test_traffic import refuse_option
-from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, hello, port_of
+from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, hello, port_of, refuse_option
 
 from zclab.latency import Histogram, bucket, maximum_us, mean_us, minimum_us, percentile_us
 from zclab.rpc_documents import RpcDocument

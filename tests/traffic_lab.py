@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
+import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +89,16 @@ class Lab:
         return self.ends[-1]
 
     def receive(
-        self, address: str = "127.0.0.1", peer: str = "", options: str = "", mode: str = "copy"
+        self,
+        address: str = "127.0.0.1",
+        peer: str = "",
+        options: str = "",
+        mode: str = "copy",
+        preexec: Callable[[], None] | None = None,
     ) -> End:
         """Start a receiver and wait until it listens."""
         own = ["receive", "--bind", address, "--peer", peer or address, "--token", TOKEN, "--mode", mode]
-        end = self.start([*self.receive_prefix, self.binary, *own, *options.split()])
+        end = self.start([*self.receive_prefix, self.binary, *own, *options.split()], preexec)
         end.wait_for_line("listening ")
         return end
 
@@ -135,10 +142,41 @@ def veth_transfer(veth: Lab, receive: str, send: str, modes: tuple[str, str]) ->
     return sender.finish(), receiver.finish()
 
 
-def hello(token: str = TOKEN) -> bytes:
-    """Return what the sender of a session says first."""
+def refuse_calls(calls: Iterable[int], error: int, third: int | None = None) -> Callable[[], None]:
+    """Return a function for a child process: from then on these system calls fail.
+
+    `third`: only if that is the lower half of their third argument.
+    """
+    load, equal, answer = 0x20, 0x15, 0x06
+    program: list[tuple[int, int, int, int]] = []
+    for call in calls:
+        program += [(load, 0, 0, 0), (equal, 0, 1 if third is None else 3, call)]
+        if third is not None:
+            program += [(load, 0, 0, 16 + 2 * 8), (equal, 0, 1, third)]
+        program.append((answer, 0, 0, 0x00050000 | error))
+    program.append((answer, 0, 0, 0x7FFF0000))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+    header = ctypes.create_string_buffer(struct.pack("HL", len(program), ctypes.addressof(code)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def install() -> None:
+        assert code  # keeps the program alive as long as its address is used
+        if prctl(38, 1, 0, 0, 0) or prctl(22, 2, header):
+            raise OSError(ctypes.get_errno(), "seccomp")
+
+    return install
+
+
+def refuse_option(call: int, option: int, error: int) -> Callable[[], None]:
+    """Return a function for a child process: from then on that socket option call fails."""
+    return refuse_calls([call], error, option)
+
+
+def hello(token: str = TOKEN, stream: int = 0, streams: int = 1) -> bytes:
+    """Return what the sender of a session says first on each connection."""
     secret = bytes.fromhex(token)
-    return b"zclab-traffic/1\n" + bytes([len(secret), 1]) + bytes(14) + secret.ljust(32, b"\0")
+    numbers = bytes([len(secret), streams]) + bytes(13) + bytes([stream])
+    return b"zclab-traffic/1\n" + numbers + secret.ljust(32, b"\0")
 
 
 def connect_as_sender(receiver: End) -> socket.socket:

@@ -243,8 +243,9 @@ static void send_one_stream(struct session *session)
         ready = ending_set(&session->ending, OUTCOME_ERROR,
                            "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
     /* The receiver watches its own host meanwhile, and says go after that. */
-    if (session->stream == 0 && ready && !session->team->broken)
-        team_baseline(session->team, options->baseline_ns);
+    if (session->stream == 0 && ready && !session->team->broken &&
+        !team_baseline(session->team, options->baseline_ns))
+        ready = session_may_go_on(session, clock_now(), "the baseline");
     if (!ready)
         session->team->broken = true;
     team_meet(session->team);
