@@ -78,6 +78,11 @@ def guarded_sender(client: str) -> str:
     return shlex.join(["sh", "-c", f"{_GUARD}{client} </dev/null 3<&-; status=$?; kill $guard; exit $status"])
 
 
+def _placed(host: Host, command: str) -> str:
+    """Return a command that runs where zclab's traffic tool would."""
+    return f"taskset -c {host.traffic_cpus[0]} {command}" if host.traffic_cpus else command
+
+
 def _said(*ends: Completed) -> str:
     """Return the last line that an end complained with."""
     lines = [line.strip() for end in ends for line in end.stderr.splitlines()]
@@ -110,14 +115,14 @@ def _tcp_mmap_options(task: Task) -> str:
 def _tcp_mmap_receive(task: Task) -> str:
     zerocopy = " -z" if task.maps else ""
     # Its server never ends: it has done its work when the two lines are there.
-    server = f"{_TCP_MMAP} -s {_tcp_mmap_options(task)}{zerocopy} | {{ head -n 2; kill -KILL 0; }}"
-    return guarded_receiver(server, _TCP_MMAP_PORT)
+    server = f"{_placed(task.receiver, _TCP_MMAP)} -s {_tcp_mmap_options(task)}{zerocopy}"
+    return guarded_receiver(f"{server} | {{ head -n 2; kill -KILL 0; }}", _TCP_MMAP_PORT)
 
 
 def _tcp_mmap_send(task: Task) -> str:
     zerocopy = " -z" if task.send_mode == "zerocopy" else ""
     limit = f"timeout --foreground -k {_PATIENCE_SECONDS} {task.seconds}"
-    return guarded_sender(f"{limit} {_TCP_MMAP} {_tcp_mmap_options(task)}{zerocopy}")
+    return guarded_sender(f"{limit} {_placed(task.sender, _TCP_MMAP)} {_tcp_mmap_options(task)}{zerocopy}")
 
 
 def tcp_mmap_sample(received: Completed, sent: Completed) -> Sample:
@@ -150,14 +155,14 @@ _IPERF3_PORT = 5201
 
 def _iperf3_receive(task: Task) -> str:
     options = shlex.join(["-s", "-1", "-J", "-B", task.receiver.ip, "-p", str(_IPERF3_PORT)])
-    return guarded_receiver(f"{_IPERF3} {options}", _IPERF3_PORT)
+    return guarded_receiver(f"{_placed(task.receiver, _IPERF3)} {options}", _IPERF3_PORT)
 
 
 def _iperf3_send(task: Task) -> str:
     options = ["-c", task.receiver.ip, "-B", task.sender.ip, "-p", str(_IPERF3_PORT)]
     options += ["-J", "-t", f"{task.seconds}", "-l", str(task.chunk_bytes)]
     limit = f"timeout --foreground -k {_PATIENCE_SECONDS} {task.seconds + 20}"
-    return guarded_sender(f"{limit} {_IPERF3} {shlex.join(options)}")
+    return guarded_sender(f"{limit} {_placed(task.sender, _IPERF3)} {shlex.join(options)}")
 
 
 def iperf3_sample(received: Completed, sent: Completed) -> Sample:
