@@ -356,14 +356,14 @@ def test_senders_command_line(pretended: Pretended) -> None:
 
 def test_an_end_that_printed_its_document() -> None:
     document = factories.traffic_document("receive", "copy")
-    end = measure._end(Completed(0, json.dumps(document), "listening 1\n"))
+    end = measure.end_of(Completed(0, json.dumps(document), "listening 1\n"))
     assert end.document is not None
     assert (end.document.outcome, end.status, end.stderr) == ("complete", 0, "listening 1")
 
 
 @pytest.mark.parametrize("printed", ["", "{", "{}", "segmentation fault", '{"schema_version": 2}'])
 def test_an_end_that_printed_no_document(printed: str) -> None:
-    end = measure._end(Completed(1, printed, "cannot bind"))
+    end = measure.end_of(Completed(1, printed, "cannot bind"))
     assert end.document is None
     assert end.status == 1
     assert end.stderr.startswith("cannot bind")
@@ -374,4 +374,4 @@ def test_an_end_that_printed_no_document(printed: str) -> None:
 def test_a_document_that_lacks_a_key_counts_as_none(key: str) -> None:
     document = factories.traffic_document("receive", "copy")
     del document[key]
-    assert measure._end(Completed(0, json.dumps(document), "")).document is None
+    assert measure.end_of(Completed(0, json.dumps(document), "")).document is None

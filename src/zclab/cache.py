@@ -17,6 +17,7 @@ _PLAIN_PARTS = {
     "kernel/build": "kernel build trees",
     "kernel/logs": "kernel build logs",
     "traffic": "traffic tool",
+    "crosscheck": "tools for cross-checks",
 }
 
 

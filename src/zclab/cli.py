@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,11 @@ from rich.console import Console
 from zclab import cache, inventory, judge, measure, namespaces, playbooks, report
 from zclab import console as consoles
 from zclab import plan as plans
+from zclab.crosscheck import document as crosscheck_document
+from zclab.crosscheck import install as crosscheck_install
+from zclab.crosscheck import run as crosscheck_run
+from zclab.crosscheck import table as crosscheck_table
+from zclab.crosscheck import tools as crosscheck_tools
 from zclab.errors import LabError, UsageError, ZclabError
 from zclab.inventory import Lab
 from zclab.playbooks import Timing
@@ -164,6 +170,51 @@ def _list(text: str | None, convert: Callable[[str], Any], option: str) -> list[
         return [convert(part.strip()) for part in text.split(",")]
     except ValueError as error:
         raise click.BadParameter(f"{error}", param_hint=option) from None
+
+
+@cli.command()
+@_lab_option
+@click.option("--modes", help="Receive modes, such as copy,map_once, instead of all that the lab can map.")
+@click.option(
+    "--repeats", default=10, type=click.IntRange(1, 1000), show_default=True, help="Executions of each tool."
+)
+@click.option(
+    "--seconds", default=1, type=click.IntRange(1, 3600), show_default=True, help="Seconds of each execution."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Draw the order of tools from this seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def crosscheck(
+    lab_name: str, modes: str | None, repeats: int, seconds: int, seed: int | None, as_json: bool
+) -> None:
+    """Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.
+
+    Prints ratios of throughput and of the receiver's CPU per MiB.
+
+    Example: zclab crosscheck --lab namespaces --modes copy --json
+    """
+    lab = inventory.load(lab_name)
+    chosen = crosscheck_run.modes_of(lab, _list(modes, str, "--modes"))
+    console = Console(stderr=True) if as_json else _console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    tools = crosscheck_tools.prepare(lab, say)
+    if lab.kind == "namespaces" and not _namespaces_up(lab):
+        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
+    crosscheck_install.install(lab, tools.files, say)
+    drawn = secrets.randbelow(2**32) if seed is None else seed
+    total = len(crosscheck_run.order(chosen, repeats, drawn))
+    progress = crosscheck_table.Progress(console, total)
+    settings, observations = crosscheck_run.carry_out(
+        lab, chosen, repeats, seconds, drawn, tools.versions, progress.told
+    )
+    document = crosscheck_document.judge(settings, observations)
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        crosscheck_table.show(console, document)
+    sys.exit(document.exit_code)
 
 
 @cli.command()

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from zclab import link as link_math
 from zclab.errors import UsageError
-from zclab.kernel.spec import KernelVariant
+from zclab.kernel.spec import KernelVariant, Source
 from zclab.metrics import METRICS, Metric
 from zclab.paths import cache_dir, lab_dir, project_root, state_dir
 
@@ -183,6 +183,17 @@ class Threshold(Model):
         return self
 
 
+class Crosscheck(Model):
+    """What the traffic tool has to reach of what others do on the same link; null: shown, not judged.
+
+    `source` is the kernel tree to take tcp_mmap from, where the lab builds no kernel.
+    """
+
+    source: Source | None = None
+    throughput_at_least: float | None = Field(default=None, gt=0)
+    receiver_usec_per_mib_at_most: float | None = Field(default=None, gt=0)
+
+
 class Host(Model):
     """One host of a pair, how it is reached, and its end of the link.
 
@@ -256,6 +267,7 @@ class Lab(Model):
     validity: Validity
     thresholds: list[Threshold]
     smallest_effect: float = Field(gt=0, lt=1)
+    crosscheck: Crosscheck | None = None
     hosts: list[Host]
 
     @property
@@ -306,6 +318,7 @@ _LAB_KEYS = {
     "zclab_validity": "validity",
     "zclab_thresholds": "thresholds",
     "zclab_smallest_effect": "smallest_effect",
+    "zclab_crosscheck": "crosscheck",
 }
 _HOST_KEYS = {
     "zclab_pair": "pair",
@@ -326,6 +339,7 @@ _OPTIONAL = {
     "zclab_data_address_ipv4",
     "zclab_kernel_variant",
     "zclab_kernel_variants",
+    "zclab_crosscheck",
 }
 
 

@@ -122,7 +122,7 @@ def execute(
     with exclusive(lab), connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes:
         state = hostfacts.snapshot(remotes, members)
         settled = plan.settled(lab.link.ip_version, secrets.randbelow(2**32))
-        manifest = _manifest(lab, settled, artifact, remotes, state)
+        manifest = manifest_of(lab, settled, artifact, remotes, state)
         if resume is None:
             run, records = Run.create(lab.name), []
         else:
@@ -273,20 +273,20 @@ class _Engine:
         try:
             listening = receiving.wait_for_stderr_line("listening ", _GRACE_SECONDS)
             if listening is None:
-                return {"receiver": _end(receiving.wait(_GRACE_SECONDS)), "sender": None}
+                return {"receiver": end_of(receiving.wait(_GRACE_SECONDS)), "sender": None}
             port = int(listening.split()[-1])
             command = commands.send(self.lab, planned, sender, port, token)
             clocks = time.process_time(), time.monotonic()
             sending = start(sender, command)
             sent = sending.wait(limit)
             busy, elapsed = time.process_time() - clocks[0], time.monotonic() - clocks[1]
-            sent_end = _end(sent)
+            sent_end = end_of(sent)
             if sent_end.document is None or sent_end.document.outcome != "complete":
                 receiving.ask_to_end(_FAILED_SECONDS)  # nothing more will come
             received = receiving.wait(_GRACE_SECONDS)
             return {
                 "sender": sent_end,
-                "receiver": _end(received),
+                "receiver": end_of(received),
                 "controller_cpu_share": busy / elapsed,
                 "profiles": {
                     "sender": profile(sent.stderr, event),
@@ -301,9 +301,14 @@ class _Engine:
                 sending.close()
 
 
-def _manifest(
+def manifest_of(
     lab: Lab, plan: Plan, artifact: Artifact | None, remotes: dict[str, Remote], state: dict[str, Snapshot]
 ) -> Manifest:
+    """Return the manifest of a run that begins on hosts in this state; it has no id yet.
+
+    Raises:
+        LabError: a host cannot be reached, or a virtual one does not run.
+    """
     sender, receiver = lab.pair()
     accelerator = _accelerator(lab)
     return Manifest(
@@ -380,7 +385,7 @@ def _with_consoles(lab: Lab, manifest: Manifest, run: Run, offsets: dict[str, in
     return manifest.model_copy(update={"console_reports": found})
 
 
-def _end(done: Completed) -> End:
+def end_of(done: Completed) -> End:
     """Keep what an end printed; a document that is none, or of another version, counts as none."""
     try:
         document = _DOCUMENT.validate_json(done.stdout)

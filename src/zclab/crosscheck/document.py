@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what each tool measured to ratios and a verdict: pure functions, so that a run can be judged again."""
+
+from __future__ import annotations
+
+import statistics as plain_statistics
+from typing import Literal, NamedTuple
+
+from zclab.crosscheck.programs import Sample
+from zclab.documents import Verdict
+from zclab.inventory import Crosscheck, Model, ReceiveMode, SendMode
+from zclab.judge import EXIT_CODES, worst
+from zclab.statistics import Interval, Outcome, median_interval
+
+SCHEMA_VERSION = 1
+ToolName = Literal["zclab", "tcp_mmap", "iperf3"]
+CrossMetric = Literal["gbit_per_s", "receiver_usec_per_mib"]
+OWN: ToolName = "zclab"
+_OTHERS: tuple[ToolName, ...] = ("tcp_mmap", "iperf3")
+TOOLS = (OWN, *_OTHERS)
+_METRICS: tuple[CrossMetric, ...] = ("gbit_per_s", "receiver_usec_per_mib")
+
+
+class Mode(Model):
+    """How the payload is received, and sent so that the receiver can."""
+
+    receive_mode: ReceiveMode
+    send_mode: SendMode
+
+
+class Left(Model):
+    """What one end of a tool left: its exit status (null if a signal ended it), stdout and stderr."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+
+
+class Observation(Model):
+    """One execution of one tool, as it came. `block` and `position` say when, from 0."""
+
+    tool: ToolName
+    mode: Mode
+    block: int
+    position: int
+    started_at: str
+    sample: Sample | None
+    problems: list[str]
+    receiver: Left | None
+    sender: Left | None
+
+
+class Settings(Model):
+    """What a cross-check was: everything that judging its observations again needs.
+
+    `host_problems` is why the hosts were not fit to measure at all.
+    """
+
+    run_id: str
+    lab: str
+    emulated: bool
+    seed: int
+    repeats: int
+    seconds: int
+    chunk_bytes: int
+    modes: list[Mode]
+    versions: dict[str, str]
+    bounds: Crosscheck
+    started_at: str
+    host_problems: list[str]
+
+
+class ToolFigures(Model):
+    """All figures of one tool in one mode, by block; null where it failed."""
+
+    tool: ToolName
+    gbit_per_s: list[float | None]
+    receiver_usec_per_mib: list[float | None]
+    mapped_fraction: list[float | None]
+    median_gbit_per_s: float | None
+    median_receiver_usec_per_mib: float | None
+    median_mapped_fraction: float | None
+
+
+class Ratio(Model):
+    """zclab's tool to another, from the ratios of each block. Exactly the gated ones have a verdict."""
+
+    against: ToolName
+    metric: CrossMetric
+    n: int
+    ratio_median: float | None
+    ratio_ci95: tuple[float | None, float | None]
+    at_least: float | None
+    at_most: float | None
+    gated: bool
+    not_gated_because: str | None
+    verdict: Verdict | None
+
+
+class ModeDocument(Model):
+    """One mode: what each tool measured, and how zclab's compares."""
+
+    receive_mode: ReceiveMode
+    send_mode: SendMode
+    tools: list[ToolFigures]
+    ratios: list[Ratio]
+
+
+class CrosscheckDocument(Model):
+    """What `zclab crosscheck --json` prints."""
+
+    schema_version: int
+    run_id: str
+    lab: str
+    emulated: bool
+    seed: int
+    repeats: int
+    seconds: int
+    chunk_bytes: int
+    versions: dict[str, str]
+    started_at: str
+    modes: list[ModeDocument]
+    problems: list[str]
+    verdict: Verdict
+    exit_code: int
+
+
+class _Bound(NamedTuple):
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+def judge(settings: Settings, observations: list[Observation]) -> CrosscheckDocument:
+    """Judge a cross-check from what it observed."""
+    modes = [
+        _mode(settings, mode, [one for one in observations if one.mode == mode]) for mode in settings.modes
+    ]
+    problems = list(settings.host_problems)
+    for one in observations:
+        place = f"{one.mode.receive_mode}, block {one.block + 1}, {one.tool}"
+        problems += [f"{place}: {problem}" for problem in one.problems]
+    wanted = len(settings.modes) * settings.repeats * len(TOOLS)
+    if len(observations) < wanted and not settings.host_problems:
+        problems.append(f"{wanted - len(observations)} of {wanted} executions were not made")
+    verdicts: list[Verdict] = [
+        one.verdict for mode in modes for one in mode.ratios if one.verdict is not None
+    ]
+    if problems:
+        verdicts.append("invalid")
+    verdict = worst(verdicts)
+    return CrosscheckDocument(
+        schema_version=SCHEMA_VERSION,
+        **settings.model_dump(exclude={"modes", "bounds", "host_problems"}),
+        modes=modes,
+        problems=problems,
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+    )
+
+
+def _mode(settings: Settings, mode: Mode, observations: list[Observation]) -> ModeDocument:
+    by_tool: dict[ToolName, dict[int, Sample | None]] = {
+        tool: {one.block: one.sample for one in observations if one.tool == tool and not one.problems}
+        for tool in TOOLS
+    }
+    return ModeDocument(
+        receive_mode=mode.receive_mode,
+        send_mode=mode.send_mode,
+        tools=[_figures(tool, settings.repeats, samples) for tool, samples in by_tool.items()],
+        ratios=[
+            _ratio(settings, mode, against, metric, by_tool[OWN], by_tool[against])
+            for against in _OTHERS
+            for metric in _METRICS
+        ],
+    )
+
+
+def _figures(tool: ToolName, repeats: int, samples: dict[int, Sample | None]) -> ToolFigures:
+    made = [samples.get(block) for block in range(repeats)]
+
+    def values(name: str) -> list[float | None]:
+        return [getattr(sample, name) if sample else None for sample in made]
+
+    def median(name: str) -> float | None:
+        known = [value for value in values(name) if value is not None]
+        return plain_statistics.median(known) if known else None
+
+    return ToolFigures(
+        tool=tool,
+        gbit_per_s=values("gbit_per_s"),
+        receiver_usec_per_mib=values("receiver_usec_per_mib"),
+        mapped_fraction=values("mapped_fraction"),
+        median_gbit_per_s=median("gbit_per_s"),
+        median_receiver_usec_per_mib=median("receiver_usec_per_mib"),
+        median_mapped_fraction=median("mapped_fraction"),
+    )
+
+
+def _ratio(
+    settings: Settings,
+    mode: Mode,
+    against: ToolName,
+    metric: CrossMetric,
+    own: dict[int, Sample | None],
+    others: dict[int, Sample | None],
+) -> Ratio:
+    pairs = [
+        (getattr(mine, metric), getattr(other, metric))
+        for block, mine in own.items()
+        if mine is not None and (other := others.get(block)) is not None
+    ]
+    ratios = [mine / other for mine, other in pairs if other]
+    interval = median_interval(ratios) if ratios else None
+    bound = _bound(settings.bounds, metric)
+    reason = _not_gated_because(settings, mode, against, metric, bound)
+    verdict: Verdict | None = None
+    if reason is None:
+        verdict = "invalid" if interval is None else decide(interval, bound.at_least, bound.at_most)
+    return Ratio(
+        against=against,
+        metric=metric,
+        n=len(ratios),
+        ratio_median=interval.median if interval else None,
+        ratio_ci95=(interval.low, interval.high) if interval else (None, None),
+        at_least=bound.at_least,
+        at_most=bound.at_most,
+        gated=reason is None,
+        not_gated_because=reason,
+        verdict=verdict,
+    )
+
+
+def _bound(bounds: Crosscheck, metric: CrossMetric) -> _Bound:
+    if metric == "gbit_per_s":
+        return _Bound(at_least=bounds.throughput_at_least)
+    return _Bound(at_most=bounds.receiver_usec_per_mib_at_most)
+
+
+def _not_gated_because(
+    settings: Settings, mode: Mode, against: ToolName, metric: CrossMetric, bound: _Bound
+) -> str | None:
+    """Return why a ratio is shown and not judged; null if it is judged."""
+    if against == "iperf3" and mode.receive_mode != "copy":
+        return "iperf3 only copies"
+    if against == "iperf3" and metric == "receiver_usec_per_mib":
+        return "iperf3 is judged by throughput"
+    if settings.emulated and metric == "receiver_usec_per_mib":
+        return "emulated CPU"
+    if bound == _Bound():
+        return "not declared by the lab"
+    return None
+
+
+def decide(interval: Interval, at_least: float | None, at_most: float | None) -> Outcome:
+    """Judge whether a tool keeps up with another, by the median ratio: its bound means "as good as".
+
+    It passes when the median keeps the bound, fails when the whole interval misses it, and is inconclusive
+    between, or when there were too few samples for an interval.
+    """
+    if interval.low is None or interval.high is None:
+        return "inconclusive"
+    if at_least is not None:
+        if interval.median >= at_least:
+            return "pass"
+        return "fail" if interval.high < at_least else "inconclusive"
+    if at_most is not None:
+        if interval.median <= at_most:
+            return "pass"
+        return "fail" if interval.low > at_most else "inconclusive"
+    raise ValueError("a bound needs at_least or at_most")

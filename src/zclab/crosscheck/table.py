@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of a cross-check: a line an execution, then what each tool did and how zclab's compares."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zclab.crosscheck.document import CrosscheckDocument, Observation, Ratio, ToolFigures
+
+_STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
+
+
+class Progress:
+    """Prints a line for each execution."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._made = 0
+
+    def told(self, one: Observation) -> None:
+        """Say what one execution gave."""
+        self._made += 1
+        if one.sample and not one.problems:
+            said = f"{one.sample.gbit_per_s:.3f} Gbit/s, {one.sample.receiver_usec_per_mib:.0f} µs/MiB"
+        else:
+            said = f"invalid: {'; '.join(one.problems)}"
+        place = f"{self._made}/{self._total} {one.mode.receive_mode}, block {one.block + 1}, {one.tool}"
+        self._console.print(f"{place}: {said}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show(console: Console, document: CrosscheckDocument) -> None:
+    """Print a cross-check as tables, and its verdict."""
+    emulated = ", emulated: CPU figures are the emulator's" if document.emulated else ""
+    versions = ", ".join(document.versions.values())
+    console.print(
+        f"cross-check {document.run_id}  lab {document.lab}{emulated}  seed {document.seed}  "
+        f"{document.chunk_bytes} bytes a call, {document.seconds} s each  ({versions})",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for mode in document.modes:
+        title = f"{mode.send_mode} to {mode.receive_mode}"
+        console.print(_figures(f"{title} (medians)", mode.tools))
+        console.print(_ratios(f"{title}: zclab to the others", mode.ratios))
+    for problem in document.problems:
+        console.print(problem, style="red", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"verdict: [{_STYLES[document.verdict]}]{document.verdict}[/]", highlight=False)
+
+
+def _figures(title: str, tools: list[ToolFigures]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("tool")
+    for heading in ("n", "Gbit/s", "receiver µs/MiB", "mapped"):
+        table.add_column(heading, justify="right")
+    for one in tools:
+        table.add_row(
+            one.tool,
+            str(sum(value is not None for value in one.gbit_per_s)),
+            _number(one.median_gbit_per_s, "{:.3f}"),
+            _number(one.median_receiver_usec_per_mib, "{:.1f}"),
+            _number(one.median_mapped_fraction, "{:.2%}"),
+        )
+    return table
+
+
+def _ratios(title: str, ratios: list[Ratio]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("against", "metric"):
+        table.add_column(heading)
+    for heading in ("n", "ratio", "95 % interval", "bound", "verdict"):
+        table.add_column(heading, justify="right")
+    for one in ratios:
+        low, high = one.ratio_ci95
+        bound = f"≥ {one.at_least:g}" if one.at_least is not None else _number(one.at_most, "≤ {:g}")
+        table.add_row(
+            one.against,
+            one.metric,
+            str(one.n),
+            _number(one.ratio_median, "{:.3f}"),
+            "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
+            bound if one.gated else "-",
+            f"[{_STYLES[one.verdict]}]{one.verdict}[/]"
+            if one.verdict
+            else escape(f"not gated ({one.not_gated_because})"),
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
