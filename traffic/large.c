@@ -90,6 +90,15 @@ void *large_allocate(size_t bytes, size_t *huge_bytes)
     return memory;
 }
 
+void *large_reserve(size_t bytes)
+{
+    void *memory = reserve(rounded(bytes), PROT_READ | PROT_WRITE);
+
+    if (memory)
+        madvise(memory, rounded(bytes), MADV_HUGEPAGE); /* fails where there are none: as good */
+    return memory;
+}
+
 void large_free(void *memory, size_t bytes)
 {
     munmap(memory, rounded(bytes));

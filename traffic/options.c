@@ -111,7 +111,7 @@ static const struct row rows[ID_COUNT] = {
     [ID_SNDBUF] = {"sndbuf", "N", SEND, 0, "SO_SNDBUF, bytes (default: automatic)"},
     [ID_INFLIGHT] = {"inflight-bytes", "N", SEND, 0,
                      "size of the pool of send buffers, at least two messages; bounds what zerocopy pins "
-                     "(default 4194304)"},
+                     "(default 16777216)"},
     [ID_NO_CORK] =
         {"no-cork", NULL, SEND, 0,
          "let segments end where the receive window ends, not only at full size; costs mapped pages"},
@@ -513,7 +513,7 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
     *options = (struct options){
         .streams = 1,
         .chunk_bytes = 512 << 10,
-        .inflight_bytes = 4 << 20,
+        .inflight_bytes = 16 << 20,
         .cork = true,
         .margin_ns = 5 * NS_PER_S,
         .accept_timeout_ns = 30 * NS_PER_S,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pool.h"
 
+#include "large.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,12 +23,14 @@ bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
-    *pool = (struct pool){.stride = (buffer_bytes + page - 1) / page * page};
+    *pool = (struct pool){.stride = (buffer_bytes + page - 1) / page * page, .used = 1};
     pool->count = (uint32_t)(bytes / pool->stride < 2 ? 2 : bytes / pool->stride);
     pool->pending = calloc(pool->count, sizeof(*pool->pending));
-    pool->memory = pages_allocate(pool->stride * pool->count);
-    if (pool->memory && pool->pending)
+    pool->memory = large_reserve(pool->stride * pool->count);
+    if (pool->memory && pool->pending) {
+        memset(pool->memory, 0x5a, pool->stride);
         return true;
+    }
     pool_free(pool);
     return false;
 }
@@ -34,7 +38,7 @@ bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes)
 void pool_free(struct pool *pool)
 {
     if (pool->memory)
-        munmap(pool->memory, pool->stride * pool->count);
+        large_free(pool->memory, pool->stride * pool->count);
     free(pool->pending);
     *pool = (struct pool){0};
 }
@@ -51,5 +55,14 @@ bool pool_busy(const struct pool *pool)
 
 void pool_advance(struct pool *pool)
 {
-    pool->next = (pool->next + 1) % pool->count;
+    pool->next = (pool->next + 1) % pool->used;
+}
+
+bool pool_grow(struct pool *pool)
+{
+    if (pool->used == pool->count)
+        return false;
+    pool->next = pool->used++;
+    memset(pool_buffer(pool), 0x5a, pool->stride); /* so that every page is there and is its own */
+    return true;
 }

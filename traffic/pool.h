@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Page-aligned buffers that are used in turn. */
+/* Page-aligned buffers that are used in turn: no more of them than it takes, because few stay in the cache. */
 #ifndef ZCLAB_POOL_H
 #define ZCLAB_POOL_H
 
@@ -14,18 +14,21 @@ void *pages_allocate(size_t bytes);
 struct pool {
     unsigned char *memory;
     size_t stride; /* bytes from one buffer to the next, whole pages */
-    uint32_t count;
+    uint32_t count; /* at most */
+    uint32_t used;  /* that have been used by now: the others have no memory yet */
     uint32_t next;
     uint32_t *pending; /* for each buffer: sends that the kernel has not completed yet */
 };
 
-/* At least two buffers of `buffer_bytes`, together about `bytes`. */
+/* At most `bytes` of buffers of `buffer_bytes`, but two at least. Begins with one. */
 bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes);
 void pool_free(struct pool *pool);
 /* The buffer whose turn it is. */
 unsigned char *pool_buffer(const struct pool *pool);
 /* Is it still in flight? */
 bool pool_busy(const struct pool *pool);
+/* Takes a buffer that has not been used yet in place of the one whose turn it is; false if there is none. */
+bool pool_grow(struct pool *pool);
 void pool_advance(struct pool *pool);
 
 #endif

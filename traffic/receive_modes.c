@@ -31,7 +31,7 @@ static enum took map_take(struct receiver *receiver)
 
     session->counters.calls++;
     if (zerocopy_receive(session->fd, &call, receiver->mapping, receiver->chunk_bytes, receiver->straggler,
-                         receiver->copy_buffer) < 0) {
+                         receiver->copy_buffer, receiver->clean ? ZEROCOPY_RECEIVE_CLEAN : 0) < 0) {
         if (errno == EIO) /* nothing queued and the peer has finished */
             return take_nothing_named(receiver, 0);
         if (errno == EINTR || errno == EAGAIN)
@@ -58,8 +58,12 @@ static enum took map_take(struct receiver *receiver)
     } else {
         cause = UNMAPPED_UNKNOWN; /* of nothing */
     }
-    if (call.length)
+    if (call.length) {
         take_mapped(receiver, receiver->mapping, call.length);
+        /* Here the socket is not locked, so that meanwhile more can be queued. */
+        session->counters.calls++;
+        receiver->clean = madvise(receiver->mapping, call.length, MADV_DONTNEED) == 0;
+    }
     receiver->more = call.length == receiver->chunk_bytes && call.inq >= receiver->page;
     if (copied)
         take_copied(receiver, receiver->straggler, copied, cause);
@@ -86,6 +90,7 @@ static bool map_prepare(struct receiver *receiver)
     struct session *session = receiver->session;
 
     receiver->mapping = large_map(session->fd, receiver->chunk_bytes);
+    receiver->clean = true;
     if (receiver->mapping == MAP_FAILED) {
         receiver->mapping = NULL;
         return ending_set(&session->ending, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",

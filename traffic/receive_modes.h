@@ -20,6 +20,7 @@ struct receiver {
     size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
     unsigned char *straggler; /* where it copies them */
     void *mapping;            /* the standing mapping of the socket, or NULL */
+    bool clean;               /* no page is in it */
     size_t page;              /* the page size */
     bool verify;              /* look at every byte */
     int64_t burnt_ns;         /* planted CPU that has been used */

@@ -59,7 +59,7 @@ static enum took map_take(struct rpc *rpc)
     size_t copied, left;
 
     rpc->counters.calls.map++;
-    if (zerocopy_receive(rpc->session->fd, &call, rpc->mapping, rpc->mapping_bytes, copy_to, room) < 0) {
+    if (zerocopy_receive(rpc->session->fd, &call, rpc->mapping, rpc->mapping_bytes, copy_to, room, 0) < 0) {
         if (errno == EINTR || errno == EAGAIN)
             return TOOK_NOTHING;
         if (errno == EIO) /* nothing queued and the peer has finished */

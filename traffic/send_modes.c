@@ -96,6 +96,9 @@ static bool zerocopy_acquire(struct sender *sender)
 
     if (pool_busy(&sender->pool) && !reap(sender, &any))
         return false;
+    /* Waiting for the kernel costs more than another buffer. */
+    if (pool_busy(&sender->pool) && !completions_full(&sender->session->completions) && pool_grow(&sender->pool))
+        return true;
     while (pool_busy(&sender->pool) || completions_full(&session->completions))
         if (!session_may_go_on(session, clock_now(), "send completions") || !wait_and_reap(sender, &any))
             return false;
@@ -152,7 +155,7 @@ static bool explain_no_buffers(struct sender *sender, int64_t held)
         "zerocopy send: can not pin %zu bytes a message: the locked-memory limit (ulimit -l) is %ju KiB "
         "for this user; set it to %zu KiB or more, or to unlimited",
         session->options->message_bytes, (uintmax_t)locked.rlim_cur / 1024,
-        (sender->pool.stride * sender->pool.count + sender->pool.stride) / 1024);
+        sender->pool.stride * (sender->pool.count + 1) / 1024);
 }
 
 static bool zerocopy_no_buffers(struct sender *sender)

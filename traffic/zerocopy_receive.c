@@ -16,7 +16,7 @@
 _Static_assert(sizeof(struct zerocopy_receive) == 40 && LENGTH_WITH_ERR == 24, "layout of the kernel's ABI");
 
 int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_t map_bytes, void *copy_to,
-                     size_t copy_bytes)
+                     size_t copy_bytes, uint32_t flags)
 {
     socklen_t length = sizeof(*call);
 
@@ -25,6 +25,7 @@ int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_
         .length = (uint32_t)map_bytes,
         .copybuf_address = copy_bytes ? (uint64_t)(uintptr_t)copy_to : 0,
         .copybuf_len = (int32_t)copy_bytes,
+        .flags = flags,
     };
     return getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, call, &length);
 }

@@ -18,15 +18,17 @@ struct zerocopy_receive {
     int32_t err;             /* out: pending error of the socket, taken off it by this call */
     uint64_t copybuf_address;
     int32_t copybuf_len; /* in: bytes of room; out: bytes copied, or a negative errno */
-    uint32_t flags;      /* none is used: see zerocopy_receive() */
+    uint32_t flags;      /* ZEROCOPY_RECEIVE_CLEAN or none */
 };
 
+/* The area holds no page: the kernel need not take out what the call before has put there, which it does with the
+ * socket locked. Kernels before 5.11 do not look at it. */
+#define ZEROCOPY_RECEIVE_CLEAN 1u
+
 /* One call: maps at most `map_bytes` bytes at `mapping`, and copies at most `copy_bytes` to `copy_to`.
- * No TLB-clean hint among the flags: it tells the kernel that the caller has already emptied the area, and a
- * standing area still holds the pages of the call before, which the kernel must take out first.
  * Returns what getsockopt() returns. */
 int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_t map_bytes, void *copy_to,
-                     size_t copy_bytes);
+                     size_t copy_bytes, uint32_t flags);
 
 /* Has this kernel the call, with socket errors reported in it, and a copy buffer if asked for? Tries on a
  * socket of its own. If not, sets the ending, naming the first kernel that has it, and returns false. */
