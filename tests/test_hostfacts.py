@@ -164,6 +164,19 @@ def test_build_id(notes: bytes, found: str | None) -> None:
     assert hostfacts.build_id(notes) == found
 
 
+@pytest.mark.parametrize(
+    ("route", "mtu"),
+    [
+        ("route:198.18.1.1 dev data0 src 198.18.1.2 uid 0 \\    cache mtu 4148 \n", 4148),
+        ("route:198.18.1.1 dev data0 src 198.18.1.2 uid 0 \\    cache \n", None),
+        ("route:198.18.1.1 via 10.0.0.1 dev eth0 src 10.0.0.2 uid 0 \\    cache mtu lock 1400\n", None),
+        ("", None),
+    ],
+)
+def test_mtu_of_the_ipv4_route(route: str, mtu: int | None) -> None:
+    assert read(SAID + route).route_mtu_ipv4 == mtu
+
+
 # -------------------------------------------------------------------------------------- for real, and facts
 
 
@@ -210,6 +223,22 @@ def test_facts_of_this_machine(remote: Remote) -> None:
     assert facts.nic.speed_mbps is None
     assert set(facts.sysctls) == set(lab.limits.sysctls)
     assert len(str(facts.sysctls["net.ipv4.tcp_rmem"]).split()) in (0, 1, 3)
+
+
+def test_a_sysctl_that_only_the_machine_has(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A namespace may not show what is the machine's; where hosts are elsewhere nothing is made up."""
+    shown = "driver:veth\nspeed:\n/proc/sys/net/ipv4/tcp_mtu_probing:0\n"
+    monkeypatch.setattr(remote, "output", lambda command: shown)
+    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER))
+    lab = factories.lab("namespaces")
+    facts = hostfacts.facts(remote, loopback(), lab, None, state)
+    assert (facts.nic.driver, facts.artifact_key) == ("veth", None)
+    machine = int(Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii"))
+    assert facts.sysctls["net.core.rmem_max"] == machine
+    assert facts.sysctls["net.ipv4.tcp_mtu_probing"] == 0
+    assert facts.sysctls["net.ipv4.tcp_rmem"] is None
+    elsewhere = lab.model_copy(update={"kind": "hardware"})
+    assert hostfacts.facts(remote, loopback(), elsewhere, None, state).sysctls["net.core.rmem_max"] is None
 
 
 def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:

@@ -115,7 +115,31 @@ def test_mtu_follows_from_the_ip_version(mine: Inventory) -> None:
     mine.edit("group_vars/all/link.yml", "zclab_link.ip_version", 4)
     mine.edit("hosts.yml", "senders.hosts.sender1.zclab_data_address", "192.0.2.1/24")
     mine.edit("hosts.yml", "receivers.hosts.receiver1.zclab_data_address", "192.0.2.2/24")
+    assert "zclab_data_address_ipv4: the link is IPv4 already" in mine.problem()
+    for host in ("senders.hosts.sender1", "receivers.hosts.receiver1"):
+        mine.edit("hosts.yml", f"{host}.zclab_data_address_ipv4", ...)
     assert mine.load().link.mtu == 4148
+    assert mine.load().hosts[0].endpoints(4) == ("192.0.2.1", "192.0.2.2")
+    with pytest.raises(UsageError, match="has no IPv6 data address: declare zclab_data_address for both"):
+        mine.load().hosts[0].endpoints(6)
+
+
+def test_second_addresses_for_ipv4(mine: Inventory) -> None:
+    sender, receiver = mine.load().pair()
+    assert sender.endpoints(6) == ("fd5a:6c61:62:1::1", "fd5a:6c61:62:1::2")
+    assert sender.endpoints(4) == ("198.18.1.1", "198.18.1.2")
+    assert receiver.endpoints(4) == ("198.18.1.2", "198.18.1.1")
+    for host in ("senders.hosts.sender1", "receivers.hosts.receiver1"):
+        mine.edit("hosts.yml", f"{host}.zclab_data_address_ipv4", ...)
+    with pytest.raises(UsageError, match="has no IPv4 data address: declare zclab_data_address_ipv4"):
+        mine.load().pair()[0].endpoints(4)
+
+
+def test_a_namespaces_lab_boots_no_kernel() -> None:
+    lab = factories.lab("namespaces")
+    assert (lab.kernel_variant, lab.kernel_variants, lab.facts()["kernel"]) == (None, {}, None)
+    assert lab.shared_cpu
+    assert not factories.lab("virtual").shared_cpu
 
 
 def test_several_pages_a_segment(mine: Inventory) -> None:
@@ -338,6 +362,54 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         f"{ALL}/kernel.yml",
         "zclab_kernel_variant",
         "no variant is called 'mine': stock",
+    ),
+    "a kernel for namespaces": (
+        f"{ALL}/lab.yml",
+        "zclab_kind",
+        "namespaces",
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variant",
+        "this machine's own kernel: leave it out",
+    ),
+    "no kernel": (
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variant",
+        ...,
+        "mine",
+        "zclab_kernel_variant",
+        "missing",
+    ),
+    "sysctls of a machine that hosts do not share": (
+        f"{ALL}/limits.yml",
+        "zclab_limits.machine_sysctls",
+        {"net.core.rmem_max": 212992},
+        f"{ALL}/limits.yml",
+        "zclab_limits.machine_sysctls",
+        "only network namespaces share sysctls",
+    ),
+    "a second address on one side only": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_address_ipv4",
+        ...,
+        "hosts.yml",
+        "zclab_data_address_ipv4",
+        "sender1 has none",
+    ),
+    "a second address in another network": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_address_ipv4",
+        "198.18.2.1/30",
+        "hosts.yml",
+        "zclab_data_address_ipv4",
+        "in another network",
+    ),
+    "a second address that is no IPv4": (
+        "hosts.yml",
+        "senders.hosts.sender1.zclab_data_address_ipv4",
+        "fd5a::1/64",
+        "hosts.yml",
+        "zclab_data_address_ipv4",
+        "no IPv4 address/prefix",
     ),
     "a kernel from nowhere": (
         f"{ALL}/kernel.yml",

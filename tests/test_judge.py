@@ -226,6 +226,75 @@ def test_a_planted_fault_is_the_one_reason(fault: str) -> None:
     assert (document.verdict, document.exit_code) == ("invalid", 4)
 
 
+# ----------------------------------------------------------------------- a second pair of addresses, for IPv4
+
+
+def two_families() -> Manifest:
+    addresses = {
+        "pair.0.data_address_ipv4": "198.18.1.1/30",
+        "pair.0.peer_address_ipv4": "198.18.1.2",
+        "pair.1.data_address_ipv4": "198.18.1.2/30",
+        "pair.1.peer_address_ipv4": "198.18.1.1",
+    }
+    return changed(factories.manifest(), addresses)
+
+
+def with_second_addresses() -> Record:
+    return changed(
+        healthy(),
+        {
+            f"{when}.{host}.{field}": value
+            for when in ("before", "after")
+            for host, number in ((SENDER, 1), (RECEIVER, 2))
+            for field, value in (
+                ("addresses", [f"fd5a::{number}/64", f"198.18.1.{number}/30"]),
+                ("route_mtu_ipv4", 4148),
+            )
+        },
+    )
+
+
+def test_second_addresses_and_their_route_are_there() -> None:
+    assert reasons(with_second_addresses(), two_families()) == []
+    assert reasons(healthy(), factories.manifest()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (f"after.{SENDER}.addresses", ["fd5a::1/64"], f"{SENDER}: lost its data address 198.18.1.1/30"),
+        (
+            f"before.{RECEIVER}.route_mtu_ipv4",
+            4168,
+            f"{RECEIVER}: MTU of the route to 198.18.1.1 is 4168, not 4148",
+        ),
+        (
+            f"before.{SENDER}.route_mtu_ipv4",
+            None,
+            f"{SENDER}: MTU of the route to 198.18.1.2 is that of the link, not 4148",
+        ),
+    ],
+)
+def test_a_fault_of_the_second_addresses(path: str, value: Any, reason: str) -> None:
+    assert reasons(changed(with_second_addresses(), {path: value}), two_families()) == [reason]
+
+
+# ----------------------------------------------------------------------------------- the machine's own kernel
+
+
+def test_without_an_artifact_the_kernel_is_the_one_of_the_start() -> None:
+    manifest = factories.manifest(artifact=None)
+    assert reasons(healthy(), manifest) == []
+    other = changed(healthy(), {f"after.{SENDER}.kernel_release": "6.1.0-40-amd64"})
+    assert reasons(other, manifest) == [
+        f"{SENDER}: runs 6.1.0-40-amd64, not what ran when the run began: {factories.RELEASE}"
+    ]
+    same_name = changed(healthy(), {f"before.{SENDER}.kernel_build_id": "ab" * 20})
+    assert reasons(same_name, manifest) == [
+        f"{SENDER}: build id {'ab' * 20} is not what ran when the run began: {factories.BUILD_ID}"
+    ]
+
+
 def _all(manifest: Manifest) -> list[Record]:
     return factories.records(manifest)
 

@@ -70,7 +70,11 @@ class Pretended:
         monkeypatch.setattr(hosts, "status", lambda state_dir: self.status)
 
     def _snapshot(self, host: Host) -> Snapshot:
-        return Snapshot.model_validate(factories.snapshot(host.name, addresses=[host.data_address]))
+        return Snapshot.model_validate(
+            factories.snapshot(
+                host.name, addresses=[host.data_address, host.data_address_ipv4], route_mtu_ipv4=4148
+            )
+        )
 
     def record_kernel(self, **changes: Any) -> None:
         """Write what `zclab up` leaves of the kernel that it booted."""

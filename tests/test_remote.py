@@ -275,3 +275,86 @@ def test_all_hosts_are_connected_or_none(server: SshServer, tmp_path: Path) -> N
     server.ssh_config.write_text(f"{text}Host host2\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
     with pytest.raises(RemoteError, match=r"^host2 "), connected(["host1", "host2"], server.ssh_config):
         pytest.fail("host2 is not there")
+
+
+# ------------------------------------------------------------------------------------------ behind a command
+
+#: Joins stdin and stdout to a port, as a ProxyCommand does, and ends when either side does.
+RELAY = """
+import os, socket, sys, threading
+other = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def back():
+    while data := other.recv(65536):
+        os.write(1, data)
+    os._exit(0)
+threading.Thread(target=back, daemon=True).start()
+while data := os.read(0, 65536):
+    other.sendall(data)
+"""
+
+
+def behind(server: SshServer, command: str) -> None:
+    """Have the host reached through a command."""
+    text = server.ssh_config.read_text(encoding="utf-8")
+    # Nothing listens at port 22 of this address: only the command leads to the host.
+    text = text.replace(f"Port {server.port}", "Port 22").replace("127.0.0.1", "host1.invalid")
+    server.ssh_config.write_text(f"{text}  ProxyCommand {command}\n", encoding="utf-8")
+    known = server.directory / "known_hosts"
+    known.write_text(
+        known.read_text(encoding="utf-8").replace(f"[127.0.0.1]:{server.port}", "host1.invalid"),
+        encoding="utf-8",
+    )
+
+
+def relay(server: SshServer) -> str:
+    script = server.directory / "the relay.py"
+    script.write_text(RELAY, encoding="utf-8")
+    return f"{sys.executable} '{script}' {server.port}"
+
+
+def children() -> list[str]:
+    """Return the commands of this process's children, zombies too."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text(encoding="ascii").split():
+            found.append(Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace"))
+    return found
+
+
+def test_a_host_behind_a_command(server: SshServer, remote: Remote) -> None:
+    behind(server, relay(server))
+    before = children()
+    assert remote.output("echo fine") == "fine\n"
+    assert len(remote.output("head -c 3000000 /dev/zero | tr '\\0' x")) == 3_000_000
+    assert len(children()) > len(before)
+    remote.close()
+    assert children() == before
+
+
+def test_the_key_of_a_host_behind_a_command_is_checked(server: SshServer, remote: Remote) -> None:
+    behind(server, relay(server))
+    other = new_key(server.directory / "other")
+    (server.directory / "known_hosts").write_text(
+        f"host1.invalid {other.get_name()} {other.get_base64()}\n", encoding="utf-8"
+    )
+    before = children()
+    assert "its host key is not the one in" in problem_of(remote)
+    assert children() == before
+
+
+@pytest.mark.parametrize("command", ["sh -c 'echo the door is shut >&2; exit 1'", "sh -c 'exit 1'"])
+def test_a_command_that_reaches_nothing(server: SshServer, remote: Remote, command: str) -> None:
+    behind(server, command)
+    message = problem_of(remote)
+    assert ("the door is shut" in message) == ("door" in command)
+    assert "run `zclab up`" in message
+
+
+def test_a_command_that_does_not_end_by_itself_is_ended(
+    server: SshServer, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zclab.remote._PROXY_SECONDS", 0.2)
+    behind(server, "sh -c 'trap \"\" TERM; exec sleep 1000 </dev/null >/dev/null'")
+    before = children()
+    problem_of(remote, 1)
+    assert children() == before

@@ -151,7 +151,7 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state
     names = sorted({*lab.limits.sysctls, *lab.limits.machine_sysctls})
     keys = " ".join(_sysctl_file(key) for key in names)
     text = remote.output(
-        f"ethtool -i {name} 2>/dev/null | grep ^driver; "
+        f"echo driver:$(ethtool -i {name} 2>/dev/null | sed -n 's/^driver: //p'); "
         f"echo speed:$(cat /sys/class/net/{name}/speed 2>/dev/null); {_CONFIG_COMMAND}; "
         f"grep -H . {keys} || true"
     )
@@ -171,7 +171,7 @@ def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state
         boot_id=state.boot_id,
         nic=Nic(
             name=host.data_interface,
-            driver=found.get("driver", [""])[0] or None,
+            driver=found["driver"][0] or None,
             mtu=state.mtu,
             speed_mbps=int(speed) if speed.isdigit() else None,
             header_split=state.header_split,

@@ -150,6 +150,7 @@ class _Proxy:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(PermissionError):  # sudo runs it: it ends when it next reads
                 self._process.kill()
+                self._process.communicate()
             return ""
         lines = said.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""

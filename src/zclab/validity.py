@@ -91,7 +91,8 @@ def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Rec
     if snapshot.kernel_release != release:
         reasons.append(f"{name}: runs {snapshot.kernel_release}, not {meant} {release}")
     elif snapshot.kernel_build_id != build_id:
-        reasons.append(f"{name}: build id {snapshot.kernel_build_id} is not the artifact's {build_id}")
+        whose = "the artifact's" if artifact else meant
+        reasons.append(f"{name}: build id {snapshot.kernel_build_id} is not {whose} {build_id}")
     if snapshot.boot_id != record.boots.get(name, facts.boot_id):
         reasons.append(f"{name}: rebooted since the run began")
     if snapshot.mtu != manifest.link.mtu:

@@ -119,7 +119,7 @@ def status(state_dir: Path, hosts: list[str]) -> list[Status]:
     found = []
     for host in hosts:
         there = (NETNS_DIR / namespace(state_dir, host)).exists()
-        found.append(Status(host, there, len(_processes(state_dir, host)) if there else 0))
+        found.append(Status(host, there, len(processes(state_dir, host)) if there else 0))
     return found
 
 
@@ -261,7 +261,7 @@ def _links(name: str) -> dict[str, dict[str, Any]] | None:
     return None if done.returncode else {link["ifname"]: link for link in json.loads(done.stdout)}
 
 
-def _processes(state_dir: Path, host: str) -> set[int]:
+def processes(state_dir: Path, host: str) -> set[int]:
     """Return the processes of a host: in its namespace, or in one that had its name, with its own files."""
     name = namespace(state_dir, host)
     found = set()
@@ -282,7 +282,7 @@ def _processes(state_dir: Path, host: str) -> set[int]:
 def _remove(state_dir: Path, host: str) -> None:
     """End a host's processes, then remove its namespace, its end of the link with it, and its files."""
     deadline = time.monotonic() + _END_SECONDS
-    while left := _processes(state_dir, host):
+    while left := processes(state_dir, host):
         if time.monotonic() > deadline:
             raise LabError(f"{host}: processes {left} do not end: see what holds them, then try again")
         for pid in left:

@@ -1,0 +1,478 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The namespaces lab for real, on hosts of this test's own: up, entered, measured, damaged, healed, removed.
+
+The tests run in the order of this file, and each leaves the lab up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+import yaml
+from tests import factories
+
+from zclab import inventory, judge, namespaces
+from zclab.errors import LabError, UsageError
+from zclab.inventory import Lab
+from zclab.namespaces import hosts
+from zclab.paths import project_root, runs_dir
+from zclab.remote import Remote, RemoteError
+from zclab.results import Run
+
+SENDER, RECEIVER = "sender1", "receiver1"
+#: Seconds after which something counts as hung. Nothing depends on its being reached.
+LIMIT = 120
+#: Every receive mode that can map and one that can not, over both IP versions.
+PLAN = {
+    "seconds": 0.2,
+    "warmup_seconds": 0.1,
+    "repeats": 1,
+    "message_bytes": [262144],
+    "chunk_bytes": 524288,
+    "pace_gbit_per_s": [None],
+    "ip_versions": [6, 4],
+    "comparisons": [
+        {
+            "name": "receive",
+            "a": {"receive_mode": "map_once", "send_mode": "copy"},
+            "b": {"receive_mode": "map_once", "send_mode": "zerocopy"},
+            "metrics": {"gbit_per_s": []},
+        },
+        {
+            "name": "hybrid",
+            "a": {"receive_mode": "copy", "send_mode": "zerocopy"},
+            "b": {"receive_mode": "map_once_hybrid", "send_mode": "zerocopy"},
+            "metrics": {"receiver_usec_per_mib": []},
+        },
+    ],
+}
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+    pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="openssh-server is not installed"),
+]
+
+
+class LabUnderTest:
+    """A copy of the inventory with a state of its own, below a path with a space in it and below /tmp."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "inventory" / "namespaces"
+        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
+        plan = directory / "short.yml"
+        plan.write_text(yaml.safe_dump(PLAN), encoding="utf-8")
+        settings = self.directory / "group_vars" / "all" / "lab.yml"
+        data = yaml.safe_load(settings.read_text(encoding="utf-8")) | {"zclab_plan": str(plan)}
+        settings.write_text(yaml.safe_dump(data), encoding="utf-8")
+        self.machine = machine()
+
+    @property
+    def lab(self) -> Lab:
+        return inventory.parse(self.directory, factories.listing(self.directory))
+
+    @property
+    def spec(self) -> hosts.LabSpec:
+        return hosts.LabSpec.from_facts(self.lab.facts())
+
+    @property
+    def state_dir(self) -> Path:
+        return self.lab.state_dir
+
+    def run_tool(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            cwd=project_root(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        )
+
+    def zclab(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run_tool("zclab", command, "--lab", str(self.directory), *arguments)
+
+    def up(self) -> dict[str, int]:
+        """Bring the lab up as a user does, and return the number of changes by host."""
+        done = self.zclab("up")
+        assert done.returncode == 0, done
+        line = re.search(r"is up; changed: (.*)", done.stdout)
+        assert line, done
+        return {host: int(count) for host, count in (part.split() for part in line[1].split(", "))}
+
+    def measure(self) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+        done = self.zclab("run")
+        match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
+        assert match, done
+        found = Run.find(match[1])
+        document = judge.judge(found.manifest(), found.records()).model_dump(mode="json")
+        shutil.rmtree(found.directory)
+        return done, document
+
+    def ssh(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command over OpenSSH."""
+        config = str(self.state_dir / "ssh_config")
+        return subprocess.run(
+            ["ssh", "-F", config, "-o", "ControlPath=none", "-o", "BatchMode=yes", host, command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+
+    def says(self, host: str, command: str) -> str:
+        done = self.ssh(host, command)
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    def remote(self, host: str) -> Remote:
+        return Remote(host, self.state_dir / "ssh_config")
+
+
+def machine() -> dict[str, str]:
+    """Return what of this machine a host must not change: files by their sums, settings, interfaces."""
+    found = {}
+    for top in ("/etc", "/usr/local/bin", "/usr/local/sbin", "/var/lib/zclab"):
+        for path in sorted(Path(top).rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            else:
+                found[str(path)] = "there"
+    for setting in ("net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem", "net/core/optmem_max", "kernel/hostname"):
+        found[setting] = Path("/proc/sys", setting).read_text(encoding="ascii")
+    found["interfaces"] = " ".join(sorted(path.name for path in Path("/sys/class/net").iterdir()))
+    return found
+
+
+def mounts_of(state_dir: Path) -> list[str]:
+    """Return the mounts of this machine that have to do with a lab."""
+    mark = namespaces.namespace(state_dir, "")
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if mark in line or str(state_dir).replace(" ", "\\040") in line]
+
+
+def wait_until(what: str, true: Any) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
+    made = LabUnderTest(tmp_path_factory.mktemp("a lab"))
+    try:
+        changed = made.up()
+        assert (changed[RECEIVER], changed[SENDER]) == (3, 3)
+        yield made
+    finally:
+        namespaces.down(made.state_dir)
+
+
+# ----------------------------------------------------------------------------------------------- up, and in
+
+
+def test_up_again_changes_nothing(lab: LabUnderTest) -> None:
+    assert lab.up() == {"localhost": 0, RECEIVER: 0, SENDER: 0}
+    assert machine() == lab.machine
+
+
+def test_every_client_gets_in(lab: LabUnderTest) -> None:
+    for host in (SENDER, RECEIVER):
+        assert lab.says(host, "hostname; id -un; ls /sys/class/net") == f"{host}\nroot\ndata0\nlo"
+        with lab.remote(host) as remote:
+            assert remote.output("hostname").strip() == host
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # testinfra checks no host keys
+            config = str(lab.state_dir / "ssh_config")
+            seen = testinfra.get_host(f"paramiko://{host}", ssh_config=config)
+            assert seen.check_output("hostname") == host
+    assert "passwordauthentication no" in lab.says(SENDER, "sshd -T")
+
+
+def test_a_changed_host_key_is_refused(lab: LabUnderTest) -> None:
+    known = lab.state_dir / "known_hosts"
+    right = known.read_text(encoding="utf-8")
+    lines = right.splitlines(keepends=True)
+    first, second = (line.split()[2] for line in lines)
+    swaps = ((first, second), (second, first))
+    known.write_text("".join(line.replace(*pair) for line, pair in zip(lines, swaps, strict=True)), "utf-8")
+    try:
+        assert "Host key verification failed" in lab.ssh(SENDER, "true").stderr
+        with lab.remote(SENDER) as remote, pytest.raises(RemoteError, match="its host key is not the one in"):
+            remote.connect()
+    finally:
+        known.write_text(right, encoding="utf-8")
+
+
+def test_another_key_does_not_get_in(lab: LabUnderTest, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id"], check=True)
+    config = (lab.state_dir / "ssh_config").read_text(encoding="utf-8")
+    changed = re.sub(r"IdentityFile .*", f"IdentityFile {tmp_path / 'id'}", config)
+    (tmp_path / "ssh_config").write_text(changed, encoding="utf-8")
+    with (
+        Remote(SENDER, tmp_path / "ssh_config") as remote,
+        pytest.raises(RemoteError, match="Authentication failed"),
+    ):
+        remote.connect()
+
+
+def test_what_a_host_writes_stays_its_own(lab: LabUnderTest) -> None:
+    own = ["/root", "/tmp", "/usr/local/bin", "/var/lib", "/var/log", "/var/tmp", "/run", "/dev/shm"]
+    marks = [f"{directory}/zclab-mark" for directory in own]
+    lab.says(SENDER, "; ".join(f"echo mine > {mark}" for mark in marks))
+    assert lab.says(SENDER, f"cat {' '.join(marks)}").split() == ["mine"] * len(own)
+    assert lab.ssh(RECEIVER, f"cat {' '.join(marks)}").stdout == ""
+    assert not any(Path(mark).exists() for mark in marks)
+    setting = "/proc/sys/vm/overcommit_memory"
+    for forbidden in ("touch /etc/zclab-mark", "touch /usr/bin/zclab-mark", f"cat {setting} > {setting}"):
+        assert "Read-only file system" in lab.ssh(SENDER, forbidden).stderr
+    assert machine() == lab.machine
+
+
+def test_full_segments_cross_the_link_over_both_ip_versions(lab: LabUnderTest) -> None:
+    for peer, payload in (("fd5a:6c61:62:1::2", 4168 - 48), ("198.18.1.2", 4148 - 28)):
+        assert "1 received" in lab.says(SENDER, f"ping -c 1 -W 5 -M do -s {payload} {peer}")
+        assert lab.ssh(SENDER, f"ping -c 1 -W 5 -M do -s {payload + 1} {peer}").returncode != 0
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+def test_a_run_says_what_is_true_here(lab: LabUnderTest) -> None:
+    done, document = lab.measure()
+    assert (done.returncode, document["verdict"]) == (0, "pass"), done
+    assert "this machine's own" in done.stdout
+    assert document["kernel"] == "machine"
+    for host in document["hosts"]:
+        assert (host["kernel_release"], host["artifact_key"]) == (os.uname().release, None)
+        assert host["nic"]["driver"] == "veth"
+        assert {"net.core.rmem_max", "net.core.optmem_max"} <= set(host["sysctls"])
+    assert {one["ip_version"] for one in document["measurements"]} == {4, 6}
+    for one in document["measurements"]:
+        assert one["mss"] == 4096, one["id"]
+        if one["receive_mode"] != "copy":
+            assert (one["mapped_fraction"] > 0.9) == (one["send_mode"] == "zerocopy"), one["id"]
+        if one["completions"]:
+            assert one["completions"]["copied"] == one["completions"]["completed"], one["id"]
+        assert one["receiver_cpu"]["usec_per_mib"] > 0
+        assert one["receiver_cpu"]["softirq_s"] is None  # of both hosts together, so of neither
+
+
+FAULTS = [
+    (RECEIVER, "ip link set data0 mtu 4160", "receiver1: MTU is 4160, the lab declares 4168"),
+    (
+        SENDER,
+        "ip -4 route change 198.18.1.0/30 dev data0 proto kernel scope link src 198.18.1.1",
+        "sender1: MTU of the route to 198.18.1.2 is that of the link, not 4148",
+    ),
+    (
+        RECEIVER,
+        "ip addr del 198.18.1.2/30 dev data0",
+        "receiver1: lost its data address 198.18.1.2/30",
+    ),
+]
+
+
+def test_a_planted_wrong_state_is_not_measured(lab: LabUnderTest) -> None:
+    """The next test mends it."""
+    for host, fault, _ in FAULTS:
+        lab.says(host, fault)
+    done, document = lab.measure()
+    assert (done.returncode, document["verdict"]) == (4, "invalid"), done
+    for one in document["measurements"]:
+        assert all(reason in one["invalid_reasons"][0] for *_, reason in FAULTS), one["invalid_reasons"]
+
+
+def test_damage_is_healed(lab: LabUnderTest) -> None:
+    """A namespace deleted with its link while something ran in it; a wrong sysctl at the other host."""
+    lab.says(SENDER, "touch /root/of-the-old-host")
+    with lab.remote(SENDER) as remote:
+        left = remote.start("echo $$; exec sleep 1000")
+        pid = int(remote.output("pgrep -x -n sleep"))
+        lab.says(RECEIVER, "sysctl -qw net.ipv4.tcp_timestamps=0")
+        subprocess.run(["ip", "netns", "del", namespaces.namespace(lab.state_dir, SENDER)], check=True)
+        assert not namespaces.ready(lab.state_dir, [SENDER, RECEIVER])
+        assert "its network namespace" in lab.ssh(SENDER, "true").stderr
+        changed = lab.up()
+        with pytest.raises(RemoteError):
+            left.wait(LIMIT)
+    assert not Path(f"/proc/{pid}").exists()
+    # The whole sender; of the receiver its new end of the link, and the sysctl.
+    assert changed == {"localhost": 1, RECEIVER: 2, SENDER: 3}
+    assert lab.ssh(SENDER, "ls /root/of-the-old-host").returncode != 0
+    assert lab.says(RECEIVER, "cat /proc/sys/net/ipv4/tcp_timestamps") == "1"
+    lab.says(SENDER, "ping -c 1 -W 5 fd5a:6c61:62:1::2")
+
+
+def test_lab_tests_pass(lab: LabUnderTest) -> None:
+    done = lab.run_tool("pytest", "-q", "-p", "no:cacheprovider", "lab_tests", "--lab", str(lab.directory))
+    assert done.returncode == 0, done.stdout
+    assert "machine's own kernel" in done.stdout  # skipped, and it says why
+    run = re.search(r"run (\S+):", done.stdout)
+    for directory in [runs_dir() / run[1]] if run else runs_dir().glob("*-namespaces-*"):
+        if json.loads((directory / "manifest.json").read_text(encoding="utf-8"))["plan"]["name"] == "short":
+            shutil.rmtree(directory)
+
+
+def test_a_killed_controller_leaves_nothing_running(lab: LabUnderTest) -> None:
+    script = (
+        "import sys, pathlib; from zclab.remote import *\n"
+        "remote = Remote('sender1', pathlib.Path(sys.argv[1]))\n"
+        "process = remote.start('cat')\n"
+        "print('runs', flush=True); process.wait(1000)"
+    )
+    before = hosts.processes(lab.state_dir, SENDER)
+    command = [sys.executable, "-c", script, str(lab.state_dir / "ssh_config")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as controller:
+        assert controller.stdout is not None and controller.stdout.readline() == "runs\n"
+        assert hosts.processes(lab.state_dir, SENDER) > before
+        controller.send_signal(signal.SIGKILL)
+    wait_until("the SSH server ends", lambda: hosts.processes(lab.state_dir, SENDER) <= before)
+
+
+def test_status_and_console(lab: LabUnderTest) -> None:
+    assert re.search(r"^sender1: up, \d+ processes$", lab.zclab("status").stdout, re.MULTILINE)
+    console = lab.zclab("console", SENDER)
+    assert (console.returncode, len(console.stderr.splitlines())) == (2, 1)
+    assert "its hosts have no console" in console.stderr
+
+
+# ----------------------------------------------------------------------------------------------------- down
+
+
+def test_down_leaves_no_trace_and_run_brings_it_up_again(lab: LabUnderTest) -> None:
+    public = (lab.state_dir / "keys" / "id_ed25519.pub").read_text(encoding="utf-8")
+    with lab.remote(RECEIVER) as remote:
+        remote.start("setsid sleep 1000")
+        pid = int(remote.output("pgrep -x -n sleep"))
+        done = lab.zclab("down")
+    assert done.returncode == 0, done
+    assert not Path(f"/proc/{pid}").exists()
+    assert not any(status.running for status in namespaces.status(lab.state_dir, [SENDER, RECEIVER]))
+    assert mounts_of(lab.state_dir) == []
+    assert [path.name for path in lab.state_dir.iterdir()] == ["keys"]
+    assert machine() == lab.machine
+    assert namespaces.down(lab.state_dir) == []
+
+    done, document = lab.measure()
+    assert (done.returncode, document["verdict"]) == (0, "pass"), done
+    assert (lab.state_dir / "keys" / "id_ed25519.pub").read_text(encoding="utf-8") == public
+
+
+def test_purge_removes_the_keys_too(lab: LabUnderTest) -> None:
+    playbook = ["ansible-playbook", "-i", str(lab.directory), "playbooks/hosts_down.yml", "-e", "purge=true"]
+    done = lab.run_tool(*playbook)
+    assert done.returncode == 0, done
+    assert not lab.state_dir.exists()
+    assert machine() == lab.machine
+
+
+# ------------------------------------------------------------------------------- without playbooks: odd ends
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Iterator[hosts.LabSpec]:
+    (tmp_path / "state").mkdir(mode=0o700)
+    ends = (hosts.HostSpec("a", "data0", "b"), hosts.HostSpec("b", "other1", "a"))
+    made = hosts.LabSpec((tmp_path / "state").resolve(), ends, {})
+    yield made
+    namespaces.down(made.state_dir)
+
+
+def test_check_mode_says_what_would_be_done_and_does_nothing(spec: hosts.LabSpec) -> None:
+    said = hosts.up(spec, check=True)
+    assert [line.split(": ")[0] for line in said] == ["a", "b"]
+    assert not any(status.running for status in namespaces.status(spec.state_dir, ["a", "b"]))
+    assert not (spec.state_dir / "ssh_config").exists()
+    hosts.up(spec)
+    assert hosts.up(spec, check=True) == []
+
+
+def facts_of(spec: hosts.LabSpec) -> str:
+    """Return the resolved lab as `python -m zclab.namespaces` reads it."""
+    ends = [{"name": one.name, "data_interface": one.interface, "peer": one.peer} for one in spec.hosts]
+    limits = {"machine_sysctls": spec.machine_sysctls}
+    return json.dumps({"state_dir": str(spec.state_dir), "hosts": ends, "limits": limits})
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.05, 0.1, 0.2])
+def test_an_interrupted_up_is_finished_by_the_next(spec: hosts.LabSpec, seconds: float) -> None:
+    command = [sys.executable, "-m", "zclab.namespaces", "up"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as killed:
+        assert killed.stdin is not None
+        killed.stdin.write(facts_of(spec))
+        killed.stdin.close()
+        time.sleep(seconds)
+        killed.kill()
+    hosts.up(spec)
+    assert hosts.up(spec) == []
+    with Remote("b", spec.state_dir / "ssh_config") as remote:
+        assert remote.output("ls /sys/class/net").split() == ["lo", "other1"]
+
+
+def test_two_at_once_make_one_lab(spec: hosts.LabSpec) -> None:
+    command = [sys.executable, "-m", "zclab.namespaces", "up"]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [one.communicate(facts_of(spec), timeout=LIMIT)[0] for one in both]
+    assert sorted(bool(json.loads(text)["changes"]) for text in said) == [False, True]
+    assert hosts.up(spec) == []
+
+
+def test_a_deleted_link_is_made_again(spec: hosts.LabSpec) -> None:
+    hosts.up(spec)
+    subprocess.run(
+        ["ip", "-n", namespaces.namespace(spec.state_dir, "b"), "link", "del", "other1"], check=True
+    )
+    assert hosts.up(spec) == ["a: joined to b by a veth pair"]
+    assert hosts.up(spec) == []
+
+
+def test_damaged_files_of_a_host_are_written_again(spec: hosts.LabSpec) -> None:
+    hosts.up(spec)
+    (hosts.tree(spec.state_dir, "a") / "etc/ssh/authorized_keys").write_text("none\n", encoding="utf-8")
+    shutil.rmtree(hosts.tree(spec.state_dir, "b") / "run")
+    assert hosts.up(spec) == ["a: wrote its files", "b: wrote its files"]
+    for name in ("a", "b"):
+        with Remote(name, spec.state_dir / "ssh_config") as remote:
+            assert remote.output("hostname") == f"{name}\n"
+
+
+def test_two_labs_share_no_name(tmp_path: Path) -> None:
+    assert namespaces.namespace(tmp_path / "a", "host") != namespaces.namespace(tmp_path / "b", "host")
+
+
+def test_a_machine_that_is_not_fit(spec: hosts.LabSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = hosts.LabSpec(spec.state_dir, spec.hosts, {"net.core.rmem_max": 1 << 40})
+    found = r"sysctl net.core.rmem_max is \d+, the lab needs 1099511627776: "
+    with pytest.raises(LabError, match=found + "run `sudo sysctl -w net.core.rmem_max=1099511627776`"):
+        hosts.up(wanted)
+    unknown = hosts.LabSpec(spec.state_dir, spec.hosts, {"net.core.nosuch": 1})
+    with pytest.raises(LabError, match=r"has no sysctl net\.core\.nosuch"):
+        hosts.up(unknown)
+    odd = hosts.LabSpec(spec.state_dir / "100%", spec.hosts, {})
+    with pytest.raises(UsageError, match="'%' can not stand in an ssh_config"):
+        hosts.up(odd)
+    monkeypatch.setattr(shutil, "which", lambda program: None if program == "/usr/sbin/sshd" else program)
+    with pytest.raises(LabError, match="sshd is not installed: install openssh-server, or run playb"):
+        hosts.up(spec)
+    assert not any(status.running for status in namespaces.status(spec.state_dir, ["a", "b"]))
