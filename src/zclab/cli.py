@@ -200,7 +200,7 @@ def crosscheck(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     tools = crosscheck_tools.prepare(lab, say)
-    if lab.kind == "namespaces" and not _namespaces_up(lab):
+    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
         playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
     crosscheck_install.install(lab, tools.files, say)
     drawn = secrets.randbelow(2**32) if seed is None else seed
