@@ -109,7 +109,7 @@ def test_an_iperf3_that_failed(received: str, sent: Completed, reason: str) -> N
         programs.iperf3_sample(Completed(None, received, ""), sent)
 
 
-# ------------------------------------------------------------------------------------ how they are run
+# ----------------------------------------------------------------------------------- how they run and end
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from zclab.results import Manifest, Record, Run, now
 
 #: Seconds that a tool may take beyond its time: start, connect, drain. A limit, not an expectation.
 _GRACE_SECONDS = 30.0
-#: The same for a receiver whose sender has failed.
+#: The same for a receiver whose sender has failed. It may wait for one for ever.
 _FAILED_SECONDS = 2.0
 #: Receive modes that tcp_mmap has, too.
 MODES: tuple[ReceiveMode, ...] = ("copy", "map_once")
@@ -272,21 +272,13 @@ class _Bench:
                 return _Ends(receiving.wait(_GRACE_SECONDS), None)
             sending = self._remotes[self._sender.name].start(send(int(listening.split()[-1])))
             sent = sending.wait(seconds + _GRACE_SECONDS)
-            return _Ends(_received(receiving, sent), sent)
+            if sent.status not in (0, TIMED_OUT):
+                receiving.ask_to_end(_FAILED_SECONDS)  # nothing more will come
+            return _Ends(receiving.wait(_GRACE_SECONDS), sent)
         finally:
             receiving.close()
             if sending is not None:
                 sending.close()
-
-
-def _received(receiving: Process, sent: Completed) -> Completed:
-    """Return what the receiver left. If the sender failed it may still wait for one."""
-    if sent.status in (0, TIMED_OUT):
-        return receiving.wait(_GRACE_SECONDS)
-    try:
-        return receiving.wait(_FAILED_SECONDS)
-    except RemoteError:
-        return Completed(None, "", "did not end after its sender had failed")
 
 
 def _left(ends: _Ends) -> dict[str, Left | None]:
