@@ -119,7 +119,8 @@ def test_a_planted_slowdown_is_called(lab: LabUnderTest) -> None:
         (one,) = (one for one in document["comparisons"] if one["name"] != "a_a")
         print(
             f"planted {PLANTED_SHARE:.0%}: {one['effect']}, "
-            f"ratio {one['ratio_median']:.3f} {one['ratio_ci95']}, n {one['n']}, p {one['p_value']:.4f}, resolution {one['resolution']:.3f}"
+            f"ratio {one['ratio_median']:.3f} {one['ratio_ci95']}, n {one['n']}, "
+            f"p {one['p_value']:.4f}, resolution {one['resolution']:.3f}"
         )
         called.append(one["effect"])
     assert called.count("higher") >= LEAST_CALLED
