@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Page-aligned buffers that are used in turn: no more of them than it takes, because few stay in the cache. */
+/* Page-aligned buffers that are used in turn: no more of them than it takes, because few stay in the cache.
+ */
 #ifndef ZCLAB_POOL_H
 #define ZCLAB_POOL_H
 

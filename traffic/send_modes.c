@@ -97,7 +97,7 @@ static bool zerocopy_acquire(struct sender *sender)
     if (pool_busy(&sender->pool) && !reap(sender, &any))
         return false;
     /* Waiting for the kernel costs more than another buffer. */
-    if (pool_busy(&sender->pool) && !completions_full(&sender->session->completions) && pool_grow(&sender->pool))
+    if (pool_busy(&sender->pool) && !completions_full(&session->completions) && pool_grow(&sender->pool))
         return true;
     while (pool_busy(&sender->pool) || completions_full(&session->completions))
         if (!session_may_go_on(session, clock_now(), "send completions") || !wait_and_reap(sender, &any))

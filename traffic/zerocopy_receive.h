@@ -21,8 +21,8 @@ struct zerocopy_receive {
     uint32_t flags;      /* ZEROCOPY_RECEIVE_CLEAN or none */
 };
 
-/* The area holds no page: the kernel need not take out what the call before has put there, which it does with the
- * socket locked. Kernels before 5.11 do not look at it. */
+/* The area holds no page: the kernel need not take out what the call before has put there, which it does with
+ * the socket locked. Kernels before 5.11 do not look at it. */
 #define ZEROCOPY_RECEIVE_CLEAN 1u
 
 /* One call: maps at most `map_bytes` bytes at `mapping`, and copies at most `copy_bytes` to `copy_to`.
