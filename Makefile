@@ -28,7 +28,7 @@ check: bootstrap
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	shellcheck scripts/* .ci/run
+	shellcheck scripts/* .ci/run src/zclab/namespaces/door.sh
 	$(BIN)/ansible-lint --offline --strict </dev/null
 
 unit: bootstrap
