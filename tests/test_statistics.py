@@ -135,14 +135,28 @@ def test_what_equal_arms_show_is_not_called(resolved: float) -> None:
 
 def test_too_few_pairs_call_nothing() -> None:
     assert statistics.effect([2.0] * 7, 0.02, 0.0) is None
-    assert statistics.resolution([1.1] * 7) is None
+    assert statistics.resolution([1.1] * 7, 10) is None
 
 
-def test_resolution_is_the_farther_end() -> None:
-    found = statistics.resolution(paired(1.0, 0.01, 20, 3))
-    assert found is not None and 0.001 < found < 0.03
-    biased = statistics.resolution([1.2] * 10)
-    assert biased == pytest.approx(0.2)
+def test_resolution_is_the_spread_of_equal_arms() -> None:
+    """1 % an arm is 1.41 % a pair; the median of 16 pairs is then off by 1.14 % once in a hundred times."""
+    found = [statistics.resolution(paired(1.0, 0.01, 40, seed), 16) for seed in range(50)]
+    assert float(np.median([one for one in found if one is not None])) == pytest.approx(0.0114, rel=0.1)
+    more = statistics.resolution(paired(1.0, 0.01, 40, 1), 64)
+    less = statistics.resolution(paired(1.0, 0.01, 40, 1), 16)
+    assert more is not None and less is not None
+    assert more == pytest.approx(less / 2)
+
+
+def test_equal_arms_that_surely_differ_bound_by_as_much_more() -> None:
+    biased = statistics.resolution([1.2] * 10, 10)
+    assert biased is not None and biased > 0.2
+
+
+def test_a_disturbed_pair_has_one_vote() -> None:
+    ratios = [1.05, 1.04, 1.06, 1.05, 1.03, 1.05, 1.06, 1.04, 1.05, 1.05, 1.06, 1.05, 0.5]
+    assert statistics.p_value(ratios) <= 0.01
+    assert statistics.effect(ratios, 0.02, 0.02) == "higher"
 
 
 def test_p_value_of_equal_figures_is_one() -> None:

@@ -88,9 +88,9 @@ def _comparisons(manifest: Manifest, measurements: list[MeasurementDocument]) ->
     for one in measurements:
         if one.phase in ("compare", "a_a"):
             members.setdefault(one.comparison, []).append(one)
-    resolved = {metric: statistics.resolution(ratios(members.get(A_A, []), metric)) for metric in METRICS}
+    equal = {metric: ratios(members.get(A_A, []), metric) for metric in METRICS}
     return [
-        _compare(manifest, cell, metric, threshold, members.get(cell.name, []), resolved)
+        _compare(manifest, cell, metric, threshold, members.get(cell.name, []), equal)
         for cell in schedule.compared(manifest.plan)
         for metric in cell.metrics
         for threshold in _thresholds(manifest, cell, metric)
@@ -116,7 +116,7 @@ def _compare(
     metric: Metric,
     threshold: Threshold | None,
     members: list[MeasurementDocument],
-    resolved: Mapping[Metric, float | None],
+    equal: Mapping[Metric, list[float]],
 ) -> ComparisonDocument:
     values = {
         arm: [
@@ -132,7 +132,7 @@ def _compare(
     whole = due(manifest.plan, cell, made) is None and len(samples) == len(members) // 2
     interval = median_interval(samples) if samples else None
     because = _not_gated(manifest, metric, threshold, members, samples)
-    resolution = resolved[metric] if arm is None and METRICS[metric].rpc is False else None
+    resolution = statistics.resolution(equal[metric], len(of_pairs)) if arm is None else None
     effect, effect_because = _effect(manifest, cell, of_pairs, resolution, arm)
     claim_ids = sorted({*cell.metrics[metric], *(threshold.claims if threshold else [])})
     known = claims.load()
