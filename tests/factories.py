@@ -285,6 +285,31 @@ def traffic_document(
     }
 
 
+def rpc_document(end: str) -> dict[str, Any]:
+    """Return what one end of a ping-pong prints: 1000 RPCs of 100 µs in two seconds, half a second of CPU."""
+    bulk = traffic_document("send", "copy", cpu_seconds=0.5)
+    client = end == "rpc_client"
+    latency = {"unit": "ns", "significant_bits": 7, "counts": [[99840, 1000]], "min": 99900, "max": 100100}
+    kept = ("version", "outcome", "error", "addresses", "cpu", "host_cpu", "perf", "tcp")
+    return {
+        **{key: bulk[key] for key in kept},
+        "schema_version": 2,
+        "end": end,
+        "mode": "map_recvmsg",
+        "request_bytes": 100,
+        "reply_bytes": 200,
+        "window": {"complete": True, "seconds": WINDOW_SECONDS},
+        "rpcs": 1000,
+        "mapped_bytes": 0,
+        "copied_bytes": 200000,
+        "total": {"rpcs": 1500, "mapped_bytes": 0, "copied_bytes": 300000},
+        "system_calls": 4000,
+        "calls": {"wait": 1000, "map": 1000, "receive": 1000, "send": 1000},
+        "refused_connections": None if client else 0,
+        "latency": {**latency, "total": 1000} if client else None,
+    }
+
+
 def host_cpu() -> dict[str, Any]:
     """Return what an end says of its host: 1.5 s busy, 0.5 s of it without any payload."""
     return {

@@ -994,3 +994,55 @@ def test_a_skipped_mode_is_not_tried_again() -> None:
     ]
     document = run(manifest, skipped)
     assert (document.verdict, document.problems) == ("inconclusive", [])
+
+
+# ------------------------------------------------------------------------------------------------ ping-pong
+
+
+def ping_pong(**changes: Any) -> Record:
+    """Return a measurement of small RPCs: 1000 in the window, three calls each that move data."""
+    rpc = {
+        "name": "rpc",
+        "a": "map_recvmsg",
+        "b": "map_copy_buffer",
+        "request_bytes": 100,
+        "reply_bytes": 200,
+    }
+    plan = factories.plan(rpc_comparisons=[{**rpc, "metrics": {"rpcs_per_s": []}}])
+    one = next(one for one in schedule.measurements(plan) if one.rpc is not None and one.arm == "a")
+    record = factories.record(one.model_copy(update={"receive_mode": "copy", "rpc": None}))
+    ends = {"sender": "rpc_client", "receiver": "rpc_server"}
+    documents = {f"{end}.document": factories.rpc_document(kind) for end, kind in ends.items()}
+    planned = {"planned": one.model_dump(mode="json")}
+    return changed(changed(record, {**planned, **documents}), changes)
+
+
+def test_figures_of_a_ping_pong() -> None:
+    document = measured.document(factories.manifest(), ping_pong())
+    assert (document.valid, document.invalid_reasons) == (True, [])
+    rpc = document.rpc
+    assert rpc is not None
+    assert rpc.rpcs_per_s == pytest.approx(500)
+    assert rpc.rpcs_per_cpu_s == pytest.approx(1000)  # half a second at each end
+    assert rpc.system_calls_per_rpc == pytest.approx(3)  # waits apart
+    assert rpc.client_calls is not None and rpc.client_calls.wait == pytest.approx(1)
+    assert rpc.latency_us is not None and rpc.latency_us.p50 == pytest.approx(100, rel=0.01)
+    assert rpc.latency_us.p99_99 is None  # it takes 10 000 to have one beyond it
+    assert document.gbit_per_s is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sender.document.mode": "recvmsg"}, "sender: mode was recvmsg, planned was map_recvmsg"),
+        (
+            {"receiver.document.reply_bytes": 1},
+            "receiver: request and reply had 100 and 1 bytes, not as planned",
+        ),
+        ({"sender.document.rpcs": 0}, "sender: no RPC in the measured window"),
+        ({"sender.document.outcome": "timeout"}, "sender: timeout: no message"),
+        ({"receiver": None}, "receiver: left no result: did not start"),
+    ],
+)
+def test_a_ping_pong_that_is_another_than_planned(changes: dict[str, Any], reason: str) -> None:
+    assert measured.document(factories.manifest(), ping_pong(**changes)).invalid_reasons == [reason]

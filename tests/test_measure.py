@@ -379,3 +379,82 @@ def test_a_document_that_lacks_a_key_counts_as_none(key: str) -> None:
     document = factories.traffic_document("receive", "copy")
     del document[key]
     assert measure.end_of(Completed(0, json.dumps(document), "")).document is None
+
+
+# ------------------------------------------------------------------------------------------ kernels as arms
+
+
+def test_arms_on_two_kernels(pretended: Pretended) -> None:
+    """Each boot is held against its own artifact, and at the end the lab's own kernel runs again."""
+    stock = pretended.lab.kernel_variants["stock"]
+    lab = pretended.lab.model_copy(update={"kernel_variants": {"stock": stock, "mine": stock}})
+    pretended.lab = lab
+    booted: list[str] = []
+
+    def boot(which: Lab, variant: str) -> None:
+        booted.append(variant)
+        key = {"stock": factories.ARTIFACT.key, "mine": "ffff"}[variant]
+        release = factories.RELEASE.replace(factories.ARTIFACT.key, key)
+        pretended.record_kernel(variant=variant, key=key, release=release)
+        for name, state in pretended.state.items():
+            changes = {"kernel_release": release, "boot_id": f"{name}-{len(booted)}"}
+            pretended.state[name] = state.model_copy(update=changes)
+
+    comparison = factories.comparison(b=("copy", "map_once"))
+    comparison["b"]["kernel"] = "mine"
+    plan = factories.plan(comparisons=[comparison], repeats=4, block_pairs=2, seed=5)
+    run = measure.execute(lab, plan, Told(), None, boot)
+    arms = "".join(record.planned.arm for record in run.records())
+    assert arms in ("aabbbbaa", "bbaaaabb")
+    assert booted == (["mine", "stock"] if arms[0] == "a" else ["mine", "stock", "mine", "stock"])
+    document = judge.judge(run.manifest(), run.records())
+    assert document.verdict == "pass", [one.invalid_reasons for one in document.measurements]
+    assert run.manifest().other_artifacts["mine"].key == "ffff"
+    lied = [record.model_copy(update={"boots": {}}) for record in run.records()]
+    assert judge.judge(run.manifest(), lied).verdict == "invalid"
+
+
+def test_a_kernel_that_the_lab_does_not_have(pretended: Pretended) -> None:
+    comparison = factories.comparison()
+    comparison["b"]["kernel"] = "nosuch"
+    plan = factories.plan(comparisons=[comparison])
+    with pytest.raises(UsageError, match=r"receive: lab virtual has no kernel 'nosuch': stock"):
+        measure.execute(pretended.lab, plan, Told(), None, lambda lab, variant: None)
+
+
+def test_an_ip_version_that_the_lab_does_not_have(pretended: Pretended) -> None:
+    hosts = [
+        host.model_copy(update={"data_address_ipv4": None, "peer_address_ipv4": None})
+        for host in pretended.lab.hosts
+    ]
+    lab = pretended.lab.model_copy(update={"hosts": hosts})
+    with pytest.raises(UsageError, match="has no IPv4 data address: declare zclab_data_address_ipv4"):
+        measure.execute(lab, factories.plan(ip_versions=[4]), Told())
+
+
+def test_options_of_every_kind(pretended: Pretended) -> None:
+    sender, receiver = (host.model_copy(update={"traffic_cpus": [2, 3]}) for host in pretended.lab.pair())
+    plan = factories.plan(streams=[4], header_bytes=100, baseline=True, integrity_bytes=8192)
+    check, *_, last = schedule.measurements(plan)
+    found = options(commands.send(pretended.lab, last, sender, 4711, "0" * 32))
+    assert (found["--streams"], found["--header-bytes"], found["--cpus"]) == ("4", "100", "2,3")
+    assert (found["--baseline"], found["--seconds"]) == ("2", "2")
+    found = options(commands.receive(pretended.lab, check, receiver, "0" * 32))
+    assert (found["--bytes"], found["--verify"]) == ("8192", None)
+    assert not {"--seconds", "--warmup", "--baseline", "--header-bytes"} & set(found)
+
+
+def test_options_of_a_ping_pong(pretended: Pretended) -> None:
+    rpc = {"name": "rpc", "a": "recvmsg", "b": "map_copy_buffer", "request_bytes": 1, "reply_bytes": 2}
+    plan = factories.plan(rpc_comparisons=[{**rpc, "metrics": {"rpcs_per_s": []}}], repeats=1)
+    planned = schedule.measurements(plan)[-1]
+    sender, receiver = pretended.lab.pair()
+    serve = commands.receive(pretended.lab, planned, receiver, "0" * 32)
+    call = commands.send(pretended.lab, planned, sender, 4711, "0" * 32)
+    assert serve.split()[1:2] == ["rpc-serve"]
+    assert call.split()[1:2] == ["rpc-call"]
+    for command in (serve, call):
+        found = options(command)
+        assert (found["--request-bytes"], found["--reply-bytes"]) == ("1", "2")
+        assert found["--mode"] == planned.receive_mode
+        assert "--streams" not in found

@@ -11,7 +11,7 @@ from zclab.results import Profile, Symbol
 #: Samples a second and CPU: not a divisor of a timer's rate, so that the two do not march in step.
 _FREQUENCY = 997
 _FIRST_SYMBOLS = 20
-_MARK = "profile: "
+_MARK = "profile:"
 _LINE = re.compile(
     r"^\s*(?P<percent>\d+\.\d+)%\s+(?P<samples>\d+)\s+\[(?P<where>.)\]\s+(?P<symbol>\S.*?)\s*$"
 )
@@ -40,7 +40,7 @@ def recording(command: str, event: str) -> str:
 
 def profile(stderr: str, event: str) -> Profile:
     """Return the profile in what `recording` printed on stderr, or why there is none."""
-    lines = [line.removeprefix(_MARK) for line in stderr.splitlines() if line.startswith(_MARK)]
+    lines = [line.removeprefix(_MARK).strip() for line in stderr.splitlines() if line.startswith(_MARK)]
     if lines and lines[0].startswith("unavailable"):
         said = " ".join(lines[0].removeprefix("unavailable").split())
         why = (
