@@ -53,7 +53,7 @@ class LabUnderTest:
         """Write the plan: two pairs of a zerocopy sender to a copying and to a mapping receiver."""
         plan = factories.plan(
             **{
-                "seconds": 1,
+                "seconds": 2,
                 "warmup_seconds": 0.1,
                 "repeats": 2,
                 "comparisons": [factories.comparison(a=("zerocopy", "copy"), b=("zerocopy", "map_once"))],
