@@ -73,13 +73,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
         made.zclab("down", "--lab", str(made.directory))
 
 
-def default_plan() -> Plan:
-    return plans.load("namespaces").model_copy(update={"integrity_bytes": 0})
-
-
 def comparisons_of(*changes: dict[str, Any]) -> Plan:
     """Return the default plan with other comparisons: its first arm A, and the same with a change."""
-    plan = default_plan()
+    plan = plans.load("namespaces")
     arm = plan.comparisons[0].a
     return plan.model_copy(
         update={
