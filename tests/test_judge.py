@@ -497,6 +497,8 @@ def test_figures() -> None:
     assert one.receiver_cpu.host_busy_s == 1.0  # less the idle baseline of 0.5 s
     assert one.receiver_cpu.host_usec_per_mib == pytest.approx(1e6 / 1024)
     assert one.receiver_cpu.softirq_usec_per_mib == pytest.approx(0.5e6 / 1024)
+    assert one.receiver_cpu.per_cpu is not None
+    assert [(cpu.cpu, cpu.busy_s) for cpu in one.receiver_cpu.per_cpu] == [(0, 0.75), (1, 0.75)]
     assert one.receiver_cpu.cycles_per_mib is None
     assert one.receiver_cpu.perf_unavailable == "no cycles here"
     assert one.nic_counters == {SENDER: {}, RECEIVER: {}}

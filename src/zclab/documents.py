@@ -10,7 +10,7 @@ from zclab.metrics import Metric
 from zclab.results import HostFacts, Profile
 from zclab.schedule import ArmName, Phase
 from zclab.statistics import Effect
-from zclab.traffic import SoftNet, Unmapped
+from zclab.traffic import OneCpu, SoftNet, Unmapped
 
 SCHEMA_VERSION = 2
 
@@ -46,6 +46,7 @@ class Cpu(Model):
     host_cycles_per_mib: float | None
     host_instructions_per_mib: float | None
     perf_unavailable: str | None
+    per_cpu: list[OneCpu] | None
     softirqs: dict[str, int] | None
     softnet: SoftNet | None
     streams: list[StreamCpu]
