@@ -269,7 +269,7 @@ def test_a_wrong_setting_is_invalid_and_repaired(virtual: LabUnderTest, lie: str
 def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
     planted = "WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x0/0x1"
     with virtual.remote("sender1") as remote:
-        remote.start(f"sleep 4; echo '<4>{planted}' > /dev/kmsg")
+        remote.start(f"sleep 12; echo '<4>{planted}' > /dev/kmsg")
         done, document = virtual.measure()
     assert done.status == 1, done
     assert document["verdict"] == "fail"
@@ -279,7 +279,7 @@ def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
 def test_a_reboot_in_mid_run_is_invalid(virtual: LabUnderTest) -> None:
     boot_id = virtual.shell("receiver1", "cat /proc/sys/kernel/random/boot_id").strip()
     with virtual.remote("receiver1") as remote:
-        remote.start("sleep 6; echo b > /proc/sysrq-trigger")
+        remote.start("sleep 15; echo b > /proc/sysrq-trigger")
         done, document = virtual.measure()
     assert done.status == 4, done
     assert document["verdict"] == "invalid"
