@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -316,8 +317,11 @@ def children() -> list[str]:
     """Return the commands of this process's children, zombies too."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text(encoding="ascii").split():
-            found.append(Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace"))
+        # Threads and children of an earlier test may end while they are read.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (task / "children").read_text(encoding="ascii").split():
+                command = Path(f"/proc/{pid}/cmdline")
+                found.append(command.read_text(encoding="utf-8", errors="replace"))
     return found
 
 
