@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sockets and mappings for rows: what Python's standard library has no names or calls for."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import socket
+import struct
+import termios
+import time
+from collections.abc import Callable
+
+from .table import Bench
+
+PAGE = mmap.PAGESIZE
+MSG_ZEROCOPY = 0x4000000
+SO_ZEROCOPY = 60
+TCP_ZEROCOPY_RECEIVE = 35
+SECONDS = 20.0  # a row waits no longer than this for what must come
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
+    """Return a connected sender and receiver on loopback; the sender may send with MSG_ZEROCOPY."""
+    with socket.create_server((bench.loopback, 0), family=bench.address_family) as listener:
+        sender = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
+        sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sender.connect(listener.getsockname())
+        receiver = bench.keep(listener.accept()[0])
+    sender.settimeout(SECONDS)
+    receiver.settimeout(SECONDS)
+    return sender, receiver
+
+
+def payload(length: int, seed: int = 1) -> bytes:
+    """Return bytes that are different on every page and for every seed."""
+    block = b"".join(
+        struct.pack("<II", seed, page) * (PAGE // 8) for page in range((length + PAGE - 1) // PAGE)
+    )
+    return block[:length]
+
+
+def send_pages(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
+    """Send data so that the receiver finds each whole page of it in a page of its own, and wait for it.
+
+    On loopback the kernel's private copy of a zerocopy send lies in such pages; a plain send's does not.
+    """
+    queued = inq(receiver)
+    for at in range(0, len(data), 8 * PAGE):
+        sender.sendall(data[at : at + 8 * PAGE], MSG_ZEROCOPY)
+    wait_until(lambda: inq(receiver) >= queued + len(data))
+
+
+def inq(sock: socket.socket) -> int:
+    """Return how many bytes are queued for reading (FIONREAD)."""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait until something is true; raise TimeoutError when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what the row waited for did not come")
+        time.sleep(0.002)
+
+
+def error_name(error: OSError) -> str:
+    """Return the name of an error, like "EINVAL"."""
+    return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """Return "ok", or the name of the error that a call raises."""
+    try:
+        call()
+    except OSError as error:
+        return error_name(error)
+    return "ok"
+
+
+class Mapping(contextlib.AbstractContextManager["Mapping"]):
+    """What mmap() gave: `address` and `length`. Unmapped with its context."""
+
+    def __init__(self, address: int, length: int) -> None:
+        self.address = address
+        self.length = length
+
+    def __exit__(self, *_: object) -> None:
+        self.unmap()
+
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """Return bytes of the mapping; to touch what is not there kills the row by SIGBUS or SIGSEGV."""
+        return ctypes.string_at(self.address + offset, self.length - offset if length is None else length)
+
+    def protect(self, protection: int) -> None:
+        """mprotect() the whole mapping; raise OSError."""
+        _check(_libc.mprotect(self.address, self.length, protection))
+
+    def unmap(self, offset: int = 0, length: int | None = None) -> None:
+        """munmap() a part or, by default, all; raise OSError."""
+        if length is None:
+            length, self.length = self.length, 0
+        if length:
+            _check(_libc.munmap(self.address + offset, length))
+
+
+def map_memory(
+    bench: Bench,
+    length: int,
+    fd: int = -1,
+    protection: int = mmap.PROT_READ,
+    flags: int | None = None,
+    offset: int = 0,
+    address: int = 0,
+) -> Mapping:
+    """mmap(): of a file or socket (shared) or, by default, of anonymous memory (private); raise OSError."""
+    if flags is None:
+        flags = mmap.MAP_SHARED if fd >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    at = _libc.mmap(address, length, protection, flags, fd, offset)
+    if at == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return bench.keep(Mapping(at, length))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

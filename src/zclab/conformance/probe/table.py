@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of an interface: rows of input and outcome, and how one of them is tried."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROW_SECONDS = 60.0
+_END = b"\0"
+_Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
+
+
+class NotHereError(Exception):
+    """A row can not be tried on this host; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a row works with: what it opens is closed when the row has ended, whatever its end.
+
+    `family` is 4 or 6. `peer` is the address and port of a sink on the pair's other host (see sink.py), which
+    is reached over the link under test, or None where there is no other host.
+    """
+
+    family: int
+    peer: tuple[str, int] | None = None
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def address_family(self) -> socket.AddressFamily:
+        """Return AF_INET or AF_INET6."""
+        return socket.AF_INET if self.family == 4 else socket.AF_INET6
+
+    @property
+    def loopback(self) -> str:
+        """Return the loopback address of the family."""
+        return "127.0.0.1" if self.family == 4 else "::1"
+
+    def keep(self, resource: _Resource) -> _Resource:
+        """Return a resource that is closed with the bench."""
+        self.closing.enter_context(resource)
+        return resource
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rule: what is done (`given`), what comes of it (`expect`).
+
+    `expect` is the outcome, or, where kernels differ, outcomes by the first release that behaves so ("0" is
+    every release before). `document` is what the claim's document says, where kernels do something else.
+    """
+
+    name: str
+    given: str
+    expect: str | Mapping[str, str]
+    claims: tuple[str, ...]
+    document: str | None
+    attempt: Callable[[Bench], str]
+
+    def expected(self, release: str) -> str:
+        """Return the outcome that a kernel of this release (like "6.1.90-zclab") should show."""
+        if isinstance(self.expect, str):
+            return self.expect
+        fitting = [first for first in self.expect if _version(first) <= _version(release)]
+        return self.expect[max(fitting, key=_version)]
+
+
+@dataclass
+class Table:
+    """The rows of one interface, in the order of their definition."""
+
+    abi: str
+    rows: list[Row] = field(default_factory=list)
+
+    def row(
+        self, given: str, expect: str | Mapping[str, str], *claims: str, document: str | None = None
+    ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
+        """Make a function the attempt of a row; the function's name, with dashes, names the row."""
+
+        def add(attempt: Callable[[Bench], str]) -> Callable[[Bench], str]:
+            name = attempt.__name__.replace("_", "-")
+            if any(row.name == name for row in self.rows):
+                raise ValueError(f"{self.abi}: two rows are called {name}")
+            self.rows.append(Row(name, given, expect, claims, document, attempt))
+            return attempt
+
+        return add
+
+
+def attempt(row: Row, family: int, peer: tuple[str, int] | None) -> dict[str, str | None]:
+    """Try a row in a process of its own, within ROW_SECONDS.
+
+    Returns the `outcome`, or None with a `reason` where the row can not be tried here. What a row raises, and
+    the signal that kills it, are outcomes, too.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os.setsid()
+        os.write(writer, _in_child(row, family, peer).encode() + _END)
+        os._exit(0)
+    os.close(writer)
+    try:
+        said = _read_all(reader, ROW_SECONDS)
+    finally:
+        os.close(reader)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if said is None:
+        return {"outcome": f"did not end within {ROW_SECONDS:.0f} s", "reason": None}
+    kind, _, text = said.partition(" ")
+    if kind == "not-here":
+        return {"outcome": None, "reason": text}
+    if kind != "outcome":
+        return {"outcome": f"killed by signal {os.WTERMSIG(status)}", "reason": None}
+    return {"outcome": text, "reason": None}
+
+
+def _in_child(row: Row, family: int, peer: tuple[str, int] | None) -> str:
+    bench = Bench(family, peer)
+    try:
+        with bench.closing:
+            return f"outcome {row.attempt(bench)}"
+    except NotHereError as reason:
+        return f"not-here {reason}"
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return f"outcome {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def _read_all(reader: int, seconds: float) -> str | None:
+    """Return what is written until the end, or None when that takes longer than `seconds`.
+
+    The end has a mark of its own: a process that the row has started may keep the pipe open.
+    """
+    got = b""
+    while not got.endswith(_END):
+        ready, _, _ = select.select([reader], [], [], seconds)
+        if not ready:
+            return None
+        part = os.read(reader, 65536)
+        if not part:
+            break
+        got += part
+    return got.removesuffix(_END).decode()
+
+
+def _version(release: str) -> tuple[int, ...]:
+    numbers = release.split("-")[0].split(".")
+    return tuple(int(number) for number in numbers[:2] if number.isdigit())
