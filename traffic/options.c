@@ -110,8 +110,8 @@ static const struct row rows[ID_COUNT] = {
     [ID_RCVBUF] = {"rcvbuf", "N", RECEIVE, 0, "SO_RCVBUF, bytes (default: automatic)"},
     [ID_SNDBUF] = {"sndbuf", "N", SEND, 0, "SO_SNDBUF, bytes (default: automatic)"},
     [ID_INFLIGHT] = {"inflight-bytes", "N", SEND, 0,
-                     "size of the pool of send buffers, at least two messages; bounds what zerocopy pins "
-                     "(default 16777216)"},
+                     "what zerocopy may have in flight, at least two messages (default 16777216); only with "
+                     "--verify are that many buffers written to, else one is sent again and again"},
     [ID_NO_CORK] =
         {"no-cork", NULL, SEND, 0,
          "let segments end where the receive window ends, not only at full size; costs mapped pages"},

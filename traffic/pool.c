@@ -19,14 +19,16 @@ void *pages_allocate(size_t bytes)
     return memory;
 }
 
-bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes)
+bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes, bool same)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
     *pool = (struct pool){.stride = (buffer_bytes + page - 1) / page * page, .used = 1};
     pool->count = (uint32_t)(bytes / pool->stride < 2 ? 2 : bytes / pool->stride);
+    pool->step = same ? 0 : pool->stride;
+    pool->bytes = same ? pool->stride : pool->stride * pool->count;
     pool->pending = calloc(pool->count, sizeof(*pool->pending));
-    pool->memory = large_reserve(pool->stride * pool->count);
+    pool->memory = large_reserve(pool->bytes);
     if (pool->memory && pool->pending) {
         memset(pool->memory, 0x5a, pool->stride);
         return true;
@@ -38,14 +40,14 @@ bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes)
 void pool_free(struct pool *pool)
 {
     if (pool->memory)
-        large_free(pool->memory, pool->stride * pool->count);
+        large_free(pool->memory, pool->bytes);
     free(pool->pending);
     *pool = (struct pool){0};
 }
 
 unsigned char *pool_buffer(const struct pool *pool)
 {
-    return pool->memory + pool->stride * pool->next;
+    return pool->memory + pool->step * pool->next;
 }
 
 bool pool_busy(const struct pool *pool)
@@ -63,6 +65,7 @@ bool pool_grow(struct pool *pool)
     if (pool->used == pool->count)
         return false;
     pool->next = pool->used++;
-    memset(pool_buffer(pool), 0x5a, pool->stride); /* so that every page is there and is its own */
+    if (pool->step)
+        memset(pool_buffer(pool), 0x5a, pool->stride); /* so that every page is there and is its own */
     return true;
 }

@@ -239,7 +239,7 @@ static void send_one_stream(struct session *session)
     if (options->header_bytes)
         sender.header = pages_allocate(options->header_bytes);
     if (ready && ((options->header_bytes && !sender.header) ||
-                  !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes)))
+                  !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes, !options->verify)))
         ready = ending_set(&session->ending, OUTCOME_ERROR,
                            "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
     /* The receiver watches its own host meanwhile, and says go after that. */

@@ -48,6 +48,12 @@ def _lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _kernel_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--kernel", metavar="VARIANT", help="One of the lab's kernels instead of the one that it boots."
+    )(command)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zclab")
 def cli() -> None:
@@ -60,7 +66,9 @@ def cli() -> None:
     """
 
 
-def _bring_up(lab: Lab, extra_vars: dict[str, Any] | None = None) -> list[Timing]:
+def _bring_up(lab: Lab, **extra_vars: Any) -> list[Timing]:
+    if lab.kernel_variant:
+        extra_vars["zclab_variant"] = lab.kernel_variant
     outcome = playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", _say, extra_vars)
     changed = ", ".join(f"{host} {count}" for host, count in outcome.changed.items())
     _say(f"{lab.name} is up; changed: {changed}")
@@ -72,28 +80,33 @@ def _names(lab: Lab) -> list[str]:
 
 
 def _boot(lab: Lab, variant: str) -> None:
-    """Have the hosts of a lab run one of its kernels, with link and limits set again."""
-    for playbook in ("kernel", "tune"):
+    """Have the hosts of a lab run one of its kernels, with link and limits set again.
+
+    Virtual hosts are started anew first if that kernel needs another amount of memory.
+    """
+    for playbook in ("hosts_up", "kernel", "tune"):
         playbooks.run(playbook, lab.lab_dir, lab.state_dir / "playbooks", _say, {"zclab_variant": variant})
 
 
 @cli.command()
 @_lab_option
+@_kernel_option
 @click.option("--promote", is_flag=True, help="Make the lab's kernel the default of each host's boot loader.")
-def up(lab_name: str, promote: bool) -> None:
+def up(lab_name: str, kernel: str | None, promote: bool) -> None:
     """Make the hosts of a lab so: kernel built, booted and proven, link and limits set.
 
     Doing it twice changes nothing. Example: zclab up --lab inventory/connectx3
     """
-    lab = inventory.load(lab_name)
+    lab = inventory.load(lab_name).with_kernel(kernel)
     started = time.monotonic()
-    timings = _bring_up(lab, {"zclab_promote": True} if promote else None)
+    timings = _bring_up(lab, **({"zclab_promote": True} if promote else {}))
     report.show_timings(_console(), timings, time.monotonic() - started)
 
 
 @cli.command()
 @_lab_option
 @click.argument("plan_name", metavar="[PLAN]", required=False)
+@_kernel_option
 @click.option("--up", "bring_up", is_flag=True, help="Bring the lab up first.")
 @click.option("--modes", help="Only comparisons that use one of these modes, such as map_once,zerocopy.")
 @click.option("--sizes", help="Message sizes in bytes instead of the plan's, such as 65536,262144.")
@@ -112,6 +125,7 @@ def up(lab_name: str, promote: bool) -> None:
 @click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
 def run(
     lab_name: str,
+    kernel: str | None,
     plan_name: str | None,
     bring_up: bool,
     modes: str | None,
@@ -132,7 +146,7 @@ def run(
     map_once --seconds 2
     """
     began = since or time.time()
-    lab = inventory.load(lab_name)
+    lab = inventory.load(lab_name).with_kernel(kernel)
     selectors = (plan_name, modes, sizes, paces, seconds, repeats, streams, ip_versions, seed, profile)
     if resume and any(value is not None for value in selectors):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")

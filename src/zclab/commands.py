@@ -9,6 +9,17 @@ from zclab.inventory import Host, Lab
 from zclab.schedule import Measurement
 
 TRAFFIC = "/usr/local/bin/zclab-traffic"
+#: What mmap() of a TCP socket means in a network namespace, on kernels that know two meanings.
+CONSUME = "/proc/sys/net/ipv4/tcp_mmap_consume"
+# Back to 0, as it is everywhere else, however the command ends.
+_CONSUMING = """
+if [ -e {file} ]; then
+  trap 'echo 0 >{file}' EXIT
+  trap 'exit 1' HUP INT TERM
+  echo 1 >{file} || exit
+fi
+{command}
+"""
 
 
 def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
@@ -28,6 +39,13 @@ def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
         + _bulk_options(planned)
         + _shared_options(planned, host)
     )
+
+
+def mapping(planned: Measurement, command: str) -> str:
+    """Return a command line that runs a receiver where mmap() means what its mode needs."""
+    if planned.receive_mode == "map_each":
+        return _CONSUMING.format(file=CONSUME, command=command)
+    return command
 
 
 def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> str:

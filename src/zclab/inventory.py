@@ -280,6 +280,22 @@ class Lab(Model):
         members = {host.role: host for host in self.hosts if host.pair == number}
         return members["sender"], members["receiver"]
 
+    def with_kernel(self, variant: str | None) -> Lab:
+        """Return the lab as it would be if it booted another of its kernels; null: the lab itself.
+
+        Raises:
+            UsageError: the lab has no such kernel.
+        """
+        if variant is None:
+            return self
+        self._check_kernel(variant)
+        return self.model_copy(update={"kernel_variant": variant})
+
+    def _check_kernel(self, variant: str) -> None:
+        if variant not in self.kernel_variants:
+            known = ", ".join(self.kernel_variants) or "none"
+            raise UsageError(f"{self.name}: no kernel variant is called {variant!r}: {known}")
+
     def facts(self, variant: str | None = None) -> dict[str, Any]:
         """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values).
 
@@ -289,13 +305,14 @@ class Lab(Model):
             UsageError: the lab has no such kernel.
         """
         chosen = variant or self.kernel_variant
-        if chosen is not None and chosen not in self.kernel_variants:
-            known = ", ".join(self.kernel_variants)
-            raise UsageError(f"{self.name}: no kernel variant is called {chosen!r}: {known}")
+        if chosen is not None:
+            self._check_kernel(chosen)
         document = self.model_dump(mode="json")
         document["link"]["mss"] = self.link.mss
         document["kernels"] = document.pop("kernel_variants")
         document["kernel"] = {"variant": chosen, **document["kernels"][chosen]} if chosen else None
+        if document["virtual"] and chosen and (memory := document["kernel"]["memory_mib"]):
+            document["virtual"]["memory_mib"] = memory
         for host in document["hosts"]:
             host["data_addresses"] = [
                 address for address in (host["data_address"], host["data_address_ipv4"]) if address

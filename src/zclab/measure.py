@@ -80,7 +80,7 @@ def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact | None:
     if artifact.variant != wanted or definition != lab.kernel_variants[wanted]:
         raise LabError(
             f"{lab.name}: its hosts were set up with another kernel than {wanted!r} of the "
-            f"inventory ({artifact.variant}, {artifact.release}): run `zclab up`"
+            f"inventory ({artifact.variant}, {artifact.release}): run `zclab up --kernel {wanted}`"
         )
     return artifact
 
@@ -265,10 +265,11 @@ class _Engine:
         limit = planned.warmup_seconds + planned.baseline_seconds + planned.seconds + _GRACE_SECONDS
         event = self.manifest.plan.profile_event if planned.phase == "profile" else None
 
-        def start(host: Host, command: str) -> Process:
-            return self.remotes[host.name].start(recording(command, event) if event else command)
+        def profiled(command: str) -> str:
+            return recording(command, event) if event else command
 
-        receiving = start(receiver, commands.receive(self.lab, planned, receiver, token))
+        command = profiled(commands.receive(self.lab, planned, receiver, token))
+        receiving = self.remotes[receiver.name].start(commands.mapping(planned, command))
         sending: Process | None = None
         try:
             listening = receiving.wait_for_stderr_line("listening ", _GRACE_SECONDS)
@@ -277,7 +278,7 @@ class _Engine:
             port = int(listening.split()[-1])
             command = commands.send(self.lab, planned, sender, port, token)
             clocks = time.process_time(), time.monotonic()
-            sending = start(sender, command)
+            sending = self.remotes[sender.name].start(profiled(command))
             sent = sending.wait(limit)
             busy, elapsed = time.process_time() - clocks[0], time.monotonic() - clocks[1]
             sent_end = end_of(sent)

@@ -23,7 +23,7 @@ _WHAT_FOR = "a cross-check"
 #: What tcp_mmap is made of: its source, and the header of the kernel's ABI that it is written for.
 _PROGRAM = "tools/testing/selftests/net/tcp_mmap.c"
 _HEADER = "include/uapi/linux/tcp.h"
-_COMPANION = Path(__file__).with_name("line_buffered.c")
+_COMPANION = Path(__file__).with_name("companion.c")
 #: iperf3 and those of its libraries that a host can not be expected to have, by package.
 _PACKAGES = {
     "iperf3": "usr/bin/iperf3",
@@ -112,7 +112,8 @@ def _compile(tree: Path, texts: tuple[PatchText, ...], making: Path, identity: s
     # Since Linux 6.4 the program can hash what it receives, with libcrypto. One file that needs no library of
     # the host it runs on.
     command = ["cc", "-O2", "-static", "-pthread", "-isystem", str(work / "headers")]
-    command += ["-o", str(making / "tcp_mmap"), str(work / _PROGRAM), str(_COMPANION), "-lcrypto"]
+    command += ["-o", str(making / "tcp_mmap"), str(work / _PROGRAM), str(_COMPANION), "-Wl,--wrap=mmap"]
+    command += ["-lcrypto"]
     try:
         run(command)
     except CommandError as error:

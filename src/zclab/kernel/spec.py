@@ -95,11 +95,15 @@ class KernelConfig(_Frozen):
 
 
 class KernelVariant(_Frozen):
-    """A named kernel of a lab: source, patches in order, configuration."""
+    """A named kernel of a lab: source, patches in order, configuration.
+
+    memory_mib: what a virtual host that runs it needs, null: as much as the lab's others.
+    """
 
     source: Source
     patches: tuple[Patch, ...] = ()
     config: KernelConfig = KernelConfig()
+    memory_mib: int | None = Field(default=None, ge=192)
 
 
 def check_variant_name(name: str) -> str:
