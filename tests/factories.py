@@ -242,7 +242,7 @@ def traffic_document(
     causes = ("short_segment", "unaligned", "compound_page", "less_than_page", "urgent", "refused", "unknown")
     unmapped = dict.fromkeys(causes, 0) | {"short_segment": window_bytes - mapped}
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "end": end,
         "version": "0.1.0",
         "outcome": "complete",
@@ -258,6 +258,7 @@ def traffic_document(
         "message_bytes": None if receiver else 262144,
         "header_bytes": 0,
         "chunk_bytes": 524288 if receiver else None,
+        "keep_bytes": 0 if receiver else None,
         "copy_buffer_bytes": None,
         "pace_gbit": None,
         "planted_usec_per_mib": None,
@@ -277,6 +278,7 @@ def traffic_document(
             "huge_page_bytes": 0 if receiver else None,
         },
         "unmapped": unmapped if mapped and receiver else None,
+        "zerocopy_stat": None,
         "integrity": None,
         "tcp": tcp,
         "streams": [
@@ -293,7 +295,7 @@ def rpc_document(end: str) -> dict[str, Any]:
     kept = ("version", "outcome", "error", "addresses", "cpu", "host_cpu", "perf", "tcp")
     return {
         **{key: bulk[key] for key in kept},
-        "schema_version": 2,
+        "schema_version": 3,
         "end": end,
         "mode": "map_recvmsg",
         "request_bytes": 100,

@@ -368,7 +368,12 @@ def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "virtual is up; changed: receiver1 0, sender1 2" in done.out
     assert "kernel compile" in done.out
     zclab("up", "--promote", "--lab", "connectx3")
-    assert asked == [("site", "virtual", None), ("site", "connectx3", {"zclab_promote": True})]
+    zclab("up", "--kernel", "full")
+    assert asked == [
+        ("site", "virtual", {"zclab_variant": "stock"}),
+        ("site", "connectx3", {"zclab_variant": "stock", "zclab_promote": True}),
+        ("site", "virtual", {"zclab_variant": "full"}),
+    ]
 
 
 def test_run_with_up_shows_where_the_time_went(

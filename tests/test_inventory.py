@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -48,7 +49,7 @@ class Inventory:
     def edit_with(self, file: str, change: Edit) -> None:
         """Change what a file holds."""
         path = self.directory / file
-        data = factories.read_yaml(path)
+        data = json.loads(json.dumps(factories.read_yaml(path)))  # nothing shared by anchors
         change(data)
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
 
@@ -361,7 +362,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         "mine",
         f"{ALL}/kernel.yml",
         "zclab_kernel_variant",
-        "no variant is called 'mine': stock",
+        "no variant is called 'mine': full, ",
     ),
     "a kernel for namespaces": (
         f"{ALL}/lab.yml",

@@ -365,7 +365,7 @@ def test_an_end_that_printed_its_document() -> None:
     assert (end.document.outcome, end.status, end.stderr) == ("complete", 0, "listening 1")
 
 
-@pytest.mark.parametrize("printed", ["", "{", "{}", "segmentation fault", '{"schema_version": 2}'])
+@pytest.mark.parametrize("printed", ["", "{", "{}", "segmentation fault", '{"schema_version": 3}'])
 def test_an_end_that_printed_no_document(printed: str) -> None:
     end = measure.end_of(Completed(1, printed, "cannot bind"))
     assert end.document is None

@@ -115,7 +115,7 @@ def test_manifest_is_written_whole_or_not_at_all(run: Run, monkeypatch: pytest.M
     assert sorted(path.name for path in run.directory.iterdir()) == ["manifest.json", "measurements.jsonl"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", '{"schema_version": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"schema_version": 3}'])
 def test_a_manifest_that_cannot_be_read_is_one_line(run: Run, text: str) -> None:
     run.manifest_path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
@@ -262,7 +262,7 @@ def test_the_document_has_every_key_that_tools_rely_on() -> None:
     )
     document = document_of(manifest)
     assert missing(document, GOLDEN) == []
-    assert document["schema_version"] == documents.SCHEMA_VERSION == 2
+    assert document["schema_version"] == documents.SCHEMA_VERSION == 3
 
 
 def test_the_golden_list_notices_what_is_missing() -> None:

@@ -73,7 +73,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabSpec:
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(base.path), "1M"], check=True)
     monkeypatch.setattr(image, "ensure", lambda disk_mib, progress: base)
     monkeypatch.setattr(image, "find", lambda disk_mib: base)
-    monkeypatch.setattr(accel, "choose", lambda: Accelerator("tcg", "test"))
+    monkeypatch.setattr(accel, "choose", lambda **_: Accelerator("tcg", "test"))
     program = emulator_program(tmp_path)
     program.write_text(f"#!{sys.executable}{EMULATOR}")
     program.chmod(0o755)
@@ -330,7 +330,7 @@ def test_power_buttons(spec: LabSpec, capsys: pytest.CaptureFixture[str]) -> Non
 
 FACTS: dict[str, Any] = {
     "state_dir": "/state",
-    "virtual": {"memory_mib": 384, "cpus": 1, "disk_mib": 3072},
+    "virtual": {"memory_mib": 384, "cpus": 1, "disk_mib": 3072, "count_instructions": False},
     "hosts": [
         {"name": "s1", "role": "sender", "pair": 1, "nic_model": "virtio-net"},
         {"name": "s2", "role": "sender", "pair": 2, "nic_model": "virtio-net"},

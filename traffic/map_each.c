@@ -98,8 +98,7 @@ enum took map_each_take(struct receiver *receiver)
         session->counters.calls++;
         if (at != MAP_FAILED) {
             take_mapped(receiver, at, length);
-            session->counters.calls++;
-            munmap(at, length);
+            session->counters.calls += keep_add(&receiver->keep, at, length);
             receiver->map_bytes = least(2 * length, receiver->chunk_bytes, receiver->chunk_bytes);
             receiver->skip_bytes = page;
             return TOOK_SOME;

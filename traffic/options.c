@@ -31,6 +31,7 @@ enum id {
     ID_HEADER,
     ID_REQUEST,
     ID_REPLY,
+    ID_KEEP,
     ID_RCVLOWAT,
     ID_COPY_BUFFER,
     ID_PACE,
@@ -84,6 +85,9 @@ static const struct row rows[ID_COUNT] = {
     [ID_MODE] = {"mode", "MODE", ALL, ALL, "how to move data, see below"},
     [ID_CHUNK] = {"chunk-bytes", "N", RECEIVE, 0,
                   "bytes asked per receive call, and size of the standing mapping (default 524288)"},
+    [ID_KEEP] = {"keep-bytes", "N", RECEIVE, 0,
+                 "each chunk goes to memory of its own, which is given back when N more bytes have come; else "
+                 "all go to the same memory"},
     [ID_RCVLOWAT] = {"rcvlowat", "N", RECEIVE, 0, "SO_RCVLOWAT, bytes; read back (default: the kernel's)"},
     [ID_COPY_BUFFER] =
         {"copy-buffer", "N", RECEIVE, 0,
@@ -337,11 +341,13 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
     case ID_MESSAGE:
     case ID_HEADER:
     case ID_INFLIGHT:
+    case ID_KEEP:
         if (!read_count(text, 1, MAX_BUFFER, &count))
             return bad_value(row, text, "1 to 1073741824 bytes");
         *(id == ID_CHUNK     ? &options->chunk_bytes
           : id == ID_MESSAGE ? &options->message_bytes
           : id == ID_HEADER  ? &options->header_bytes
+          : id == ID_KEEP    ? &options->keep_bytes
                              : &options->inflight_bytes) = count;
         break;
     case ID_REQUEST:

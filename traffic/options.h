@@ -35,6 +35,7 @@ struct options {
     size_t header_bytes;  /* in front of each message; 0: none */
     /* receiver */
     size_t chunk_bytes;
+    size_t keep_bytes; /* receiver; 0: none is kept */
     double planted_usec_per_mib; /* CPU to burn, for tests */
     int rcvlowat;       /* 0: not asked */
     size_t copy_buffer; /* 0: none */

@@ -121,6 +121,8 @@ static bool prepare(struct receiver *receiver)
     if (!receiver->buffer)
         return ending_set(&session->ending, OUTCOME_ERROR,
                           "no memory for a buffer of %zu bytes (--chunk-bytes)", room);
+    if (!keep_init(&receiver->keep, session->options->keep_bytes, receiver->page))
+        return ending_set(&session->ending, OUTCOME_ERROR, "no memory to account for --keep-bytes");
     receiver->straggler = receiver->buffer + receiver->chunk_bytes;
     return set_low_water(session) && receiver->mode->prepare(receiver);
 }
@@ -154,6 +156,7 @@ static void receive_stream(struct session *session)
     }
     window_close(&session->window, session->fd, &session->counters, false);
     session_close(session);
+    keep_free(&receiver.keep);
     if (receiver.mapping)
         munmap(receiver.mapping, receiver.chunk_bytes);
     if (receiver.buffer)

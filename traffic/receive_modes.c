@@ -13,13 +13,52 @@
 
 static enum took copy_take(struct receiver *receiver)
 {
-    return take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
+    unsigned char *const buffer = receiver->buffer;
+    enum took took;
+
+    if (!receiver->keep.limit)
+        return take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
+    receiver->session->counters.calls++;
+    receiver->buffer =
+        mmap(NULL, receiver->chunk_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (receiver->buffer == MAP_FAILED) {
+        receiver->buffer = buffer;
+        session_failed(receiver->session, "mmap() of a buffer to keep", errno);
+        return TOOK_FAILED;
+    }
+    took = take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
+    if (took == TOOK_SOME)
+        receiver->session->counters.calls += keep_add(&receiver->keep, receiver->buffer, receiver->chunk_bytes);
+    else
+        munmap(receiver->buffer, receiver->chunk_bytes);
+    receiver->buffer = buffer;
+    return took;
 }
 
 /* The kernel would not put the pages into the mapping, though nothing is wrong with the connection. */
 static bool is_refusal(int error)
 {
     return error == EINVAL || error == ENOMEM || error == EBUSY;
+}
+
+/* Makes the place for what is mapped next: the same, emptied, or another one if this is kept. */
+static bool map_next(struct receiver *receiver, size_t mapped)
+{
+    struct session *session = receiver->session;
+
+    session->counters.calls++;
+    if (!receiver->keep.limit) {
+        /* Here the socket is not locked, so that meanwhile more can be queued. */
+        receiver->clean = madvise(receiver->mapping, mapped, MADV_DONTNEED) == 0;
+        return true;
+    }
+    session->counters.calls += keep_add(&receiver->keep, receiver->mapping, receiver->chunk_bytes);
+    receiver->mapping = mmap(NULL, receiver->chunk_bytes, PROT_READ, MAP_SHARED, session->fd, 0);
+    if (receiver->mapping != MAP_FAILED)
+        return true;
+    receiver->mapping = NULL;
+    session_failed(session, "mmap() of the socket", errno);
+    return false;
 }
 
 static enum took map_take(struct receiver *receiver)
@@ -60,9 +99,8 @@ static enum took map_take(struct receiver *receiver)
     }
     if (call.length) {
         take_mapped(receiver, receiver->mapping, call.length);
-        /* Here the socket is not locked, so that meanwhile more can be queued. */
-        session->counters.calls++;
-        receiver->clean = madvise(receiver->mapping, call.length, MADV_DONTNEED) == 0;
+        if (!map_next(receiver, call.length))
+            return TOOK_FAILED;
     }
     receiver->more = call.length == receiver->chunk_bytes && call.inq >= receiver->page;
     if (copied)

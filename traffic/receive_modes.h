@@ -4,6 +4,7 @@
 #define ZCLAB_RECEIVE_MODES_H
 
 #include "ending.h"
+#include "keep.h"
 #include "unmapped.h"
 
 #include <stdbool.h>
@@ -20,6 +21,7 @@ struct receiver {
     size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
     unsigned char *straggler; /* where it copies them */
     void *mapping;            /* the standing mapping of the socket, or NULL */
+    struct keep keep;         /* what was read and is still used; limit 0: each chunk goes where the last was */
     bool clean;               /* no page is in it */
     size_t page;              /* the page size */
     bool verify;              /* look at every byte */

@@ -395,6 +395,21 @@ static void put_unmapped(struct json *json, bool known, const struct counters *c
     json_close(json);
 }
 
+/* What the kernel counted meanwhile, by the same words where they mean the same. */
+static void put_kernel_counts(struct json *json, bool known, const struct team *team)
+{
+    const struct zerocopy_stat *from = &team->open.zerocopy, *to = &team->close.zerocopy;
+
+    if (!known || !from->known || !to->known) {
+        json_null(json, "zerocopy_stat");
+        return;
+    }
+    json_open(json, "zerocopy_stat");
+    for (int fate = 0; fate < FATES; fate++)
+        json_count(json, fate_names[fate], true, to->bytes[fate] - from->bytes[fate]);
+    json_close(json);
+}
+
 static void put_integrity(struct json *json, const struct session *sessions, bool receiver)
 {
     const struct integrity *wrong = NULL;
@@ -507,6 +522,7 @@ bool report_print(const struct session *sessions)
     json_count(&json, "message_bytes", !receiver, options->message_bytes);
     json_integer(&json, "header_bytes", (int64_t)options->header_bytes);
     json_count(&json, "chunk_bytes", receiver, options->chunk_bytes);
+    json_count(&json, "keep_bytes", receiver, options->keep_bytes);
     json_count(&json, "copy_buffer_bytes", options->copy_buffer > 0, options->copy_buffer);
     if (options->pace_gbit > 0)
         json_decimal(&json, "pace_gbit", options->pace_gbit, 6);
@@ -523,6 +539,7 @@ bool report_print(const struct session *sessions)
     report_cpu(&json, sessions, known);
     json_count(&json, "system_calls", known, counters.calls);
     put_unmapped(&json, known && receiver && receive_mode_find(options->mode)->maps, &counters);
+    put_kernel_counts(&json, known && receiver, sessions->team);
     put_integrity(&json, sessions, receiver);
     put_completions(&json, sessions);
     put_low_water(&json, lowest_water(sessions), receiver);

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#define REPORT_SCHEMA_VERSION 2
+#define REPORT_SCHEMA_VERSION 3
 
 /* Parts that other documents have too, of all streams together. `windowed`: every window was opened and
  * closed. */

@@ -46,6 +46,7 @@ void team_opens(struct team *team)
     pthread_mutex_lock(&team->lock);
     if (team->opened++ == 0) {
         host_cpu_take(&team->open.cpu);
+        zerocopy_stat_take(&team->open.zerocopy);
         team->open.perf = (struct perf_sample){.known = team->perf_cpus > 0};
         for (int i = 0; i < team->perf_cpus; i++)
             perf_start(&team->perf[i]);
@@ -60,6 +61,7 @@ void team_closed(struct team *team)
         team->close.perf = (struct perf_sample){.known = team->perf_cpus > 0};
         for (int i = 0; i < team->perf_cpus; i++)
             perf_read(&team->perf[i], &team->close.perf);
+        zerocopy_stat_take(&team->close.zerocopy);
         host_cpu_take(&team->close.cpu);
     }
     pthread_mutex_unlock(&team->lock);

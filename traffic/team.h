@@ -7,6 +7,7 @@
 
 #include "host_cpu.h"
 #include "perf.h"
+#include "zerocopy_stat.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,6 +23,7 @@ struct session;
 struct host_sample {
     struct host_cpu cpu;
     struct perf_sample perf; /* all processors */
+    struct zerocopy_stat zerocopy;
 };
 
 struct team {

@@ -10,9 +10,9 @@ from zclab.metrics import Metric
 from zclab.results import HostFacts, Profile
 from zclab.schedule import ArmName, Phase
 from zclab.statistics import Effect
-from zclab.traffic import OneCpu, SoftNet, Unmapped
+from zclab.traffic import OneCpu, SoftNet, Unmapped, ZerocopyStat
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
 
@@ -129,6 +129,7 @@ class MeasurementDocument(Model):
     ip_version: int
     message_bytes: int
     chunk_bytes: int
+    keep_bytes: int
     header_bytes: int
     streams: int
     kernel: str | None
@@ -141,6 +142,7 @@ class MeasurementDocument(Model):
     copied_bytes: int | None
     mapped_fraction: float | None
     unmapped: Unmapped | None
+    zerocopy_stat: ZerocopyStat | None
     receive_low_water: LowWater | None
     receiver_cpu: Cpu | None
     sender_cpu: Cpu | None

@@ -126,11 +126,21 @@ class Tuning(Model):
 
 
 class Virtual(Model):
-    """The size of each virtual host."""
+    """The size of each virtual host.
+
+    count_instructions: emulate it so that its clock counts the instructions it executes, one a nanosecond.
+    """
 
     memory_mib: int = Field(ge=192)
     cpus: int = Field(default=1, ge=1)
     disk_mib: int = Field(default=3072, ge=1024)
+    count_instructions: bool = False
+
+    @model_validator(mode="after")
+    def _one_processor(self) -> Virtual:
+        if self.count_instructions and self.cpus != 1:
+            raise ValueError("count_instructions: the clock counts those of one processor: set cpus to 1")
+        return self
 
 
 class Bounds(Model):
@@ -269,6 +279,11 @@ class Lab(Model):
     smallest_effect: float = Field(gt=0, lt=1)
     crosscheck: Crosscheck | None = None
     hosts: list[Host]
+
+    @property
+    def counts_instructions(self) -> bool:
+        """Whether the hosts' CPU times count instructions, a billion a second."""
+        return self.virtual is not None and self.virtual.count_instructions
 
     @property
     def shared_cpu(self) -> bool:

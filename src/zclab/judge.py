@@ -220,7 +220,8 @@ def _not_gated(
 ) -> str | None:
     if skipped := next((one.skipped for one in members if one.skipped), None):
         return f"skipped: {skipped}"
-    if METRICS[metric].cpu and manifest.emulated:
+    counted = METRICS[metric].unit == "instructions_per_mib" and manifest.counts_instructions
+    if METRICS[metric].cpu and manifest.emulated and not counted:
         return "emulated CPU"
     without = {cpu.perf_unavailable for one in members for cpu in (one.receiver_cpu, one.sender_cpu) if cpu}
     if METRICS[metric].unit == "cycles_per_mib" and not samples and without - {None}:

@@ -324,6 +324,7 @@ def manifest_of(
         thresholds=lab.thresholds,
         smallest_effect=lab.smallest_effect,
         shared_cpu=lab.shared_cpu,
+        counts_instructions=lab.counts_instructions,
         receive_low_water_bytes=lab.limits.receive_low_water_bytes,
         pair=[sender, receiver],
         artifact=artifact,

@@ -23,6 +23,8 @@ from zclab.traffic import TrafficDocument
 from zclab.validity import bulk, difference, invalid_reasons, ping_pong
 
 MIB = 2**20
+#: Of a virtual host that counts them: its clock runs a nanosecond for each.
+INSTRUCTIONS_PER_SECOND = 10**9
 
 
 def document(manifest: Manifest, record: Record) -> MeasurementDocument:
@@ -50,6 +52,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         ip_version=planned.ip_version or manifest.link.ip_version,
         message_bytes=planned.message_bytes,
         chunk_bytes=planned.chunk_bytes,
+        keep_bytes=planned.keep_bytes,
         header_bytes=planned.header_bytes,
         streams=planned.streams,
         kernel=planned.kernel,
@@ -62,6 +65,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         copied_bytes=receiver.window.copied_bytes if receiver else None,
         mapped_fraction=mapped / received if received and mapped is not None else None,
         unmapped=receiver.unmapped if receiver else None,
+        zerocopy_stat=receiver.zerocopy_stat if receiver else None,
         receive_low_water=LowWater(asked=receiver.rcvlowat.asked, got=receiver.rcvlowat.got)
         if receiver and receiver.rcvlowat
         else None,
@@ -126,6 +130,9 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
     softirq = host.softirq_s if host else None
     process = end.perf.process if end.perf else None
     cpus = end.perf.cpus if end.perf and not manifest.shared_cpu else None
+    executed = process.instructions if process else None
+    if manifest.counts_instructions and user is not None and system is not None:
+        executed = round((user + system) * INSTRUCTIONS_PER_SECOND)
     return Cpu(
         user_s=user,
         system_s=system,
@@ -135,7 +142,7 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
         host_busy_s=own,
         host_usec_per_mib=_per_mib(own, moved, 1e6),
         cycles_per_mib=_per_mib(process.cycles if process else None, moved),
-        instructions_per_mib=_per_mib(process.instructions if process else None, moved),
+        instructions_per_mib=_per_mib(executed, moved),
         host_cycles_per_mib=_per_mib(cpus.cycles if cpus else None, moved),
         host_instructions_per_mib=_per_mib(cpus.instructions if cpus else None, moved),
         perf_unavailable=end.perf.unavailable if end.perf else None,

@@ -19,6 +19,8 @@ Metric = Literal[
     "sender_cycles_per_mib",
     "receiver_host_cycles_per_mib",
     "sender_host_cycles_per_mib",
+    "receiver_instructions_per_mib",
+    "sender_instructions_per_mib",
     "rpcs_per_s",
     "rpcs_per_cpu_s",
     "system_calls_per_rpc",
@@ -79,6 +81,12 @@ METRICS: dict[Metric, MetricKind] = {
     ),
     "sender_host_cycles_per_mib": MetricKind(
         "cycles_per_mib", _cpu("sender_cpu", "host_cycles_per_mib"), everywhere=False
+    ),
+    "receiver_instructions_per_mib": MetricKind(
+        "instructions_per_mib", _cpu("receiver_cpu", "instructions_per_mib"), everywhere=False
+    ),
+    "sender_instructions_per_mib": MetricKind(
+        "instructions_per_mib", _cpu("sender_cpu", "instructions_per_mib"), everywhere=False
     ),
     "rpcs_per_s": MetricKind("rpcs_per_s", _rpc("rpcs_per_s"), cpu=False, rpc=True),
     "rpcs_per_cpu_s": MetricKind("rpcs_per_cpu_s", _rpc("rpcs_per_cpu_s"), rpc=True),

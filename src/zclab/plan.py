@@ -24,13 +24,15 @@ A_A = "a_a"
 class Arm(Model):
     """How one side of a comparison sends and receives.
 
-    `kernel` is a variant of the lab (null: the one it boots). `planted_usec_per_mib` burns CPU in the
-    receiver, so that a test can see a slowdown found.
+    `kernel` is a variant of the lab (null: the one it boots). `keep_bytes`: the receiver reads each chunk
+    into memory of its own, given back when so many more bytes have come (0: all into the same memory).
+    `planted_usec_per_mib` burns CPU in the receiver, so that a test can see a slowdown found.
     """
 
     receive_mode: ReceiveMode
     send_mode: SendMode
     kernel: str | None = None
+    keep_bytes: int = Field(default=0, ge=0, le=2**30)
     planted_usec_per_mib: float = Field(default=0, ge=0)
 
 
@@ -93,6 +95,10 @@ def _repeats(value: object) -> object:
     return {"at_least": value, "at_most": value} if isinstance(value, int) else value
 
 
+def _several(value: object) -> object:
+    return [value] if isinstance(value, int) else value
+
+
 def whole_pages(sizes: list[int]) -> list[int]:
     """Return sizes in bytes, each of which has to be whole pages.
 
@@ -129,7 +135,7 @@ class Plan(Model):
     integrity_bytes: int = Field(default=0, ge=0)
     seed: int | None = Field(default=None, ge=0)
     message_bytes: list[int] = Field(min_length=1)
-    chunk_bytes: int = Field(gt=0)
+    chunk_bytes: Annotated[list[int], BeforeValidator(_several), Field(min_length=1)]
     pace_gbit_per_s: list[float | None] = Field(min_length=1)
     streams: list[int] = Field(default=[1], min_length=1)
     header_bytes: int = Field(default=0, ge=0, le=65535)
@@ -140,7 +146,13 @@ class Plan(Model):
     profile_event: str | None = None
 
     @field_validator(
-        "message_bytes", "pace_gbit_per_s", "streams", "ip_versions", "comparisons", "rpc_comparisons"
+        "message_bytes",
+        "chunk_bytes",
+        "pace_gbit_per_s",
+        "streams",
+        "ip_versions",
+        "comparisons",
+        "rpc_comparisons",
     )
     @classmethod
     def _none_twice(cls, values: list[Any] | None) -> list[Any] | None:
@@ -149,15 +161,10 @@ class Plan(Model):
             raise ValueError(f"{twice[0]} is there twice")
         return values
 
-    @field_validator("message_bytes")
+    @field_validator("message_bytes", "chunk_bytes")
     @classmethod
     def _whole_pages(cls, sizes: list[int]) -> list[int]:
         return whole_pages(sizes)
-
-    @field_validator("chunk_bytes")
-    @classmethod
-    def _whole_page_chunk(cls, size: int) -> int:
-        return whole_pages([size])[0]
 
     @field_validator("pace_gbit_per_s")
     @classmethod

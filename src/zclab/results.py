@@ -142,10 +142,11 @@ class HostFacts(Model):
 class Manifest(Model):
     """What a run was: everything that judging its records again needs.
 
-    `artifact` is null where the hosts run this machine's own kernel; `shared_cpu` where they share its CPUs.
+    `artifact` is null where the hosts run this machine's own kernel; `shared_cpu` where they share its CPUs;
+    `counts_instructions` where CPU times are counts of instructions, a billion a second.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     run_id: str
     lab: str
     emulated: bool
@@ -159,6 +160,7 @@ class Manifest(Model):
     smallest_effect: float
     receive_low_water_bytes: int
     shared_cpu: bool = False
+    counts_instructions: bool = False
     pair: list[Host]
     artifact: Artifact | None
     other_artifacts: dict[str, Artifact] = {}

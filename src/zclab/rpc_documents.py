@@ -44,7 +44,7 @@ class RpcCalls(Model):
 class RpcDocument(Model):
     """One end of one RPC session. Counts are of the measured window, which holds whole RPCs only."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     end: Literal["rpc_client", "rpc_server"]
     version: str
     outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]

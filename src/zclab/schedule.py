@@ -44,6 +44,7 @@ class Measurement(Model):
     send_mode: SendMode
     message_bytes: int
     chunk_bytes: int
+    keep_bytes: int
     pace_gbit_per_s: float | None
     streams: int
     header_bytes: int
@@ -84,11 +85,16 @@ def cells(plan: Plan) -> Iterator[Cell]:
     for one in plan.comparisons:
         sizes = one.message_bytes or plan.message_bytes
         paces = one.pace_gbit_per_s or plan.pace_gbit_per_s
-        for size, pace, streams, version in itertools.product(sizes, paces, plan.streams, versions):
-            name = cell_name(one.name, size, pace, streams, version)
+        for size, chunk, pace, streams, version in itertools.product(
+            sizes, plan.chunk_bytes, paces, plan.streams, versions
+        ):
+            name = cell_name(
+                one.name, size, pace, streams, version, chunk if len(plan.chunk_bytes) > 1 else None
+            )
             common = {
                 "comparison": name,
                 "message_bytes": size,
+                "chunk_bytes": chunk,
                 "pace_gbit_per_s": pace,
                 "streams": streams,
                 "ip_version": version,
@@ -127,7 +133,8 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
         "phase": "compare",
         "pair": 0,
         "order": 0,
-        "chunk_bytes": plan.chunk_bytes,
+        "chunk_bytes": plan.chunk_bytes[0],
+        "keep_bytes": 0,
         "pace_gbit_per_s": None,
         "streams": 1,
         "header_bytes": 0,
@@ -172,7 +179,8 @@ def checks(plan: Plan) -> list[Measurement]:
     found: dict[tuple[Any, ...], Measurement] = {}
     for cell in cells(plan) if plan.integrity_bytes else ():
         for one in cell.arms.values():
-            key = (one.receive_mode, one.send_mode, one.streams, one.ip_version, one.kernel)
+            kept = one.keep_bytes > 0
+            key = (one.receive_mode, one.send_mode, one.streams, one.ip_version, one.kernel, kept)
             if one.rpc is None and key not in found:
                 changes = {
                     "id": f"integrity-{cell.name}-{one.arm}",
@@ -242,8 +250,14 @@ def _version_suffix(version: int | None) -> str:
 
 
 def cell_name(
-    comparison: str, size: int, pace: float | None, streams: int = 1, version: int | None = None
+    comparison: str,
+    size: int,
+    pace: float | None,
+    streams: int = 1,
+    version: int | None = None,
+    chunk: int | None = None,
 ) -> str:
-    """Return the name of a cell, as results have it."""
+    """Return the name of a cell, as results have it; `chunk` only where a plan has several."""
     name = f"{comparison}-{size}-{'unpaced' if pace is None else f'{pace:g}gbit'}"
+    name += f"-chunk{chunk}" if chunk else ""
     return name + (f"-{streams}streams" if streams > 1 else "") + _version_suffix(version)

@@ -96,6 +96,25 @@ class Unmapped(Model):
     unknown: int
 
 
+class ZerocopyStat(Model):
+    """What the kernel counted in the window in the whole network namespace: bytes, by what became of them.
+
+    The causes are those of `Unmapped` where they have the same name; linear: beside the packet's header,
+    page_cache: in a page that belongs to a file or a process.
+    """
+
+    mapped: int
+    copied: int
+    linear: int
+    short_segment: int
+    unaligned: int
+    compound_page: int
+    page_cache: int
+    less_than_page: int
+    urgent: int
+    refused: int
+
+
 class Mismatch(Model):
     """The first byte that was not the one sent: where it was, and whether it came by mapping."""
 
@@ -194,7 +213,7 @@ class Stream(Model):
 class TrafficDocument(Model):
     """One end of one transfer."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     end: Literal["receive", "send"]
     version: str
     outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
@@ -204,6 +223,7 @@ class TrafficDocument(Model):
     message_bytes: int | None
     header_bytes: int
     chunk_bytes: int | None
+    keep_bytes: int | None
     copy_buffer_bytes: int | None
     pace_gbit: float | None
     planted_usec_per_mib: float | None
@@ -218,6 +238,7 @@ class TrafficDocument(Model):
     refused_connections: int | None
     buffers: Buffers
     unmapped: Unmapped | None
+    zerocopy_stat: ZerocopyStat | None
     integrity: Integrity | None
     tcp: Tcp
     streams: list[Stream]

@@ -115,7 +115,7 @@ def carry_out(
             seed=seed,
             repeats=repeats,
             seconds=seconds,
-            chunk_bytes=plan.chunk_bytes,
+            chunk_bytes=plan.chunk_bytes[0],
             modes=modes,
             versions={**versions, "zclab": manifest.versions["traffic"]},
             bounds=lab.crosscheck or Crosscheck(),
@@ -246,7 +246,7 @@ class _Bench:
         task = Task(
             maps=slot.mode.receive_mode != "copy",
             send_mode=slot.mode.send_mode,
-            chunk_bytes=self._manifest.plan.chunk_bytes,
+            chunk_bytes=self._manifest.plan.chunk_bytes[0],
             seconds=self._seconds,
             sender=self._sender,
             receiver=self._receiver,

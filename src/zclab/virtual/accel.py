@@ -29,10 +29,15 @@ _EXIT_STATUS = (_EXIT_VALUE << 1) | 1
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What runs the guests, and why."""
+    """What runs the guests, and why.
+
+    counts_instructions: a guest's clock is the number of instructions that it has executed, one a nanosecond,
+    so that its CPU times are counts and no times.
+    """
 
     accelerator: Literal["kvm", "tcg"]
     reason: str
+    counts_instructions: bool = False
 
     @property
     def emulated(self) -> bool:
@@ -54,11 +59,14 @@ class Machine:
     probe_seconds: float = PROBE_SECONDS
 
 
-def choose(machine: Machine | None = None) -> Accelerator:
+def choose(machine: Machine | None = None, *, counting: bool = False) -> Accelerator:
     """Return the accelerator for this machine; raise LabError if the emulator is not installed.
 
-    The probe's outcome is kept until the machine boots again.
+    The probe's outcome is kept until the machine boots again. Only emulation can count instructions
+    (`counting`).
     """
+    if counting:
+        return Accelerator("tcg", "it counts instructions", counts_instructions=True)
     machine = machine or Machine()
     if obstacle := _obstacle(machine):
         return Accelerator("tcg", obstacle)

@@ -48,6 +48,7 @@ class LabSpec:
     memory_mib: int = 384
     cpus: int = 1
     disk_mib: int = 3072
+    count_instructions: bool = False
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> LabSpec:
@@ -64,7 +65,8 @@ class LabSpec:
                 for host in facts["hosts"]
             )
             sizes = {key: int(facts["virtual"][key]) for key in ("memory_mib", "cpus", "disk_mib")}
-            spec = cls(Path(facts["state_dir"]).resolve(), hosts, **sizes)
+            counting = bool(facts["virtual"]["count_instructions"])
+            spec = cls(Path(facts["state_dir"]).resolve(), hosts, **sizes, count_instructions=counting)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"virtual hosts: the lab's facts are incomplete: {error!r}") from error
         for host in spec.hosts:
@@ -123,7 +125,7 @@ def up(spec: LabSpec, progress: Progress = quiet) -> Outcome:
         if base.built:
             outcome.changes.append(f"built the base image {base.key}")
             outcome.timings.append(Timing("image", base.seconds))
-        outcome.accelerator = accel.choose()
+        outcome.accelerator = accel.choose(counting=spec.count_instructions)
         _prepare(spec, base)
         _start_all(spec, outcome, progress)
         return outcome
@@ -132,7 +134,7 @@ def up(spec: LabSpec, progress: Progress = quiet) -> Outcome:
 def pending(spec: LabSpec) -> list[str]:
     """Return what `up` would do, one line each, without doing any of it."""
     changes = [] if image.find(spec.disk_mib) else ["build the base image"]
-    accelerator = accel.choose()
+    accelerator = accel.choose(counting=spec.count_instructions)
     for declared in spec.hosts:
         host = Host(spec.state_dir, declared.name)
         running = host.running()
