@@ -88,6 +88,21 @@ def test_zerocopy_sender_of_whole_pages_leaves_no_cause(veth: Lab) -> None:
     assert sum(causes(got).values()) < 0.01 * 67108864
 
 
+@pytest.mark.parametrize(("send", "mode"), [("copy", "copy"), ("zerocopy", "map_once")])
+def test_what_is_kept_has_memory_of_its_own(veth: Lab, send: str, mode: str) -> None:
+    """Every byte is right where each chunk goes to another place."""
+    common = "--bytes 33554432 --verify"
+    sent, got = veth_transfer(
+        veth,
+        f"{common} --rcvlowat 524288 --keep-bytes 1048576",
+        f"{common} --message-bytes 524288",
+        (mode, send),
+    )
+    assert sent["outcome"] == got["outcome"] == "complete"
+    assert got["integrity"] == {"checked_bytes": 33554432, "mismatch": None}
+    assert got["keep_bytes"] == 1048576
+
+
 def test_odd_messages_end_in_short_segments(veth: Lab) -> None:
     """Uncorked, each message of two and a half pages leaves its last segment short."""
     size = 1000 * 10240

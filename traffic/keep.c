@@ -7,8 +7,8 @@
 bool keep_init(struct keep *keep, size_t limit, size_t least)
 {
     *keep = (struct keep){.limit = limit, .room = limit / least + 2};
-    keep->areas = calloc(keep->room, sizeof(*keep->areas));
-    return keep->areas != NULL;
+    keep->areas = limit ? calloc(keep->room, sizeof(*keep->areas)) : NULL;
+    return !limit || keep->areas;
 }
 
 static void give_back(struct keep *keep)
@@ -25,6 +25,10 @@ unsigned keep_add(struct keep *keep, void *at, size_t length)
 {
     unsigned given = 0;
 
+    if (!keep->limit) {
+        munmap(at, length);
+        return 1;
+    }
     keep->areas[(keep->first + keep->count++) % keep->room] = (struct kept){.at = at, .length = length};
     keep->bytes += length;
     for (; keep->bytes > keep->limit || keep->count == keep->room; given++)

@@ -21,7 +21,8 @@ struct keep {
 
 /* Keeps `limit` bytes, in areas of `least` bytes or more. False when there is no memory for the account. */
 bool keep_init(struct keep *keep, size_t limit, size_t least);
-/* Keeps one more area, which munmap() frees. Returns how many were given back for it: a system call each. */
+/* Keeps one more area, which munmap() frees; with a limit of 0 it is given back at once. Returns how many were given
+ * back: a system call each. */
 unsigned keep_add(struct keep *keep, void *at, size_t length);
 void keep_free(struct keep *keep);
 

@@ -237,6 +237,19 @@ static bool whole(void)
            !session.integrity.mismatch && !fake.standing && session.ending.outcome == OUTCOME_COMPLETE;
 }
 
+/* What is kept stays mapped until so much has come after it; the rest goes back at once. */
+static int keeping(void)
+{
+    begin("map_each", 64 * PAGE);
+    CHECK(keep_init(&receiver.keep, 2 * CHUNK, PAGE));
+    map_each_prepare(&receiver);
+    CHECK(take_all(1000) == TOOK_END);
+    CHECK(fake.standing && receiver.keep.bytes <= 2 * CHUNK);
+    keep_free(&receiver.keep);
+    CHECK(whole());
+    return 0;
+}
+
 static int map_each(void)
 {
     const uint64_t *causes = session.counters.unmapped;
@@ -416,7 +429,7 @@ static int map_once(void)
 
 int main(void)
 {
-    const int failed = map_each() || map_each_setting() || older_kernels() || map_once();
+    const int failed = keeping() || map_each() || map_each_setting() || older_kernels() || map_once();
 
     return failed;
 }
