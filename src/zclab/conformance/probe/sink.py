@@ -10,14 +10,14 @@ from typing import IO
 
 
 def serve(address: str, allowed: str, told: IO[str]) -> None:
-    """Serve connections from `allowed` on `address`, one thread each; write the port to `told` first.
+    """Serve connections from `allowed` on `address`, one thread each; write "listening PORT" to `told` first.
 
     Each connection is read to its end; then the number of bytes and their SHA-256 are sent back, as
     "BYTES HEX" and a newline. Returns never: it ends with its process.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as listener:
-        print(listener.getsockname()[1], file=told, flush=True)
+        print("listening", listener.getsockname()[1], file=told, flush=True)
         while True:
             connection, peer = listener.accept()
             if peer[0] != allowed:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 ROW_SECONDS = 60.0
+#: Signals by which whoever asked for the rows may end them.
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END = b"\0"
 _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
 
@@ -76,9 +78,14 @@ class Row:
 
 @dataclass
 class Table:
-    """The rows of one interface, in the order of their definition."""
+    """The rows of one interface, in the order of their definition.
+
+    `around` is entered before the first row and left after the last: it sets what the interface needs, or
+    raises NotHereError where this kernel does not have the interface.
+    """
 
     abi: str
+    around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     rows: list[Row] = field(default_factory=list)
 
     def row(
@@ -96,22 +103,28 @@ class Table:
         return add
 
 
-def attempt(row: Row, family: int, peer: tuple[str, int] | None) -> dict[str, str | None]:
+def attempt(
+    row: Row, family: int, peer: tuple[str, int] | None = None, watched: int | None = None
+) -> dict[str, str | None]:
     """Try a row in a process of its own, within ROW_SECONDS.
 
     Returns the `outcome`, or None with a `reason` where the row can not be tried here. What a row raises, and
     the signal that kills it, are outcomes, too.
+
+    Raises:
+        SystemExit: the file descriptor `watched` came to its end; the row was killed.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         os.setsid()
+        _leave_the_parent_alone()
         os.write(writer, _in_child(row, family, peer).encode() + _END)
         os._exit(0)
     os.close(writer)
     try:
-        said = _read_all(reader, ROW_SECONDS)
+        said = _read_all(reader, ROW_SECONDS, watched)
     finally:
         os.close(reader)
         with contextlib.suppress(ProcessLookupError):
@@ -139,16 +152,27 @@ def _in_child(row: Row, family: int, peer: tuple[str, int] | None) -> str:
         return f"outcome {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _read_all(reader: int, seconds: float) -> str | None:
+def _leave_the_parent_alone() -> None:
+    """Take signals as they come, and read and write none of the parent's own stdin and stdout."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+
+
+def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:
     """Return what is written until the end, or None when that takes longer than `seconds`.
 
     The end has a mark of its own: a process that the row has started may keep the pipe open.
     """
     got = b""
     while not got.endswith(_END):
-        ready, _, _ = select.select([reader], [], [], seconds)
+        ready, _, _ = select.select([reader] if watched is None else [reader, watched], [], [], seconds)
         if not ready:
             return None
+        if watched in ready:
+            raise SystemExit("whoever asked for these rows has gone")
         part = os.read(reader, 65536)
         if not part:
             break

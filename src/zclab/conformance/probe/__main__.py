@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Try the rows of a table on this host, or serve as the peer of another host's rows.
+
+python3 -m probe TABLE [--family 4|6] [--row NAME] [--peer ADDRESS PORT] [--json] [--watch-stdin]
+python3 -m probe sink ADDRESS ALLOWED
+
+The sink, and rows with --watch-stdin, end when stdin does: with the channel that they came over.
+Exit codes: 0 (with --json, or if no row failed), 1 (a row failed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+from .sink import serve
+from .table import ENDING, NotHereError, Row, Table, attempt
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    for number in ENDING:
+        signal.signal(number, _end)
+    if sys.argv[1:2] == ["sink"]:
+        _, _, address, allowed = sys.argv
+        threading.Thread(target=serve, args=(address, allowed, sys.stderr), daemon=True).start()
+        sys.stdin.read()
+        return
+    parser = argparse.ArgumentParser(description="Try the rows of a table.")
+    parser.add_argument("table")
+    parser.add_argument("--family", type=int, choices=(4, 6), help="one address family only")
+    parser.add_argument("--row", help="one row only")
+    parser.add_argument("--peer", nargs=2, metavar=("ADDRESS", "PORT"), help="a sink on another host")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, not judged")
+    parser.add_argument("--watch-stdin", action="store_true", help="end when stdin does")
+    options = parser.parse_args()
+    table: Table = importlib.import_module(f".{options.table}", __package__).TABLE
+    rows = [row for row in table.rows if options.row in (None, row.name)]
+    peer = (options.peer[0], int(options.peer[1])) if options.peer else None
+    failed = False
+    try:
+        with table.around():
+            for row in rows:
+                for family in [options.family] if options.family else [4, 6]:
+                    got = attempt(row, family, peer, 0 if options.watch_stdin else None)
+                    failed |= _tell(row, family, got, options.json)
+    except NotHereError as reason:
+        print(json.dumps({"reason": str(reason)}) if options.json else f"skipped {table.abi}: {reason}")
+    sys.exit(1 if failed and not options.json else 0)
+
+
+def _tell(row: Row, family: int, got: dict[str, str | None], as_json: bool) -> bool:
+    """Print what came of a row; return whether that was not as expected."""
+    if as_json:
+        print(json.dumps({"row": row.name, "family": family, **got}), flush=True)
+        return False
+    outcome, expected = got["outcome"], row.expected(os.uname().release)
+    if outcome is None:
+        print(f"skipped {row.name} IPv{family}: {got['reason']}", flush=True)
+    elif outcome == expected:
+        print(f"pass    {row.name} IPv{family}: {outcome}", flush=True)
+    else:
+        print(f"fail    {row.name} IPv{family}: {outcome}\n        expected: {expected}", flush=True)
+    return outcome not in (None, expected)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()
