@@ -3,19 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from .settings import sysctl
+from .settings import consuming
 from .sockets import PAGE, inq, map_memory, pair, payload, send_pages
 from .table import Bench, Table
-
-
-def consuming() -> contextlib.AbstractContextManager[None]:
-    """Have mmap() of a TCP socket consume while the rows are tried."""
-    return sysctl(
-        "net.ipv4.tcp_mmap_consume", "1", "no released kernel has it, only this project's own series"
-    )
-
 
 TABLE = Table("map_each", consuming)
 

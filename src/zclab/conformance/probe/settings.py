@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a host that are other than usual while rows are tried."""
+"""What mmap() of a TCP socket does on this host, while rows are tried that need it so."""
 
 from __future__ import annotations
 
@@ -9,20 +9,36 @@ from pathlib import Path
 
 from .table import NotHereError
 
+CONSUME = Path("/proc/sys/net/ipv4/tcp_mmap_consume")
+
 
 @contextlib.contextmanager
-def sysctl(name: str, value: str, missing: str) -> Iterator[None]:
-    """Set a sysctl and put it back to what it was at the end.
+def consuming() -> Iterator[None]:
+    """Have mmap() take what it maps off the receive queue.
 
     Raises:
-        NotHereError: this kernel has no such sysctl; `missing` says what that means.
+        NotHereError: this kernel's mmap() can not.
     """
-    file = Path("/proc/sys", name.replace(".", "/"))
-    if not file.exists():
-        raise NotHereError(f"this kernel has no sysctl {name}: {missing}")
-    before = file.read_text(encoding="ascii").strip()
-    file.write_text(value, encoding="ascii")
+    if not CONSUME.exists():
+        raise NotHereError(
+            "no sysctl net.ipv4.tcp_mmap_consume: mmap() never consumes on this kernel, as on no released one"
+        )
+    with _set("1"):
+        yield
+
+
+@contextlib.contextmanager
+def standing() -> Iterator[None]:
+    """Have mmap() give a standing mapping, as every released kernel's does."""
+    with _set("0") if CONSUME.exists() else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _set(value: str) -> Iterator[None]:
+    before = CONSUME.read_text(encoding="ascii")
+    CONSUME.write_text(value, encoding="ascii")
     try:
         yield
     finally:
-        file.write_text(before, encoding="ascii")
+        CONSUME.write_text(before, encoding="ascii")

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import resource
 import select
 import signal
 import socket
@@ -18,6 +20,7 @@ ROW_SECONDS = 60.0
 #: Signals by which whoever asked for the rows may end them.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END = b"\0"
+_PR_SET_PDEATHSIG = 1
 _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
 
 
@@ -119,7 +122,7 @@ def attempt(
     if child == 0:
         os.close(reader)
         os.setsid()
-        _leave_the_parent_alone()
+        _stand_alone()
         os.write(writer, _in_child(row, family, peer).encode() + _END)
         os._exit(0)
     os.close(writer)
@@ -152,13 +155,15 @@ def _in_child(row: Row, family: int, peer: tuple[str, int] | None) -> str:
         return f"outcome {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _leave_the_parent_alone() -> None:
-    """Take signals as they come, and read and write none of the parent's own stdin and stdout."""
+def _stand_alone() -> None:
+    """Become a row's process: signals as usual, no part in the parent's stdin and stdout, ended with it."""
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a signal may be the outcome
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:
