@@ -15,6 +15,9 @@ from rich.console import Console
 from zclab import cache, inventory, judge, measure, namespaces, playbooks, report
 from zclab import console as consoles
 from zclab import plan as plans
+from zclab.conformance import document as conformance_document
+from zclab.conformance import run as conformance_run
+from zclab.conformance import show as conformance_show
 from zclab.crosscheck import document as crosscheck_document
 from zclab.crosscheck import install as crosscheck_install
 from zclab.crosscheck import run as crosscheck_run
@@ -79,13 +82,13 @@ def _names(lab: Lab) -> list[str]:
     return [host.name for host in lab.hosts]
 
 
-def _boot(lab: Lab, variant: str) -> None:
+def _boot(lab: Lab, variant: str, say: Callable[[str], None] = _say) -> None:
     """Have the hosts of a lab run one of its kernels, with link and limits set again.
 
     Virtual hosts are started anew first if that kernel needs another amount of memory.
     """
     for playbook in ("hosts_up", "kernel", "tune"):
-        playbooks.run(playbook, lab.lab_dir, lab.state_dir / "playbooks", _say, {"zclab_variant": variant})
+        playbooks.run(playbook, lab.lab_dir, lab.state_dir / "playbooks", say, {"zclab_variant": variant})
 
 
 @cli.command()
@@ -229,6 +232,61 @@ def crosscheck(
     else:
         crosscheck_table.show(console, document)
     sys.exit(document.exit_code)
+
+
+@cli.command()
+@_lab_option
+@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
+@click.option("--diff", nargs=2, metavar="A B", help="Show what moved from one kernel of the lab to another.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+    """Try the rules of each zero-copy interface on the hosts, and show a table an interface.
+
+    Without --kernel the hosts are tried as they run. --diff takes the kept results of both kernels, and boots
+    and tries those that have none; a row of TCP_ZEROCOPY_RECEIVE or MSG_ZEROCOPY that moved is a failure.
+    A kernel that was booted for this is left again afterwards.
+
+    Example: zclab conformance --diff stock full
+    """
+    lab = inventory.load(lab_name)
+    if diff and variant:
+        raise UsageError("--diff names its two kernels itself: leave --kernel out")
+    conformance_document.check_variants(lab, [variant, *(diff or ())])
+    console = Console(stderr=True) if as_json else _console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
+        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
+    if diff:
+        a, b = (conformance_document.kept(lab, name) or _try(lab, name, say) for name in diff)
+        compared = conformance_document.diff(a, b)
+        if as_json:
+            click.echo(compared.model_dump_json(indent=2))
+        else:
+            conformance_show.show_diff(console, compared)
+        sys.exit(compared.exit_code)
+    document = _try(lab, variant, say)
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        conformance_show.show(console, document)
+    sys.exit(document.exit_code)
+
+
+def _try(
+    lab: Lab, variant: str | None, say: Callable[[str], None]
+) -> conformance_document.ConformanceDocument:
+    """Carry the conformance suite out on a kernel of a lab, and leave the hosts with the kernel they had."""
+    before = measure.running_kernel(lab)
+    if variant is None or before is None or before.variant == variant:
+        return conformance_run.carry_out(lab, say)
+    try:
+        _boot(lab, variant, say)
+        return conformance_run.carry_out(lab, say)
+    finally:
+        _boot(lab, before.variant, say)
 
 
 @cli.command()

@@ -65,8 +65,22 @@ def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact | None:
         LabError: the lab was never brought up, or with another kernel than its inventory names now.
     """
     wanted = variant or lab.kernel_variant
-    if wanted is None:
-        return None
+    return _recorded_kernel(lab, wanted) if wanted is not None else None
+
+
+def running_kernel(lab: Lab) -> Artifact | None:
+    """Return the kernel that the lab's hosts were last made to boot, whichever of the lab's it is.
+
+    A lab that boots none has none.
+
+    Raises:
+        LabError: the lab was never brought up, or with a kernel that its inventory does not have now.
+    """
+    return _recorded_kernel(lab, None) if lab.kernel_variant is not None else None
+
+
+def _recorded_kernel(lab: Lab, wanted: str | None) -> Artifact:
+    """Return the kernel that the lab has recorded, if that is the wanted one, or any of the inventory's."""
     path = lab.state_dir / "kernel.json"
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -77,10 +91,11 @@ def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise LabError(f"{path}: cannot be read ({reason}): run `zclab up`") from None
-    if artifact.variant != wanted or definition != lab.kernel_variants[wanted]:
+    expected = wanted or artifact.variant
+    if artifact.variant != expected or definition != lab.kernel_variants.get(expected):
         raise LabError(
-            f"{lab.name}: its hosts were set up with another kernel than {wanted!r} of the "
-            f"inventory ({artifact.variant}, {artifact.release}): run `zclab up --kernel {wanted}`"
+            f"{lab.name}: its hosts were set up with another kernel than {expected!r} of the "
+            f"inventory ({artifact.variant}, {artifact.release}): run `zclab up --kernel {expected}`"
         )
     return artifact
 
@@ -311,12 +326,12 @@ def manifest_of(
         LabError: a host cannot be reached, or a virtual one does not run.
     """
     sender, receiver = lab.pair()
-    accelerator = _accelerator(lab)
+    runs_on = accelerator(lab)
     return Manifest(
         run_id="",
         lab=lab.name,
-        emulated=accelerator == "tcg",
-        accelerator=accelerator,
+        emulated=runs_on == "tcg",
+        accelerator=runs_on,
         started_at=now(),
         plan=plan,
         link=lab.link,
@@ -340,7 +355,7 @@ def manifest_of(
     )
 
 
-def _accelerator(lab: Lab) -> str | None:
+def accelerator(lab: Lab) -> str | None:
     """Return what runs the virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); null elsewhere.
 
     Raises:

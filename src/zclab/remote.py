@@ -91,6 +91,36 @@ class Process:
                 return None
             self._wait_readable(deadline)
 
+    def send(self, data: bytes) -> None:
+        """Write to the command's stdin.
+
+        Raises:
+            RemoteError: the command or the connection has gone.
+        """
+        try:
+            self._channel.sendall(data)
+        except (OSError, EOFError) as error:
+            raise RemoteError(f"{self.host}: cannot write to: {self.command}: {error}") from None
+
+    def lines(self, seconds: float) -> Iterator[str]:
+        """Yield each line of stdout as it comes, until the command ends.
+
+        Raises:
+            RemoteError: none came within `seconds`, or the connection went away.
+        """
+        at = 0
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self._channel.exit_status_ready() and self._channel.eof_received
+            self._drain()
+            while (end := self._stdout.find(b"\n", at)) >= 0:
+                yield self._stdout[at:end].decode(errors="replace")
+                at, deadline = end + 1, time.monotonic() + seconds
+            if ended or self._channel.closed:
+                self._check_connection()
+                return
+            self._wait_readable(deadline)
+
     def wait(self, seconds: float) -> Completed:
         """Return what the command left.
 

@@ -44,6 +44,8 @@ def main() -> None:
     rows = [row for row in table.rows if options.row in (None, row.name)]
     peer = (options.peer[0], int(options.peer[1])) if options.peer else None
     failed = False
+    if options.json:
+        print(json.dumps({"table": table.abi}), flush=True)
     try:
         with table.around():
             for row in rows:
@@ -60,7 +62,7 @@ def _tell(row: Row, family: int, got: dict[str, str | None], as_json: bool) -> b
     if as_json:
         print(json.dumps({"row": row.name, "family": family, **got}), flush=True)
         return False
-    outcome, expected = got["outcome"], row.expected(os.uname().release)
+    outcome, expected = got["outcome"], row.rule(os.uname().release)[1]
     if outcome is None:
         print(f"skipped {row.name} IPv{family}: {got['reason']}", flush=True)
     elif outcome == expected:

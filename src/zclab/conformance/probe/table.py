@@ -71,12 +71,16 @@ class Row:
     document: str | None
     attempt: Callable[[Bench], str]
 
-    def expected(self, release: str) -> str:
-        """Return the outcome that a kernel of this release (like "6.1.90-zclab") should show."""
+    def rule(self, release: str) -> tuple[str | None, str]:
+        """Return how a kernel of this release (like "6.1.90-zclab") behaves, and since which release.
+
+        The latter comes first, and is None where all kernels behave so.
+        """
         if isinstance(self.expect, str):
-            return self.expect
+            return None, self.expect
         fitting = [first for first in self.expect if _version(first) <= _version(release)]
-        return self.expect[max(fitting, key=_version)]
+        since = max(fitting, key=_version)
+        return since, self.expect[since]
 
 
 @dataclass

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of the suite: a table an interface, and what moved between two kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zclab.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
+
+_T = TypeVar("_T")
+_STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
+
+
+def show(console: Console, document: ConformanceDocument) -> None:
+    """Print a result: each interface as a table, then what was counted."""
+    for rows in _alike(document.rows, lambda row: row.abi):
+        abi = rows[0].abi
+        if reason := _reason_of_all(rows):
+            _line(console, f"{abi}: all {len(rows)} rows skipped: {reason}", "yellow")
+        else:
+            console.print(_table(abi, rows))
+    for host, reports in document.console_reports.items():
+        for report in reports:
+            _line(console, f"{host}: the kernel reported: {report}", "red")
+    _line(console, summary(document), None if document.exit_code == 0 else "red")
+
+
+def show_diff(console: Console, diff: Diff) -> None:
+    """Print what moved between two kernels, and that what should not move did not."""
+    for document in (diff.a, diff.b):
+        _line(console, summary(document))
+    table = Table(title=f"moved from {diff.a.kernel} to {diff.b.kernel}", title_justify="left")
+    for heading in ("interface", "row", "IP", "claims", diff.a.kernel, diff.b.kernel):
+        table.add_column(heading)
+    for moved in _alike(diff.moved, _movement):
+        before, after = moved[0].before, moved[0].after
+        families = ", ".join(str(one.before.family) for one in moved)
+        came = [escape(_came_of(one)) for one in (before, after)]
+        table.add_row(before.abi, before.row, families, ", ".join(after.claim_ids), *came)
+    console.print(table)
+    for abi in FIXED:
+        if not diff.compared[abi]:
+            _line(console, f"{abi}: no row was tried on both kernels", "red")
+    of_each = " and ".join(f"{_called(abi)} ({diff.compared[abi]} rows on both)" for abi in FIXED)
+    if moved_but_fixed := diff.moved_but_fixed:
+        _line(console, f"moved, but should not: {len(moved_but_fixed)} rows of {of_each}", "red")
+    elif all(diff.compared.values()):
+        _line(console, f"did not move: {of_each}", "green")
+
+
+def summary(document: ConformanceDocument) -> str:
+    """Return one line that says on which kernel how many rows passed, failed and were skipped."""
+    emulated = ", emulated" if document.emulated else ""
+    counts = f"{document.count('pass')} passed, {document.count('fail')} failed, {document.count('skipped')} skipped"
+    return (
+        f"conformance: lab {document.lab}{emulated}, kernel {document.kernel} "
+        f"({document.kernel_release}): {counts}"
+    )
+
+
+def _called(abi: str) -> str:
+    return "map_once (zerocopy_receive)" if abi == "zerocopy_receive" else abi
+
+
+def _table(abi: str, rows: list[RowDocument]) -> Table:
+    table = Table(title=abi, title_justify="left")
+    for heading in ("row", "IP", "claims", "given", "expected", "outcome"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("verdict")
+    for same in _alike(rows, lambda row: (row.row, row.verdict, _came_of(row))):
+        one = same[0]
+        expected = one.expected + (f" (since {one.since})" if one.since not in (None, "0") else "")
+        if one.document is not None:
+            expected += f"\nthe document: {one.document}"
+        table.add_row(
+            one.row,
+            ", ".join(str(row.family) for row in same),
+            ", ".join(one.claim_ids),
+            *(escape(text) for text in (one.given, expected, _came_of(one))),
+            f"[{_STYLES[one.verdict]}]{one.verdict}[/]",
+        )
+    return table
+
+
+def _movement(one: Moved) -> tuple[str, ...]:
+    return one.before.abi, one.before.row, _came_of(one.before), _came_of(one.after)
+
+
+def _came_of(row: RowDocument) -> str:
+    return row.outcome if row.outcome is not None else f"({row.reason})"
+
+
+def _reason_of_all(rows: list[RowDocument]) -> str | None:
+    """Return the one reason for which every row of a table was skipped, if that is so."""
+    reasons = {row.reason for row in rows if row.verdict == "skipped"}
+    return reasons.pop() if len(reasons) == 1 and all(row.verdict == "skipped" for row in rows) else None
+
+
+def _alike(things: list[_T], key: Callable[[_T], object]) -> list[list[_T]]:
+    """Return the things in groups of an equal key: what is alike over both families takes one line."""
+    groups: dict[object, list[_T]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return list(groups.values())
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the suite, the host that each is tried on, and how they get there.
+
+The package `probe` is sent over the channel that its command has, and is loaded from memory: nothing is
+written to a host, so that nothing stays behind there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import shlex
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from zclab.conformance import probe
+from zclab.conformance.probe.table import Table
+from zclab.inventory import Role
+
+Family = Literal[4, 6]
+FAMILIES: tuple[Family, ...] = (4, 6)
+#: The interfaces, each with the end of the pair that tries it.
+ABIS: dict[str, Role] = {
+    "map_each": "receiver",
+    "zerocopy_receive": "receiver",
+    "msg_zerocopy": "sender",
+}
+_LOADER = """\
+import os, runpy, sys
+archive = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
+memory = os.memfd_create("probe")
+os.write(memory, archive)
+sys.path.insert(0, f"/proc/self/fd/{memory}")
+runpy.run_module("probe", run_name="__main__")
+"""
+
+
+def table(abi: str) -> Table:
+    """Return the table of an interface."""
+    found: Table = importlib.import_module(f"{probe.__name__}.{abi}").TABLE
+    return found
+
+
+@cache
+def archive() -> bytes:
+    """Return the package `probe` as a zip file; the same files give the same bytes."""
+    directory = Path(probe.__path__[0])
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(directory.glob("*.py")):
+            file.writestr(zipfile.ZipInfo(f"probe/{path.name}"), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return held.getvalue()
+
+
+def rows_command(abi: str, family: Family, peer: tuple[str, int] | None) -> str:
+    """Return the command that tries a table over a family; it wants `handed_over()` on its stdin."""
+    options = [abi, "--family", str(family), "--json", "--watch-stdin"]
+    return _command(*options, *(["--peer", peer[0], str(peer[1])] if peer else []))
+
+
+def sink_command(address: str, allowed: str) -> str:
+    """Return the command that serves as a peer on `address`; it wants `handed_over()` on its stdin."""
+    return _command("sink", address, allowed)
+
+
+def handed_over() -> bytes:
+    """Return what a command of this module reads before it begins. It ends when its stdin does."""
+    return f"{len(archive())}\n".encode() + archive()
+
+
+def _command(*arguments: str) -> str:
+    return "exec " + shlex.join(["python3", "-I", "-B", "-c", _LOADER, *arguments])
