@@ -13,6 +13,7 @@ from tests import factories
 
 from zclab import claims
 from zclab import plan as plans
+from zclab.conformance import tables
 from zclab.paths import project_root
 
 WANTED = {
@@ -56,9 +57,14 @@ def served_by_tests() -> set[str]:
     return {claim for path in files for claim in marked(path.read_text(encoding="utf-8"))}
 
 
+def served_by_rows() -> set[str]:
+    """Return the claims that rows of the conformance suite serve."""
+    return {claim for abi in tables.ABIS for row in tables.table(abi).rows for claim in row.claims}
+
+
 @functools.cache
 def served() -> set[str]:
-    return served_by_plans() | served_by_thresholds() | served_by_tests()
+    return served_by_plans() | served_by_thresholds() | served_by_tests() | served_by_rows()
 
 
 def test_every_claim_is_there_once() -> None:

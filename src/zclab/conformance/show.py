@@ -56,7 +56,10 @@ def show_diff(console: Console, diff: Diff) -> None:
 def summary(document: ConformanceDocument) -> str:
     """Return one line that says on which kernel how many rows passed, failed and were skipped."""
     emulated = ", emulated" if document.emulated else ""
-    counts = f"{document.count('pass')} passed, {document.count('fail')} failed, {document.count('skipped')} skipped"
+    counts = ", ".join(
+        f"{document.count(verdict)} {words}"
+        for verdict, words in (("pass", "passed"), ("fail", "failed"), ("skipped", "skipped"))
+    )
     return (
         f"conformance: lab {document.lab}{emulated}, kernel {document.kernel} "
         f"({document.kernel_release}): {counts}"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance suite, carried out once for all tests; each row over each address family is one."""
+
+from __future__ import annotations
+
+import pytest
+
+from zclab.conformance import run, tables
+from zclab.conformance.document import ConformanceDocument
+from zclab.errors import ZclabError
+from zclab.inventory import Lab
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "row" in metafunc.fixturenames:
+        metafunc.parametrize(
+            ("abi", "row", "family"),
+            [
+                pytest.param(
+                    abi,
+                    row.name,
+                    family,
+                    id=f"{abi}-{row.name}-{family}",
+                    marks=pytest.mark.claim(*row.claims),
+                )
+                for abi in tables.ABIS
+                for row in tables.table(abi).rows
+                for family in tables.FAMILIES
+            ],
+        )
+
+
+@pytest.fixture(scope="session")
+def suite(lab: Lab) -> ConformanceDocument:
+    """What the suite finds on the hosts as they run."""
+    try:
+        return run.carry_out(lab, print)
+    except ZclabError as error:
+        pytest.exit(str(error), returncode=error.exit_code)

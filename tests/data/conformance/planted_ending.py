@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table for the tests of the engine: a row takes the probe with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from .table import Bench, Table
+
+TABLE = Table("planted_ending")
+
+
+@TABLE.row("the row before", "as expected")
+def before(bench: Bench) -> str:
+    return "as expected"
+
+
+@TABLE.row("it takes the probe with it", "as expected")
+def fatal(bench: Bench) -> str:
+    os.kill(os.getppid(), signal.SIGKILL)
+    return "as expected"
+
+
+@TABLE.row("the row after", "as expected")
+def after(bench: Bench) -> str:
+    return "as expected"

@@ -1,0 +1,624 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance suite with planted tables: verdicts, rows that end otherwise, hosts that go, what moved."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+from rich.console import Console
+from tests import factories
+from tests.ssh_server import SshServer
+
+from zclab import cli, console, hostfacts, inventory, measure, namespaces
+from zclab.conformance import document as documents
+from zclab.conformance import probe, run, show, tables
+from zclab.conformance.document import ConformanceDocument, RowDocument
+from zclab.conformance.probe import settings
+from zclab.conformance.probe import table as probe_table
+from zclab.conformance.probe.table import NotHereError, Row, Table, attempt
+from zclab.errors import InvalidError, LabError
+from zclab.inventory import Lab
+from zclab.kernel.spec import parse_variant
+from zclab.results import Artifact
+
+PLANTED = Path(__file__).parent / "data" / "conformance"
+#: Seconds after which something counts as hung. Nothing depends on its being reached.
+LIMIT = 60
+
+
+@pytest.fixture(autouse=True)
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add the planted tables to the probe, here and in what is sent to hosts."""
+    real = tables.archive()
+    monkeypatch.setattr(probe_table, "ROW_SECONDS", probe_table.ROW_SECONDS)  # a planted table changes it
+    held = io.BytesIO(real)
+    with zipfile.ZipFile(held, "a") as file:
+        for path in sorted(PLANTED.glob("*.py")):
+            file.write(path, f"probe/{path.name}")
+            name = f"{probe.__name__}.{path.stem}"
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(tables, "archive", held.getvalue)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SshServer]:
+    """A server that is both hosts of the lab."""
+    started = SshServer(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def lab(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab of this machine, on a kernel of no release that there is."""
+    config = server.ssh_config.read_text(encoding="utf-8")
+    server.ssh_config.write_text(config.replace("Host host1", "Host sender1 receiver1"), encoding="utf-8")
+    runs("6.1.90-zclab", monkeypatch)
+    monkeypatch.setattr(measure, "accelerator", lambda lab: None)
+    return factories.lab("namespaces").model_copy(update={"state_dir": tmp_path})
+
+
+def runs(release: str, monkeypatch: pytest.MonkeyPatch, build_ids: tuple[str, str] = ("b", "b")) -> None:
+    """Have the hosts seem to run a kernel."""
+    found = {
+        name: SimpleNamespace(kernel_release=release, kernel_build_id=build_id)
+        for name, build_id in zip(("sender1", "receiver1"), build_ids, strict=True)
+    }
+    monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: found)
+
+
+def carry_out(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, *names: str, role: str = "receiver"
+) -> ConformanceDocument:
+    monkeypatch.setattr(tables, "ABIS", dict.fromkeys(names, role))
+    return run.carry_out(lab, lambda line: None)
+
+
+def by_row(document: ConformanceDocument, family: int = 6) -> dict[str, RowDocument]:
+    return {row.row: row for row in document.rows if row.family == family}
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def runs_still(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+
+
+# ---------------------------------------------------------------------------------------- one kernel's result
+
+
+def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = carry_out(lab, monkeypatch, "planted_rows")
+    assert document.exit_code == 1
+    for family in tables.FAMILIES:
+        rows = by_row(document, family)
+        verdicts = {name: (row.verdict, row.outcome, row.reason) for name, row in rows.items()}
+        assert verdicts == {
+            "right": ("pass", "as expected", None),
+            "wrong": ("fail", f"something else over IPv{family}", None),
+            "changed": ("pass", "new", None),
+            "not-here": ("skipped", None, "no such thing"),
+            "raising": ("fail", "ValueError: what (planted_rows.py:39)", None),
+            "killed": ("fail", "killed by signal 9", None),
+            "hanging": ("fail", "did not end within 1 s", None),
+            "printing": ("pass", "as expected", None),
+            "peered": ("skipped", None, "no other host"),
+        }
+    assert (rows["wrong"].claim_ids, rows["wrong"].document) == (["S2"], "as written")
+    assert documents.kept(lab, "machine") == document
+    assert document.rows == ConformanceDocument.model_validate_json(document.model_dump_json()).rows
+
+
+@pytest.mark.parametrize(
+    ("release", "expected", "since"),
+    [("4.18.0", "old", "0"), ("6.1.0", "new", "6.1"), ("6.9", "new", "6.1"), ("6.18.2-x", "newest", "6.10")],
+)
+def test_what_is_expected_goes_by_the_release(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, release: str, expected: str, since: str
+) -> None:
+    row = next(one for one in tables.table("planted_rows").rows if one.name == "changed")
+    judged = documents.judged("planted_rows", row, 4, release, "new", None)
+    assert (judged.expected, judged.since) == (expected, since)
+    assert judged.verdict == ("pass" if expected == "new" else "fail")
+
+
+def test_a_row_that_ends_the_probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That row fails, those after it are named and not passed, and the next table is tried."""
+    document = carry_out(lab, monkeypatch, "planted_ending", "planted_missing")
+    rows = by_row(document, 4)
+    assert rows["before"].verdict == "pass"
+    assert rows["fatal"].verdict == "fail"
+    assert str(rows["fatal"].reason).startswith("the probe ended with status")
+    assert rows["after"].verdict == "skipped"
+    assert str(rows["after"].reason).startswith("not tried: at fatal: ")
+    assert rows["never"].reason == "no released kernel has it"
+    assert document.exit_code == 1
+
+
+def test_a_host_that_is_lost(
+    lab: Lab, server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its row fails with the reason; the tables after it are named and not passed."""
+    monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
+    monkeypatch.setattr(tables, "FAMILIES", (6,))
+
+    def crash() -> None:
+        wait_for((tmp_path / "pids").exists)
+        server.close()
+
+    crashing = threading.Thread(target=crash)
+    crashing.start()
+    rows = by_row(carry_out(lab, monkeypatch, "planted_waiting", "planted_missing"))
+    crashing.join()
+    assert rows["waiting"].verdict == "fail"
+    assert "the connection was lost" in str(rows["waiting"].reason)
+    assert rows["never"].verdict == "skipped"
+    assert "not tried: receiver1" in str(rows["never"].reason)
+    assert "cannot connect" in str(rows["never"].reason)
+
+
+def test_a_table_that_the_kernel_lacks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = carry_out(lab, monkeypatch, "planted_missing")
+    assert {row.verdict for row in document.rows} == {"skipped"}
+    assert {row.reason for row in document.rows} == {"no released kernel has it"}
+    assert document.exit_code == 4
+
+
+def test_a_sender_has_its_peer_on_the_receiver(
+    lab: Lab, server: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over IPv4 the lab's addresses are this machine's here; it has none of IPv6, and that row is skipped."""
+    hosts = [host.model_copy(update={"peer_address_ipv4": "127.0.0.1"}) for host in lab.hosts]
+    own = [host.model_copy(update={"data_address_ipv4": None}) for host in hosts]
+    own = [one.model_copy(update={"data_address_ipv4": "127.0.0.1/8"}) for one in own]
+    monkeypatch.setattr(tables, "FAMILIES", (4,))
+    document = carry_out(lab.model_copy(update={"hosts": own}), monkeypatch, "planted_rows", role="sender")
+    assert by_row(document, 4)["peered"].verdict == "pass"
+    wait_for(lambda: all(child.poll() is not None for child in server._children))
+
+
+def test_hosts_with_different_kernels(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs("6.1.90", monkeypatch, ("b", "another"))
+    with pytest.raises(InvalidError, match=r"^receiver1: runs 6\.1\.90 \(build id another\), not .* \(b\)"):
+        carry_out(lab, monkeypatch, "planted_rows")
+
+
+def test_another_kernel_than_the_recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = Artifact(variant="stock", key="k" * 64, release="6.1.90", build_id="c")
+    monkeypatch.setattr(measure, "running_kernel", lambda lab: artifact)
+    with pytest.raises(InvalidError, match="sender1: runs"):
+        carry_out(lab, monkeypatch, "planted_rows")
+
+
+def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = console.log_path(lab.state_dir, "receiver1")
+    path.parent.mkdir(parents=True)
+    path.write_text("[    1.0] BUG: from an earlier run\n", encoding="utf-8")
+
+    def told(line: str) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1\n")
+
+    monkeypatch.setattr(tables, "ABIS", {"planted_missing": "receiver"})
+    document = run.carry_out(lab, told)
+    assert document.console_reports == {
+        "receiver1": ["[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1"] * 2
+    }
+    assert document.exit_code == 1
+
+
+def test_a_host_without_python(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "rows_command", lambda *_: "echo 'python3: not found' >&2; exit 127")
+    with pytest.raises(LabError, match=r"^receiver1: the probe did not begin: .*python3: not found"):
+        carry_out(lab, monkeypatch, "planted_rows")
+
+
+# ------------------------------------------------------------------------------------------------ the probe
+
+
+def start(command: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(tables.handed_over())
+    process.stdin.flush()
+    return process
+
+
+@pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGHUP"])
+def test_the_end_of_the_channel_ends_the_row_and_puts_back_what_was_set(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
+    process = start(tables.rows_command("planted_waiting", 6, None).removeprefix("exec "))
+    wait_for((tmp_path / "pids").exists)
+    assert (tmp_path / "setting").read_text(encoding="ascii") == "other"
+    if how == "stdin":
+        assert process.stdin is not None
+        process.stdin.close()
+    else:
+        process.send_signal(getattr(signal, how))
+    process.wait(LIMIT)
+    assert (tmp_path / "setting").read_text(encoding="ascii") == "as before"
+    pids = [int(word) for word in (tmp_path / "pids").read_text(encoding="ascii").split()]
+    wait_for(lambda: not any(map(runs_still, pids)))
+
+
+def test_a_row_ends_with_its_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when nothing is left to end it."""
+    monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
+    process = start(tables.rows_command("planted_waiting", 6, None).removeprefix("exec "))
+    wait_for((tmp_path / "pids").exists)
+    process.kill()
+    process.wait(LIMIT)
+    row, other = [int(word) for word in (tmp_path / "pids").read_text(encoding="ascii").split()]
+    try:
+        wait_for(lambda: not runs_still(row))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(other, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_sink_says_what_came_and_ends_with_its_channel(address: str) -> None:
+    process = start(tables.sink_command(address, address).removeprefix("exec "))
+    assert process.stderr is not None and process.stdin is not None
+    port = int(process.stderr.readline().split()[1])
+    sent = os.urandom(300_000)
+    with socket.create_connection((address, port)) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile().readline() == f"300000 {hashlib.sha256(sent).hexdigest()}\n"
+    with socket.create_connection((address, port)) as connection:
+        process.stdin.close()
+        process.wait(LIMIT)
+        assert connection.recv(1) == b""
+
+
+def test_the_sink_takes_nothing_from_strangers() -> None:
+    process = start(tables.sink_command("127.0.0.1", "127.0.0.2").removeprefix("exec "))
+    assert process.stderr is not None and process.stdin is not None
+    port = int(process.stderr.readline().split()[1])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        assert connection.recv(1) == b""
+    process.stdin.close()
+    process.wait(LIMIT)
+
+
+def test_the_command_by_hand() -> None:
+    """A developer tries a table on this machine; the exit code says whether a row failed."""
+    for arguments, status, wanted in (
+        (["--row", "right"], 0, "pass    right IPv4: as expected\npass    right IPv6: as expected\n"),
+        (["--row", "not-here", "--family", "4"], 0, "skipped not-here IPv4: no such thing\n"),
+        (
+            ["--row", "wrong", "--family", "6"],
+            1,
+            "fail    wrong IPv6: something else over IPv6\n        expected: as expected\n",
+        ),
+    ):
+        loader = shlex.split(tables.rows_command("x", 4, None))[1:6]
+        process = subprocess.run(
+            [*loader[:5], "planted_rows", *arguments],
+            input=tables.handed_over(),
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert (process.returncode, process.stdout.decode()) == (status, wanted), process.stderr
+
+
+def test_two_rows_of_one_name_are_refused() -> None:
+    table = Table("x")
+
+    def row(bench: object) -> str:
+        return ""
+
+    table.row("a", "b")(row)
+    with pytest.raises(ValueError, match="x: two rows are called row"):
+        table.row("a", "b")(row)
+
+
+def test_the_probe_needs_nothing_but_the_standard_library() -> None:
+    with zipfile.ZipFile(io.BytesIO(tables.archive())) as file:
+        sources = {name: file.read(name).decode() for name in file.namelist()}
+    assert "probe/sink.py" in sources
+    for name, text in sources.items():
+        for line in text.splitlines():
+            words = line.split()
+            if words[:1] in (["import"], ["from"]) and len(words) > 1:
+                top = words[1].split(".")[0].rstrip(",")
+                assert top == "" or top in sys.stdlib_module_names or top == "__future__", (name, line)
+
+
+@pytest.mark.parametrize("before", ["0", "1"])
+def test_what_mmap_does_is_set_and_put_back(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = tmp_path / "consume"
+    monkeypatch.setattr(settings, "CONSUME", setting)
+    with pytest.raises(NotHereError, match="as on no released one"), settings.consuming():
+        raise AssertionError
+    with settings.standing():
+        pass
+    assert not setting.exists()
+    setting.write_text(before, encoding="ascii")
+    for change, value in ((settings.consuming, "1"), (settings.standing, "0")):
+        with contextlib.suppress(ValueError), change():
+            assert setting.read_text(encoding="ascii") == value
+            raise ValueError
+        assert setting.read_text(encoding="ascii") == before
+
+
+# ---------------------------------------------------------------------------------------- between two kernels
+
+
+def result(kernel: str, **outcomes: str | None) -> ConformanceDocument:
+    """Return a result with one row of each interface; a null outcome was skipped."""
+    rows = []
+    for abi, outcome in {"map_each": None, "zerocopy_receive": "x", "msg_zerocopy": "x", **outcomes}.items():
+        row = Row("a-row", "given", outcome or "x", ("S1",), None, lambda bench: "")
+        reason = None if outcome else "why"
+        rows += [documents.judged(abi, row, family, "6.1", outcome, reason) for family in tables.FAMILIES]
+    return ConformanceDocument(
+        lab="virtual",
+        emulated=True,
+        kernel=kernel,
+        artifact_key="k",
+        kernel_release="6.1.90",
+        kernel_build_id="b",
+        made_of="m",
+        started_at="2026-01-01T00:00:00Z",
+        console_reports={},
+        rows=rows,
+    )
+
+
+def shown(show_it: Callable[[Console], None]) -> str:
+    held = io.StringIO()
+    show_it(Console(file=held, width=180))
+    return held.getvalue()
+
+
+def test_a_series_moves_its_own_rows_only() -> None:
+    diff = documents.diff(result("stock"), result("full", map_each="maps"))
+    assert (diff.exit_code, len(diff.moved)) == (0, 2)
+    text = shown(lambda console: show.show_diff(console, diff))
+    assert (
+        "did not move: map_once (zerocopy_receive) (2 rows on both) and msg_zerocopy (2 rows on both)" in text
+    )
+    assert "(why)" in text and "maps" in text and "4, 6" in text
+
+
+@pytest.mark.parametrize("abi", documents.FIXED)
+def test_a_fixed_row_that_moved_is_a_failure(abi: str) -> None:
+    diff = documents.diff(result("stock"), result("full", **{abi: "other"}))
+    assert (diff.exit_code, len(diff.moved_but_fixed)) == (1, 2)
+    text = shown(lambda console: show.show_diff(console, diff))
+    assert "moved, but should not: 2 rows" in text
+    assert "did not move" not in text
+
+
+@pytest.mark.parametrize("abi", documents.FIXED)
+def test_rows_that_were_not_tried_show_nothing(abi: str) -> None:
+    diff = documents.diff(result("stock", **{abi: None}), result("full", **{abi: None}))
+    assert diff.exit_code == 4
+    text = shown(lambda console: show.show_diff(console, diff))
+    assert f"{abi}: no row was tried on both kernels" in text
+    assert "did not move" not in text
+
+
+def test_a_row_that_failed_on_both_is_not_passed_over() -> None:
+    failing = result("stock")
+    failing = failing.model_copy(
+        update={"rows": [row.model_copy(update={"verdict": "fail"}) for row in failing.rows]}
+    )
+    assert documents.diff(failing, failing).exit_code == 1
+
+
+def test_what_is_shown_of_a_kernel(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = carry_out(lab, monkeypatch, "planted_rows", "planted_missing")
+    text = shown(lambda console: show.show(console, document))
+    assert "planted_missing: all 2 rows skipped: no released kernel has it" in text
+    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") > 5}
+    assert "4, 6" in lines["right"] and "S1" in lines["right"] and "pass" in lines["right"]
+    assert "fail" in lines["hanging"] and "did not end within 1 s" in lines["hanging"]
+    assert "skipped" in lines["not-here"] and "(no such thing)" in lines["not-here"]
+    assert "the document: as written" in text
+    assert "new (since 6.1)" in lines["changed"]
+    assert "6 passed, 8 failed, 6 skipped" in text
+
+
+# --------------------------------------------------------------------------------------------------- keeping
+
+
+def test_a_result_is_kept_until_something_changes(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    patch = tmp_path / "a.patch"
+    patch.write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", encoding="utf-8")
+    source = {"kind": "debian", "package": "linux-source-6.1"}
+    variant = parse_variant({"source": source, "patches": [{"file": str(patch)}]})
+    lab = lab.model_copy(update={"kernel_variants": {"mine": variant}})
+    document = result("mine").model_copy(update={"made_of": documents.made_of(variant)})
+    assert documents.kept(lab, "mine") is None
+    documents.keep(lab, document)
+    assert documents.kept(lab, "mine") == document
+    text = patch.read_text(encoding="utf-8")
+    patch.write_text(text.replace("+b", "+c"), encoding="utf-8")
+    assert documents.kept(lab, "mine") is None
+    patch.write_text(text, encoding="utf-8")
+    assert documents.kept(lab, "mine") == document
+    monkeypatch.setattr(tables, "archive", lambda: b"other rows")
+    assert documents.kept(lab, "mine") is None
+    (tmp_path / "conformance" / "mine.json").write_text("{", encoding="utf-8")
+    assert documents.kept(lab, "mine") is None
+
+
+# --------------------------------------------------------------------------------------------------- command
+
+
+class Done(NamedTuple):
+    """How the command ended and what it printed."""
+
+    status: object
+    out: str
+    err: str
+
+
+Zclab = Callable[..., Done]
+
+
+@pytest.fixture
+def zclab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Zclab:
+    """Runs `zclab ARGUMENTS` as the installed command does."""
+
+    def command(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["zclab", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Done(end.value.code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A virtual lab that runs its stock kernel and has a full one; what is booted on it, in order."""
+    running = ["stock"]
+
+    def with_full(name: str) -> Lab:
+        lab = factories.lab(name)
+        variants = {**lab.kernel_variants, "full": lab.kernel_variants["stock"]} if lab.kernel_variant else {}
+        return lab.model_copy(update={"kernel_variants": variants, "state_dir": tmp_path})
+
+    def boot(lab: Lab, variant: str, say: object) -> None:
+        running.append(variant)
+
+    def carry_out(lab: Lab, say: object) -> ConformanceDocument:
+        made_of = documents.made_of(lab.kernel_variants.get(running[-1]))
+        document = result(running[-1]).model_copy(update={"made_of": made_of})
+        documents.keep(lab, document)
+        return document
+
+    def running_kernel(lab: Lab) -> Artifact | None:
+        return Artifact(variant=running[-1], key="", release="", build_id="") if lab.kernel_variant else None
+
+    monkeypatch.setattr(inventory, "load", with_full)
+    monkeypatch.setattr(cli, "_boot", boot)
+    monkeypatch.setattr(measure, "running_kernel", running_kernel)
+    monkeypatch.setattr(run, "carry_out", carry_out)
+    monkeypatch.setattr(namespaces, "ready", lambda *_: True)
+    return running
+
+
+def test_the_hosts_are_tried_as_they_run(zclab: Zclab, booted: list[str]) -> None:
+    done = zclab("conformance", "--json")
+    assert (done.status, booted) == (0, ["stock"])
+    assert json.loads(done.out)["kernel"] == "stock"
+    assert zclab("conformance", "--lab", "namespaces").status == 0
+
+
+def test_a_kernel_is_booted_and_left_again(zclab: Zclab, booted: list[str]) -> None:
+    done = zclab("conformance", "--kernel", "full")
+    assert (done.status, booted) == (0, ["stock", "full", "stock"])
+    assert "kernel full" in done.out
+
+
+def test_a_kernel_is_left_after_an_error_too(
+    zclab: Zclab,
+    booted: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(lab: Lab, say: object) -> ConformanceDocument:
+        raise LabError("no")
+
+    monkeypatch.setattr(run, "carry_out", fail)
+    assert zclab("conformance", "--kernel", "full").status == 5
+    assert booted == ["stock", "full", "stock"]
+
+
+def test_diff_tries_what_is_missing_only(zclab: Zclab, booted: list[str]) -> None:
+    done = zclab("conformance", "--diff", "stock", "full")
+    assert (done.status, booted) == (0, ["stock", "full", "stock"])
+    assert "did not move: map_once" in done.out
+    again = zclab("conformance", "--diff", "stock", "full", "--json")
+    assert (again.status, booted) == (0, ["stock", "full", "stock"])
+    assert json.loads(again.out)["moved"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--kernel", "nosuch"], "no kernel variant is called 'nosuch': stock, full"),
+        (["--diff", "stock", "nosuch"], "no kernel variant is called 'nosuch': stock, full"),
+        (["--lab", "namespaces", "--kernel", "stock"], "no kernel variant is called 'stock': none"),
+        (["--kernel", "full", "--diff", "stock", "full"], "leave --kernel out"),
+    ],
+)
+def test_impossible_asks_exit_2(
+    arguments: list[str],
+    problem: str,
+    zclab: Zclab,
+    booted: list[str],
+) -> None:
+    done = zclab("conformance", *arguments)
+    assert (done.status, booted) == (2, ["stock"])
+    assert problem in done.err
+
+
+# ------------------------------------------------------------------------------------------- the real tables
+
+
+@pytest.mark.parametrize("abi", tables.ABIS)
+def test_rows_say_what_they_do(abi: str) -> None:
+    table = tables.table(abi)
+    assert table.abi == abi
+    assert table.rows
+    for row in table.rows:
+        assert row.given and row.attempt.__doc__, row.name
+        assert row.rule("6.1.90")[1] and row.rule("6.18")[1]
+        assert row.document is None or row.document != row.rule("6.1.90")[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the hosts' rows are tried as root")
+def test_a_wrong_expectation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a real table, with another outcome expected, fails."""
+    row = next(one for one in tables.table("zerocopy_receive").rows if one.name == "whole-pages")
+    outcome, reason = attempt(row, 6).values()
+    right = documents.judged("zerocopy_receive", row, 6, os.uname().release, outcome, reason)
+    assert right.verdict == "pass", right
+    planted = Row(
+        row.name, row.given, "mapped 4096, hint 0, as sent, 0 queued", row.claims, None, row.attempt
+    )
+    assert documents.judged("zerocopy_receive", planted, 6, "6.1", outcome, reason).verdict == "fail"
