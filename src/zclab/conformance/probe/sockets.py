@@ -23,6 +23,9 @@ SO_ZEROCOPY = 60
 TCP_ZEROCOPY_RECEIVE = 35
 SECONDS = 20.0  # a row waits no longer than this for what must come
 
+# Of two names of one number that of the documents; and a number of the kernel's own, which programs should not see.
+_OTHER_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [
@@ -86,7 +89,7 @@ def wait_until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
 
 def error_name(error: OSError) -> str:
     """Return the name of an error, like "EINVAL"."""
-    return errno.errorcode.get(error.errno or 0, str(error))
+    return _OTHER_NAMES.get(error.errno or 0) or errno.errorcode.get(error.errno or 0, str(error))
 
 
 def outcome(call: Callable[[], object]) -> str:
@@ -111,6 +114,11 @@ class Mapping(contextlib.AbstractContextManager["Mapping"]):
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Return bytes of the mapping; to touch what is not there kills the row by SIGBUS or SIGSEGV."""
         return ctypes.string_at(self.address + offset, self.length - offset if length is None else length)
+
+    def view(self, offset: int = 0, length: int | None = None) -> memoryview:
+        """Return a view of the mapping to send from or write to; nothing is touched until it is used."""
+        length = self.length - offset if length is None else length
+        return memoryview((ctypes.c_char * length).from_address(self.address + offset)).cast("B")
 
     def protect(self, protection: int) -> None:
         """mprotect() the whole mapping; raise OSError."""

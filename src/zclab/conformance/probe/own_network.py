@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network namespaces of a row's own: what is set in them is gone with the row's process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .sockets import wait_until
+from .table import Bench, NotHereError
+
+#: Legacy ethtool commands that read one offload; the command that sets it is the next number.
+RX_CHECKSUM, TX_CHECKSUM, SCATTER_GATHER = 0x14, 0x16, 0x18
+
+_CLONE_NEWNET = 0x40000000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCETHTOOL = 0x8913, 0x8914, 0x8946
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_IFREQ_FLAGS = struct.Struct("16sH22x")
+_IFREQ_POINTER = struct.Struct("16sQ16x")
+_VALUE = struct.Struct("=II")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Link(NamedTuple):
+    """Two network namespaces with a veth pair between them; the row is in that of `near`."""
+
+    near: str
+    far: str
+    address: str
+    far_namespace: int
+
+    @contextlib.contextmanager
+    def beyond(self) -> Iterator[None]:
+        """Be in the other namespace: what is opened meanwhile belongs there."""
+        here = _this_namespace()
+        _enter(self.far_namespace)
+        try:
+            yield
+        finally:
+            _enter(here)
+            os.close(here)
+
+
+def own_network() -> None:
+    """Move this thread to a new network namespace, with its loopback interface up.
+
+    Raises:
+        NotHereError: this kernel or user makes no network namespaces.
+    """
+    if _libc.unshare(_CLONE_NEWNET):
+        raise NotHereError(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        flags = _flags(control, "lo") | _IFF_UP
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", flags))
+
+
+def linked(bench: Bench) -> Link:
+    """Make two new network namespaces with a link between them, and move this thread to one of them.
+
+    Raises:
+        NotHereError: the program `ip` or the kernel's veth is missing.
+    """
+    own_network()
+    far = _this_namespace()
+    bench.closing.callback(os.close, far)
+    own_network()
+    near_address, far_address, bits = (
+        ("192.0.2.1", "192.0.2.2", 24) if bench.family == 4 else ("2001:db8::1", "2001:db8::2", 64)
+    )
+    link = Link("near", "far", far_address, far)
+    run("ip", "link", "add", link.near, "type", "veth", "peer", "name", link.far, "netns", _path(far))
+    with link.beyond():
+        _bring_up(link.far, f"{far_address}/{bits}")
+    _bring_up(link.near, f"{near_address}/{bits}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        wait_until(lambda: bool(_flags(control, link.near) & _IFF_RUNNING))
+    return link
+
+
+def offload(interface: str, which: int, on: bool | None = None) -> bool:
+    """Return whether an offload of an interface is on, after turning it on or off if asked to; raise OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        if on is not None:
+            _ethtool(control, interface, which + 1, int(on))
+        return bool(_ethtool(control, interface, which, 0))
+
+
+def run(program: str, *arguments: str) -> str:
+    """Run a system program and return what it wrote.
+
+    Raises:
+        NotHereError: there is no such program, or it fails: the kernel lacks what it asks for.
+    """
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        raise NotHereError(f"there is no program {program}: install iproute2")
+    done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        raise NotHereError(f"{program} {' '.join(arguments[:2])}: {why}")
+    return done.stdout
+
+
+def needs_device(address: str) -> None:
+    """Raise NotHereError unless the way to an address goes out of a device: elsewhere the kernel copies."""
+    route = run("ip", "-oneline", "route", "get", address).split()
+    interface = route[route.index("dev") + 1]
+    if not Path("/sys/class/net", interface, "device").exists():
+        raise NotHereError("the link to the peer has no device of its own: the kernel copies what it loops back")
+
+
+def _bring_up(interface: str, address: str) -> None:
+    nodad = ["nodad"] if ":" in address else []
+    run("ip", "address", "add", address, "dev", interface, *nodad)
+    run("ip", "link", "set", interface, "up")
+
+
+def _this_namespace() -> int:
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _path(namespace: int) -> str:
+    return f"/proc/{os.getpid()}/fd/{namespace}"
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def _flags(control: socket.socket, interface: str) -> int:
+    asked = _IFREQ_FLAGS.pack(interface.encode(), 0)
+    return int(_IFREQ_FLAGS.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, asked))[1])
+
+
+def _ethtool(control: socket.socket, interface: str, command: int, value: int) -> int:
+    data = ctypes.create_string_buffer(_VALUE.pack(command, value), _VALUE.size)
+    fcntl.ioctl(control, _SIOCETHTOOL, _IFREQ_POINTER.pack(interface.encode(), ctypes.addressof(data)))
+    return int(_VALUE.unpack(data.raw)[1])
