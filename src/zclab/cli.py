@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 from rich.console import Console
 
-from zclab import cache, inventory, judge, measure, namespaces, playbooks, report
+from zclab import cache, inventory, judge, lockcheck, measure, namespaces, playbooks, report
 from zclab import console as consoles
 from zclab import plan as plans
 from zclab.conformance import document as conformance_document
@@ -275,18 +276,55 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
     sys.exit(document.exit_code)
 
 
+@cli.command()
+@_lab_option
+@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
+    """Have lockdep watch everything that takes a socket's lock and the mapping lock.
+
+    What it has to report, or that it has to be silent, the kernel's declaration in the inventory says. It
+    reports once a boot. A kernel that was booted for this is left again afterwards.
+
+    Example: zclab locks --kernel mmap-debug
+    """
+    lab = inventory.load(lab_name)
+    conformance_document.check_variants(lab, [variant])
+    console = Console(stderr=True) if as_json else _console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    with _booted(lab, variant, say) as booted:
+        found = lockcheck.carry_out(lab.with_kernel(booted))
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        for line in lockcheck.lines(found):
+            say(line)
+    sys.exit(0 if found.verdict == "pass" else 1)
+
+
+@contextlib.contextmanager
+def _booted(lab: Lab, variant: str | None, say: Callable[[str], None]) -> Iterator[str | None]:
+    """Have the hosts of a lab run one of its kernels, and leave them with the kernel they had."""
+    before = measure.running_kernel(lab)
+    if variant is None or before is None or before.variant == variant:
+        yield before.variant if before else None
+        return
+    try:
+        _boot(lab, variant, say)
+        yield variant
+    finally:
+        _boot(lab, before.variant, say)
+
+
 def _try(
     lab: Lab, variant: str | None, say: Callable[[str], None]
 ) -> conformance_document.ConformanceDocument:
-    """Carry the conformance suite out on a kernel of a lab, and leave the hosts with the kernel they had."""
-    before = measure.running_kernel(lab)
-    if variant is None or before is None or before.variant == variant:
+    """Carry the conformance suite out on a kernel of a lab."""
+    with _booted(lab, variant, say):
         return conformance_run.carry_out(lab, say)
-    try:
-        _boot(lab, variant, say)
-        return conformance_run.carry_out(lab, say)
-    finally:
-        _boot(lab, before.variant, say)
 
 
 @cli.command()

@@ -98,12 +98,14 @@ class KernelVariant(_Frozen):
     """A named kernel of a lab: source, patches in order, configuration.
 
     memory_mib: what a virtual host that runs it needs, null: as much as the lab's others.
+    lock_report: the locks that a lock check has to find taken in both orders; none: it has to find nothing.
     """
 
     source: Source
     patches: tuple[Patch, ...] = ()
     config: KernelConfig = KernelConfig()
     memory_mib: int | None = Field(default=None, ge=192)
+    lock_report: tuple[str, ...] = ()
 
 
 def check_variant_name(name: str) -> str:

@@ -439,9 +439,7 @@ def bad_address_leaves_no_gap(bench: Bench) -> str:
     return f"{failed}, {said(await_completions(sender, 2))}, {content}"
 
 
-@TABLE.row(
-    "a send whose second page is not there, then a send", "EFAULT, 0 to 0 copied, content whole", "Z9"
-)
+@TABLE.row("a send whose second page is not there, then a send", "EFAULT, 0 to 0 copied, content whole", "Z9")
 def partly_bad_address(bench: Bench) -> str:
     """A buffer that is there only in part is refused, its first pages too."""
     sender, receiver = _pair(bench)
@@ -581,7 +579,9 @@ def datagram_lengths(bench: Bench) -> str:
 
 
 @TABLE.row(
-    "a UDP datagram of two sends, the first with MSG_MORE", "one datagram, content whole, 0 to 1 copied", "Z11"
+    "a UDP datagram of two sends, the first with MSG_MORE",
+    "one datagram, content whole, 0 to 1 copied",
+    "Z11",
 )
 def datagram_corked(bench: Bench) -> str:
     """Each send into a datagram is counted."""
@@ -608,9 +608,7 @@ def scatter_gather_off(bench: Bench) -> str:
     return f"{setting}; {_lengths(bench, *_across(bench, link))}"
 
 
-@TABLE.row(
-    "scatter-gather is turned off while sends wait (veth)", "off; 4 sends told, content whole", "Z11"
-)
+@TABLE.row("scatter-gather is turned off while sends wait (veth)", "off; 4 sends told, content whole", "Z11")
 def scatter_gather_turned_off(bench: Bench) -> str:
     """What was queued for a device that takes fragments arrives although it no longer does."""
     link = linked(bench)
@@ -654,9 +652,7 @@ def lengths_on_the_link(bench: Bench) -> str:
     return f"{told}, {_sink_says(sender, sent)}"
 
 
-@TABLE.row(
-    "buffers that begin 1, 7, 2048 and 4095 bytes into a page", "0 to 3 copied, content whole", "Z12"
-)
+@TABLE.row("buffers that begin 1, 7, 2048 and 4095 bytes into a page", "0 to 3 copied, content whole", "Z12")
 def unaligned_buffers(bench: Bench) -> str:
     """A buffer may begin anywhere."""
     sender, receiver = _pair(bench)
@@ -679,7 +675,9 @@ def unaligned_on_the_link(bench: Bench) -> str:
 
 
 @TABLE.row(
-    "16000 bytes from four pages, and from forty", "one segment, then more; 0 to 1 copied, content whole", "Z12"
+    "16000 bytes from four pages, and from forty",
+    "one segment, then more; 0 to 1 copied, content whole",
+    "Z12",
 )
 def pieces_make_small_segments(bench: Bench) -> str:
     """A segment has room for only so many pieces of memory."""
@@ -863,7 +861,9 @@ def _sink_says(sender: socket.socket, sent: bytes) -> str:
     """Return whether the sink got what was sent."""
     sender.shutdown(socket.SHUT_WR)
     answer = _read_to_end(sender).decode().strip()
-    return "content whole" if answer == f"{len(sent)} {hashlib.sha256(sent).hexdigest()}" else "content changed"
+    return (
+        "content whole" if answer == f"{len(sent)} {hashlib.sha256(sent).hexdigest()}" else "content changed"
+    )
 
 
 def _area(bench: Bench, data: bytes, at: int = 0) -> Mapping:

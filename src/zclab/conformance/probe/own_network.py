@@ -116,7 +116,9 @@ def needs_device(address: str) -> None:
     route = run("ip", "-oneline", "route", "get", address).split()
     interface = route[route.index("dev") + 1]
     if not Path("/sys/class/net", interface, "device").exists():
-        raise NotHereError("the link to the peer has no device of its own: the kernel copies what it loops back")
+        raise NotHereError(
+            "the link to the peer has no device of its own: the kernel copies what it loops back"
+        )
 
 
 def _bring_up(interface: str, address: str) -> None:
