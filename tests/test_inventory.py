@@ -148,6 +148,23 @@ def test_several_pages_a_segment(mine: Inventory) -> None:
     assert mine.load().link.mss == 8192
 
 
+def test_a_kernel_brings_the_memory_it_needs() -> None:
+    lab = factories.lab("virtual")
+    assert lab.facts()["virtual"]["memory_mib"] == 384
+    debug = lab.kernel_variants["full-debug"].memory_mib
+    assert lab.facts("full-debug")["virtual"]["memory_mib"] == debug != 384
+    assert lab.with_kernel("full-debug").facts()["virtual"]["memory_mib"] == debug
+    assert lab.with_kernel(None) is lab
+    with pytest.raises(UsageError, match="virtual: no kernel variant is called 'mine': stock, "):
+        lab.with_kernel("mine")
+
+
+def test_only_one_lab_counts_instructions() -> None:
+    assert factories.lab("instructions").counts_instructions
+    assert not factories.lab("virtual").counts_instructions
+    assert not factories.lab("connectx3").counts_instructions
+
+
 def test_facts_hold_what_roles_read() -> None:
     facts = factories.lab("virtual").facts()
     assert facts["link"] == {"ip_version": 6, "mtu": 4168, "mss": 4096, "speed_mbps": None}
@@ -363,6 +380,22 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         f"{ALL}/kernel.yml",
         "zclab_kernel_variant",
         "no variant is called 'mine': full, ",
+    ),
+    "a clock of two processors": (
+        f"{ALL}/lab.yml",
+        "zclab_virtual",
+        {"memory_mib": 384, "cpus": 2, "disk_mib": 3072, "count_instructions": True},
+        f"{ALL}/lab.yml",
+        "zclab_virtual",
+        "the clock counts those of one processor: set cpus to 1",
+    ),
+    "too little memory for a kernel": (
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variants.full-debug.memory_mib",
+        64,
+        f"{ALL}/kernel.yml",
+        "zclab_kernel_variants.full-debug.memory_mib",
+        "greater than or equal to 192",
     ),
     "a kernel for namespaces": (
         f"{ALL}/lab.yml",

@@ -97,6 +97,32 @@ def test_cells_of_streams_and_ip_versions() -> None:
     ]
 
 
+def test_cells_of_several_chunks_and_of_readers_that_keep() -> None:
+    one = factories.plan(chunk_bytes=65536)
+    assert one.chunk_bytes == [65536]
+    assert not any("chunk" in cell.name for cell in schedule.cells(one))
+    several = factories.plan(
+        chunk_bytes=[65536, 1048576],
+        integrity_bytes=4096,
+        comparisons=[
+            {
+                "name": "keep",
+                "a": {"receive_mode": "copy", "send_mode": "copy"},
+                "b": {"receive_mode": "copy", "send_mode": "copy", "keep_bytes": 8388608},
+                "metrics": {"gbit_per_s": []},
+            }
+        ],
+    )
+    found = [
+        (cell.arms["a"].chunk_bytes, cell.arms["a"].keep_bytes, cell.arms["b"].keep_bytes)
+        for cell in schedule.cells(several)
+    ]
+    assert set(found) == {(65536, 0, 8388608), (1048576, 0, 8388608)}
+    names = [cell.name for cell in schedule.cells(several)]
+    assert len(set(names)) == len(names) and all("-chunk" in name for name in names)
+    assert {one.keep_bytes for one in schedule.checks(several)} == {0, 8388608}
+
+
 def test_a_ping_pong_is_planned() -> None:
     rpc = {
         "name": "rpc",
