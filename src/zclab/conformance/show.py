@@ -77,7 +77,11 @@ def _table(abi: str, rows: list[RowDocument]) -> Table:
     table.add_column("verdict")
     for same in _alike(rows, lambda row: (row.row, row.verdict, _came_of(row))):
         one = same[0]
-        expected = one.expected + (f" (since {one.since})" if one.since not in (None, "0") else "")
+        expected = one.expected
+        if one.since not in (None, "0"):
+            expected += f" (since {one.since})"
+        elif one.document is not None:
+            expected += " (since the interface exists)"
         if one.document is not None:
             expected += f"\nthe document: {one.document}"
         table.add_row(
