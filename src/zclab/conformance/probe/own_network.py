@@ -88,7 +88,7 @@ def linked(bench: Bench) -> Link:
 
 
 def offload(interface: str, which: int, on: bool | None = None) -> bool:
-    """Return whether an offload of an interface is on, after turning it on or off if asked to; raise OSError."""
+    """Return whether an offload of an interface is on, after switching it if asked to; raise OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         if on is not None:
             _ethtool(control, interface, which + 1, int(on))

@@ -23,7 +23,7 @@ SO_ZEROCOPY = 60
 TCP_ZEROCOPY_RECEIVE = 35
 SECONDS = 20.0  # a row waits no longer than this for what must come
 
-# Of two names of one number that of the documents; and a number of the kernel's own, which programs should not see.
+# Of two names of one number that of the documents; and a number of the kernel's own, not for programs.
 _OTHER_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
