@@ -7,11 +7,12 @@ completions say so.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .completions import (
@@ -59,8 +60,6 @@ from .zerocopy_sends import (
     whole,
 )
 
-TABLE = Table("msg_zerocopy")
-
 MSG_FASTOPEN = 0x20000000
 OPTMEM_MAX = Path("/proc/sys/net/core/optmem_max")
 # No notification takes more option memory.
@@ -68,6 +67,20 @@ NOTIFICATION = 1024
 # Any user that nobody else is: what is locked is counted by user.
 USER = 1_000_000_000
 LENGTHS = (1, 100, PAGE, 3 * PAGE, 1 << 16, 1 << 23)
+
+
+@contextlib.contextmanager
+def optmem_max_kept() -> Iterator[None]:
+    """Put net.core.optmem_max back at the end: before 6.8 a row can only set it for the whole host."""
+    before = OPTMEM_MAX.read_text(encoding="ascii")
+    try:
+        yield
+    finally:
+        if OPTMEM_MAX.read_text(encoding="ascii") != before:
+            OPTMEM_MAX.write_text(before, encoding="ascii")
+
+
+TABLE = Table("msg_zerocopy", optmem_max_kept)
 
 
 # Completions
@@ -898,25 +911,22 @@ def _refusal(sender: socket.socket, error: OSError, limit: int) -> str:
     return f"{error_name(error)} with option memory {left}"
 
 
-def _optmem_setting(bench: Bench) -> Callable[[int], None]:
-    """Return what sets net.core.optmem_max: of a network of the row's own, or, before 6.8, of the host.
+def _optmem_setting(bench: Bench) -> Callable[[int], object]:
+    """Move to a network of the row's own, and return what sets its net.core.optmem_max.
 
-    It is put back with the bench.
+    Before 6.8 that is the host's, which is put back with the bench.
     """
     host = os.open(OPTMEM_MAX, os.O_RDWR)
     bench.closing.callback(os.close, host)
     before = os.pread(host, 32, 0)
     own_network()
-
-    def set_to(value: int) -> None:
-        if OPTMEM_MAX.exists():
-            OPTMEM_MAX.write_text(str(value), encoding="ascii")
-        else:
-            os.pwrite(host, str(value).encode(), 0)
-
-    if not OPTMEM_MAX.exists():
+    if OPTMEM_MAX.exists():
+        mine = os.open(OPTMEM_MAX, os.O_RDWR)
+        bench.closing.callback(os.close, mine)
+    else:
+        mine = host
         bench.closing.callback(os.pwrite, host, before, 0)
-    return set_to
+    return lambda value: os.pwrite(mine, str(value).encode(), 0)
 
 
 def _fast_open_setting(value: int) -> None:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of MSG_ZEROCOPY on this machine, and faults that they must see."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from zclab.conformance import document as documents
+from zclab.conformance.probe import msg_zerocopy, zerocopy_sends
+from zclab.conformance.probe.completions import Completion, said
+from zclab.conformance.probe.msg_zerocopy import OPTMEM_MAX, TABLE
+from zclab.conformance.probe.sink import serve
+from zclab.conformance.probe.table import Bench, Row, attempt
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and other users need root")
+families = pytest.mark.parametrize("family", [4, 6])
+
+ROWS = {row.name: row for row in TABLE.rows}
+#: Rows that this machine has not what they need for, and what that is.
+NO_PEER = "there is no other host to send to"
+NOT_HERE = {
+    "counter-wraps": "no kernel lets a program set the counter, and 2^32 sends take hours",
+    "not-copied-on-the-link": NO_PEER,
+    "lengths-on-the-link": NO_PEER,
+    "unaligned-on-the-link": NO_PEER,
+    "unmapped-on-the-link": NO_PEER,
+}
+OVER_THE_LINK = [name for name, reason in NOT_HERE.items() if reason is NO_PEER]
+
+
+@pytest.fixture
+def sink(family: int) -> Iterator[tuple[str, int]]:
+    """A sink on loopback."""
+    address = Bench(family).loopback
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as told, os.fdopen(writer, "w") as telling:
+        threading.Thread(target=serve, args=(address, address, telling), daemon=True).start()
+        yield address, int(told.readline().split()[1])
+
+
+@root
+@families
+@pytest.mark.parametrize("row", TABLE.rows, ids=ROWS)
+def test_row(row: Row, family: int) -> None:
+    got = attempt(row, family)
+    if row.name in NOT_HERE:
+        assert got == {"outcome": None, "reason": NOT_HERE[row.name]}
+    else:
+        assert got == {"outcome": row.rule(os.uname().release)[1], "reason": None}
+
+
+def test_every_claim_has_a_row() -> None:
+    tried = {claim for row in TABLE.rows if row.name not in NOT_HERE for claim in row.claims}
+    assert tried == {f"Z{number}" for number in range(1, 14)}
+
+
+@root
+@families
+@pytest.mark.parametrize("name", OVER_THE_LINK)
+def test_a_link_that_loops_back_is_not_tried(name: str, family: int, sink: tuple[str, int]) -> None:
+    assert attempt(ROWS[name], family, sink) == {
+        "outcome": None,
+        "reason": "the link to the peer has no device of its own: the kernel copies what it loops back",
+    }
+
+
+@root
+@families
+@pytest.mark.parametrize("name", OVER_THE_LINK)
+def test_a_copy_on_the_link_is_seen(
+    name: str, family: int, sink: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loopback taken for a link with a device: all arrives, but every completion says that it was copied."""
+    monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
+    row = ROWS[name]
+    expected = row.rule(os.uname().release)[1]
+    outcome = attempt(row, family, sink)["outcome"]
+    assert outcome is not None
+    assert outcome != expected
+    assert outcome.replace(" copied", "") == expected
+
+
+@root
+@families
+def test_content_that_is_changed_on_the_way_to_the_sink_is_seen(
+    family: int, sink: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
+    send = zerocopy_sends.send
+    monkeypatch.setattr(
+        msg_zerocopy,
+        "send",
+        lambda sender, data, flags=0: send(sender, memoryview(bytes(data)[::-1]), flags),
+    )
+    outcome = attempt(ROWS["not-copied-on-the-link"], family, sink)["outcome"]
+    assert outcome == "0 to 3 copied, content changed"
+
+
+@root
+@families
+def test_sends_without_the_flag_are_seen(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a kernel that takes every send for a plain one: no completion ever comes."""
+    monkeypatch.setattr(zerocopy_sends, "MSG_ZEROCOPY", 0)
+    outcome = attempt(ROWS["adjacent-completions-merge"], family)["outcome"]
+    assert outcome == "None; then none"
+
+
+@root
+def test_a_wrong_expectation_is_seen() -> None:
+    """What the document says of fast open, as if this kernel did so."""
+    row = ROWS["fast-open"]
+    outcome, reason = attempt(row, 4).values()
+    planted = replace(row, expect=str(row.document), document=None)
+    verdicts = [
+        documents.judged("msg_zerocopy", one, 4, os.uname().release, outcome, reason).verdict
+        for one in (row, planted)
+    ]
+    assert verdicts == ["pass", "fail"]
+
+
+@root
+def test_option_memory_of_the_host_is_left_alone() -> None:
+    before = OPTMEM_MAX.read_text(encoding="ascii")
+    row = ROWS["option-memory-is-bounded"]
+    assert attempt(row, 4)["outcome"] == row.expect
+    assert OPTMEM_MAX.read_text(encoding="ascii") == before
+
+
+def test_option_memory_is_put_back_after_a_row_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On kernels where it is of the whole host."""
+    setting = tmp_path / "optmem_max"
+    setting.write_text("20480\n", encoding="ascii")
+    monkeypatch.setattr(msg_zerocopy, "OPTMEM_MAX", setting)
+    with TABLE.around():
+        setting.write_text("4096\n", encoding="ascii")
+    assert setting.read_text(encoding="ascii") == "20480\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ([], "none"),
+        ([Completion(2, 3, True), Completion(0, 1, True)], "0 to 3 copied"),
+        ([Completion(0, 1, True), Completion(3, 3, True)], "0 to 1 copied, 3 to 3 copied"),
+        ([Completion(0, 1, True), Completion(2, 2, False)], "0 to 1 copied, 2 to 2"),
+        ([Completion(0, 1, False), Completion(1, 2, False)], "0 to 1, 1 to 2"),
+    ],
+)
+def test_completions_are_told_with_their_gaps(told: list[Completion], text: str) -> None:
+    assert said(told) == text
