@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from zclab.conformance import document as documents
-from zclab.conformance.probe import msg_zerocopy, zerocopy_sends
+from zclab.conformance.probe import msg_zerocopy, own_network, zerocopy_sends
 from zclab.conformance.probe.completions import Completion, said
 from zclab.conformance.probe.msg_zerocopy import OPTMEM_MAX, TABLE
+from zclab.conformance.probe.own_network import SCATTER_GATHER, TX_CHECKSUM
 from zclab.conformance.probe.sink import serve
 from zclab.conformance.probe.table import Bench, Row, attempt
 
@@ -68,6 +69,18 @@ def test_a_link_that_loops_back_is_not_tried(name: str, family: int, sink: tuple
         "outcome": None,
         "reason": "the link to the peer has no device of its own: the kernel copies what it loops back",
     }
+
+
+@root
+@pytest.mark.parametrize("missing", [SCATTER_GATHER, TX_CHECKSUM])
+def test_a_device_that_needs_a_copy_is_not_tried(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_network, "_has_device", lambda _: True)
+    monkeypatch.setattr(own_network, "offload", lambda _, which: which != missing)
+    reason = attempt(ROWS["not-copied-on-the-link"], 4, ("127.0.0.1", 1))["reason"]
+    assert reason == (
+        "the device to the peer does not gather fragments and compute checksums: "
+        "the kernel copies, and says so only sometimes"
+    )
 
 
 @root

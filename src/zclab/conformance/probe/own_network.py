@@ -112,13 +112,22 @@ def run(program: str, *arguments: str) -> str:
 
 
 def needs_device(address: str) -> None:
-    """Raise NotHereError unless the way to an address goes out of a device: elsewhere the kernel copies."""
+    """Raise NotHereError unless the way to an address goes out of a device that takes pages as they are."""
     route = run("ip", "-oneline", "route", "get", address).split()
     interface = route[route.index("dev") + 1]
-    if not Path("/sys/class/net", interface, "device").exists():
+    if not _has_device(interface):
         raise NotHereError(
             "the link to the peer has no device of its own: the kernel copies what it loops back"
         )
+    if not (offload(interface, SCATTER_GATHER) and offload(interface, TX_CHECKSUM)):
+        raise NotHereError(
+            "the device to the peer does not gather fragments and compute checksums: "
+            "the kernel copies, and says so only sometimes"
+        )
+
+
+def _has_device(interface: str) -> bool:
+    return Path("/sys/class/net", interface, "device").exists()
 
 
 def _bring_up(interface: str, address: str) -> None:
