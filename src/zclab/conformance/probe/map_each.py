@@ -3,19 +3,1204 @@
 
 from __future__ import annotations
 
-from .settings import consuming
-from .sockets import PAGE, inq, map_memory, pair, payload, send_pages
-from .table import Bench, Table
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import resource
+import select
+import socket
+import struct
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from .settings import CONSUME, consuming, standing
+from .sockets import (
+    MSG_ZEROCOPY,
+    PAGE,
+    SECONDS,
+    SO_ZEROCOPY,
+    Mapping,
+    error_name,
+    inq,
+    map_memory,
+    outcome,
+    pair,
+    payload,
+    wait_until,
+)
+from .stream import Stream, forked
+from .table import Bench, NotHereError, Table
+from .waiter import kill_while_it_waits
+from .zerocopy_receive import Request, ask
 
 TABLE = Table("map_each", consuming)
 
+READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+PROT_NONE = 0
+MAP_FIXED, MAP_FIXED_NOREPLACE = 0x10, 0x100000
+MAP_LOCKED, MAP_POPULATE = 0x2000, 0x8000
+MAP_SHARED_VALIDATE = 0x3
+MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
+TCP_REPAIR, TCP_ULP = 19, 31
+SOL_TLS, TLS_RX = 282, 2
+CLONE_NEWNET = 0x40000000
 
-@TABLE.row("two pages queued, one page mapped", "mapped what was sent, then 4096 queued", "M1")
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mremap.restype = ctypes.c_void_p
+_libc.mremap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_void_p,
+]
+_libc.remap_file_pages.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_size_t,
+    ctypes.c_int,
+]
+
+
+def _stream(bench: Bench, pages: int = 0) -> Stream:
+    """Return a connection with some mappable pages queued."""
+    stream = Stream(bench)
+    if pages:
+        stream.queue(pages * PAGE)
+    return stream
+
+
+def _urgent(bench: Bench, before: int, behind: int = 0) -> Stream:
+    """Return a connection with mappable pages, an urgent byte and more bytes queued."""
+    stream = _stream(bench, before)
+    stream.queue_urgent(behind)
+    return stream
+
+
+def _mremap(area: Mapping, old: int, new: int, flags: int, to: int = 0) -> int:
+    """mremap() a mapping from its begin on; return where it is then; raise OSError."""
+    at = _libc.mremap(area.address, old, new, flags, to)
+    if at == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mremap")
+    return int(at)
+
+
+def _remap_file_pages(area: Mapping, offset: int) -> None:
+    """Have the mapping show another part of its file, counted in pages; raise OSError."""
+    if _libc.remap_file_pages(area.address, area.length, 0, offset, 0):
+        if ctypes.get_errno() == errno.ENOSYS:
+            raise NotHereError("this kernel has no remap_file_pages()")
+        raise OSError(ctypes.get_errno(), "remap_file_pages")
+
+
+# What a mapping takes
+
+
+@TABLE.row("two pages queued, one page mapped", "mapped 4096 as sent, 4096 queued", "M1", "M9")
 def mapping_consumes(bench: Bench) -> str:
     """Mapping takes as many bytes off the queue as it maps."""
-    sender, receiver = pair(bench)
-    sent = payload(2 * PAGE)
-    send_pages(sender, receiver, sent)
-    area = map_memory(bench, PAGE, receiver.fileno())
-    same = "mapped what was sent" if area.read() == sent[:PAGE] else "mapped something else"
-    return f"{same}, then {inq(receiver)} queued"
+    return _stream(bench, 2).map(PAGE)
+
+
+@TABLE.row(
+    "three pages queued, mapped one after the other",
+    "mapped 4096 as sent, 8192 queued; mapped 4096 as sent, 4096 queued; mapped 4096 as sent, 0 queued",
+    "M1",
+)
+def mapping_goes_on(bench: Bench) -> str:
+    """Each mapping begins where the last ended."""
+    stream = _stream(bench, 3)
+    return "; ".join(stream.map(PAGE) for _ in range(3))
+
+
+@TABLE.row(
+    "three pages queued: mapped, read, mapped",
+    "mapped 4096 as sent, 8192 queued; read 4096 as sent; mapped 4096 as sent, 0 queued",
+    "M1",
+)
+def mapping_and_reading(bench: Bench) -> str:
+    """A read goes on where a mapping ended, and the other way round."""
+    stream = _stream(bench, 3)
+    return f"{stream.map(PAGE)}; {stream.read(PAGE)}; {stream.map(PAGE)}"
+
+
+@TABLE.row("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
+def mapping_what_was_peeked_at(bench: Bench) -> str:
+    """A look at the queue takes nothing, and changes nothing for a mapping."""
+    stream = _stream(bench, 1)
+    stream.receiver.recv(PAGE, socket.MSG_PEEK)
+    return stream.map(PAGE)
+
+
+@TABLE.row("80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1")
+def many_pages(bench: Bench) -> str:
+    """One call maps pages of several segments, more than the kernel inserts at a time."""
+    stream = _stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)  # makes room for them
+    stream.queue(80 * PAGE)
+    return stream.map(80 * PAGE)
+
+
+@TABLE.row("two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1")
+def length_within_a_page(bench: Bench) -> str:
+    """A length is rounded up to whole pages, as mmap() always does, and so many are taken."""
+    return _stream(bench, 2).map(5000)
+
+
+@TABLE.row("two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1")
+def below_the_low_water_mark(bench: Bench) -> str:
+    """The low-water mark is for poll(), not for this call."""
+    stream = _stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 65536)
+    stream.queue(2 * PAGE)
+    return stream.map(2 * PAGE)
+
+
+@TABLE.row("4 MiB through a small receive buffer to a reader that maps", "4194304 bytes came as sent", "M1")
+def mapping_opens_the_window(bench: Bench) -> str:
+    """What was mapped makes room for more, and the sender is told."""
+    stream = Stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    stream.sent = payload(4 << 20)
+    threading.Thread(target=_send, args=(stream,), daemon=True).start()
+    most = 8 * PAGE
+    while stream.taken < len(stream.sent):
+        if not select.select([stream.receiver], [], [], SECONDS)[0]:
+            return f"nothing came after {stream.taken} bytes"
+        start, length = stream.taken, min(most, max(PAGE, inq(stream.receiver) // PAGE * PAGE))
+        try:
+            with stream.area(length) as area:
+                got = area.read()
+            most = 8 * PAGE
+        except OSError:  # segments are cut where the window ends: what is no page is read
+            if length > PAGE:
+                most = PAGE
+                continue
+            got = stream.receiver.recv(PAGE)
+            stream.taken += len(got)
+        if stream.as_sent(got, start) != "as sent":
+            return f"not as sent from byte {start} on"
+    return f"{stream.taken} bytes came as sent"
+
+
+def _send(stream: Stream) -> None:
+    """Send all that a stream is to hold, unless the row ends before."""
+    with contextlib.suppress(OSError):
+        stream.sender.sendall(stream.sent, MSG_ZEROCOPY)
+
+
+@TABLE.row("a connection of IPv4 on a socket of IPv6, a page queued", "mapped 4096 as sent, 0 queued", "M9")
+def ipv4_on_ipv6(bench: Bench) -> str:
+    """A socket of IPv6 that speaks IPv4 maps as well."""
+    try:
+        listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError) as error:
+        raise NotHereError(f"no socket for both families: {error}") from None
+    with listener:
+        sender = bench.keep(socket.create_connection(("127.0.0.1", listener.getsockname()[1])))
+        receiver = bench.keep(listener.accept()[0])
+    sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    stream = Stream(bench, (sender, receiver))
+    stream.queue(PAGE)
+    return stream.map(PAGE)
+
+
+# Read only, for ever
+
+
+@TABLE.row("a page queued, PROT_READ | PROT_WRITE", "EPERM, 4096 queued", "M2")
+def asking_to_write(bench: Bench) -> str:
+    """Nobody gets to write to what others may share."""
+    return _stream(bench, 1).map(PAGE, READ_WRITE)
+
+
+@TABLE.row("a page queued, PROT_WRITE", "EPERM, 4096 queued", "M2")
+def asking_to_write_only(bench: Bench) -> str:
+    """Nor does one who does not want to read."""
+    return _stream(bench, 1).map(PAGE, mmap.PROT_WRITE)
+
+
+@TABLE.row("a page queued, PROT_READ | PROT_WRITE, MAP_PRIVATE", "EPERM, 4096 queued", "M2")
+def asking_to_write_privately(bench: Bench) -> str:
+    """Not even for writes that would make a copy."""
+    return _stream(bench, 1).map(PAGE, READ_WRITE, mmap.MAP_PRIVATE)
+
+
+@TABLE.row("a page queued, PROT_READ | PROT_EXEC", "EPERM, 4096 queued", "M2")
+def asking_to_execute(bench: Bench) -> str:
+    """What came over a network is not run."""
+    return _stream(bench, 1).map(PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
+
+
+@TABLE.row("a page queued, PROT_NONE", "EPERM, 4096 queued", "M2")
+def asking_for_nothing(bench: Bench) -> str:
+    """A mapping that can not be read would only lose the bytes."""
+    return _stream(bench, 1).map(PAGE, PROT_NONE)
+
+
+@TABLE.row("a mapped page, mprotect() to write", "EACCES, the page is as sent", "M2")
+def made_writable(bench: Bench) -> str:
+    """Nor can it be made writable afterwards."""
+    return _protected(bench, READ_WRITE, mmap.MAP_SHARED)
+
+
+@TABLE.row("a page mapped with MAP_PRIVATE, mprotect() to write", "EACCES, the page is as sent", "M2")
+def made_writable_privately(bench: Bench) -> str:
+    """Nor where writes would make a copy."""
+    return _protected(bench, READ_WRITE, mmap.MAP_PRIVATE)
+
+
+@TABLE.row("a mapped page, mprotect() to execute", "EACCES, the page is as sent", "M2")
+def made_executable(bench: Bench) -> str:
+    """Nor executable."""
+    return _protected(bench, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED)
+
+
+def _protected(bench: Bench, protection: int, flags: int) -> str:
+    stream = _stream(bench, 1)
+    area = stream.area(PAGE, flags=flags)
+    said = outcome(lambda: area.protect(protection))
+    return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
+
+
+@TABLE.row("a mapped page, written through /proc/self/mem", "EIO, the page is as sent", "M2")
+def written_as_a_debugger_does(bench: Bench) -> str:
+    """The way of debuggers, which may write to read-only memory, leads nowhere either."""
+    stream = _stream(bench, 1)
+    area = stream.area(PAGE)
+    with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
+        memory.seek(area.address)
+        said = outcome(lambda: memory.write(b"changed"))
+    return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
+
+
+@TABLE.row(
+    "a mapped page, mprotect() to PROT_NONE and back to PROT_READ", "ok, gone, ok, the page is as sent"
+)
+def hidden_and_shown(bench: Bench) -> str:
+    """The right to read may be given up and taken again."""
+    stream = _stream(bench, 1)
+    area = stream.area(PAGE)
+    hidden = outcome(lambda: area.protect(PROT_NONE))
+    gone = "there" if area.there() else "gone"
+    shown = outcome(lambda: area.protect(mmap.PROT_READ))
+    return f"{hidden}, {gone}, {shown}, the page is {stream.as_sent(area.read(), 0)}"
+
+
+# What is not a page of its own
+
+
+@TABLE.row("four pages queued by a plain sender", "EINVAL, 16384 queued; read 16384 as sent", "M3", "M5")
+def pages_that_can_not_be_mapped(bench: Bench) -> str:
+    """Bytes in larger pages, which a plain send over loopback leaves, are never mapped."""
+    stream = Stream(bench)
+    stream.queue(4 * PAGE, pages=False)
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row("100 bytes and two pages queued", "EINVAL, 8292 queued; read 8292 as sent", "M3", "M5")
+def a_partial_page_first(bench: Bench) -> str:
+    """A mapping begins with the first byte that is queued, or not at all."""
+    stream = Stream(bench)
+    stream.queue(100, pages=False)
+    stream.queue(2 * PAGE)
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "100 bytes and two pages queued, the bytes read",
+    "read 100 as sent; mapped 8192 as sent, 0 queued",
+    "M5",
+)
+def behind_a_partial_page(bench: Bench) -> str:
+    """What comes behind a partial page is mapped once that was read."""
+    stream = Stream(bench)
+    stream.queue(100, pages=False)
+    stream.queue(2 * PAGE)
+    return f"{stream.read(100)}; {stream.map(2 * PAGE)}"
+
+
+def _page_part_page(bench: Bench) -> Stream:
+    stream = _stream(bench, 1)
+    stream.queue(100, pages=False)
+    stream.queue(PAGE)
+    return stream
+
+
+@TABLE.row(
+    "a page, 100 bytes and a page queued, two pages mapped",
+    "EINVAL, 8292 queued; read 8292 as sent",
+    "M3",
+    "M5",
+)
+def a_partial_page_in_the_middle(bench: Bench) -> str:
+    """One partial page refuses all: nothing before it is taken either."""
+    stream = _page_part_page(bench)
+    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "a page, 100 bytes and a page queued, one page mapped",
+    "mapped 4096 as sent, 4196 queued; EINVAL, 4196 queued; read 4196 as sent",
+    "M3",
+    "M5",
+)
+def before_a_partial_page(bench: Bench) -> str:
+    """A mapping that ends before the partial page is not refused; the next one is."""
+    stream = _page_part_page(bench)
+    return f"{stream.map(PAGE)}; {stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "80 pages queued of which the last is a plain sender's",
+    "EINVAL, 327680 queued; read 327680 as sent",
+    "M3",
+    "M5",
+)
+def many_pages_before_what_can_not_be_mapped(bench: Bench) -> str:
+    """All is looked at before anything is mapped or taken."""
+    stream = _stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
+    stream.queue(79 * PAGE)
+    stream.queue(PAGE, pages=False)
+    return f"{stream.map(80 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "two pages queued of which 100 bytes were read",
+    "read 100 as sent; EINVAL, 8092 queued; read 3996 as sent; mapped 4096 as sent, 0 queued",
+    "M3",
+    "M5",
+)
+def a_page_read_in_part(bench: Bench) -> str:
+    """What is left of a page is no whole page; behind it mapping goes on."""
+    stream = _stream(bench, 2)
+    said = [stream.read(100), stream.map(PAGE), stream.read(PAGE - 100), stream.map(PAGE)]
+    return "; ".join(said)
+
+
+@TABLE.row("two half pages queued, one page mapped", "EINVAL, 4096 queued; read 4096 as sent", "M3", "M5")
+def two_half_pages(bench: Bench) -> str:
+    """Two fragments that make a page are no page."""
+    stream = Stream(bench)
+    stream.queue(PAGE // 2)
+    stream.queue(PAGE // 2)
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row("two pages of a file, sent with sendfile()", "EINVAL, 8192 queued; read 8192 as sent", "M3", "M5")
+def pages_of_a_file(bench: Bench) -> str:
+    """A page that belongs to a file is not given to a reader, although it is a whole one."""
+    stream = Stream(bench)
+    stream.sent = payload(2 * PAGE)
+    with tempfile.TemporaryFile() as file:
+        file.write(stream.sent)
+        file.flush()
+        os.sendfile(stream.sender.fileno(), file.fileno(), 0, 2 * PAGE)
+        wait_until(lambda: inq(stream.receiver) == 2 * PAGE)
+        return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+# Urgent data
+
+
+@TABLE.row("an urgent byte and two pages queued", "EINVAL, 0 queued; read 8192 as sent", "M4", "M5")
+def urgent_first(bench: Bench) -> str:
+    """The first byte is urgent; FIONREAD stops there, a read goes past it."""
+    stream = _urgent(bench, 0, 2 * PAGE)
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "a page, an urgent byte and two pages queued, two pages mapped",
+    "EINVAL, 4096 queued; read 12288 as sent",
+    "M4",
+    "M5",
+)
+def urgent_in_the_area(bench: Bench) -> str:
+    """Urgent data in the area refuse all: nothing before them is taken."""
+    stream = _urgent(bench, 1, 2 * PAGE)
+    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "two pages with their last byte urgent, both mapped", "EINVAL, 8191 queued; read 8191 as sent", "M4", "M5"
+)
+def urgent_at_the_end_of_the_area(bench: Bench) -> str:
+    """The last byte of the area belongs to it."""
+    stream = _stream(bench, 1)
+    stream.queue(PAGE - 1)
+    stream.queue_urgent()
+    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "two pages, an urgent byte and a page queued, two pages mapped",
+    "mapped 8192 as sent, 0 queued; EINVAL, 0 queued; read 4096 as sent",
+    "M4",
+    "M5",
+)
+def urgent_behind_the_area(bench: Bench) -> str:
+    """What ends before the urgent byte is mapped; what begins with it is not."""
+    stream = _urgent(bench, 2, PAGE)
+    return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "a page and an urgent byte queued, two pages mapped", "EINVAL, 4096 queued; read 4096 as sent", "M4"
+)
+def urgent_before_too_few(bench: Bench) -> str:
+    """Urgent data in the area are told before too few bytes are: to wait would not help."""
+    stream = _urgent(bench, 1)
+    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "a page, an urgent byte and a page queued, the urgent byte received with MSG_OOB",
+    "received !; EINVAL, 4096 queued; read 8192 as sent",
+    "M4",
+    "M5",
+)
+def urgent_received(bench: Bench) -> str:
+    """The byte's place stays a hole in the stream after it was received."""
+    stream = _urgent(bench, 1, PAGE)
+    received = stream.receiver.recv(1, socket.MSG_OOB).decode()
+    return f"received {received}; {stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "SO_OOBINLINE: a page, an urgent byte and a page queued, two pages mapped",
+    "EINVAL, 8193 queued; read 8193 as sent",
+    "M4",
+    "M5",
+)
+def urgent_inline(bench: Bench) -> str:
+    """In line it is urgent all the same, and is read as a byte like others."""
+    stream = Stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    stream.queue(PAGE)
+    stream.queue_urgent(PAGE)
+    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "SO_OOBINLINE: an urgent byte and a page queued, the urgent byte read",
+    "EINVAL, 4097 queued; read 1 as sent; mapped 4096 as sent, 0 queued",
+    "M4",
+)
+def urgent_passed(bench: Bench) -> str:
+    """Once the urgent byte was read, mapping goes on."""
+    stream = Stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    stream.queue_urgent()
+    stream.queue(PAGE)
+    return f"{stream.map(PAGE)}; {stream.read(1)}; {stream.map(PAGE)}"
+
+
+# Too few bytes, now or for ever
+
+
+@TABLE.row("nothing queued", "EAGAIN, 0 queued", "M6")
+def nothing_queued(bench: Bench) -> str:
+    """The call never waits."""
+    return _stream(bench).map(PAGE)
+
+
+@TABLE.row("nothing queued, blocking socket", "EAGAIN, 0 queued", "M6")
+def nothing_queued_blocking(bench: Bench) -> str:
+    """Not on a blocking socket either."""
+    stream = _stream(bench)
+    stream.receiver.settimeout(None)
+    return stream.map(PAGE)
+
+
+@TABLE.row("a page and 4095 bytes queued, blocking socket, two pages mapped", "EAGAIN, 8191 queued", "M6")
+def one_byte_too_few(bench: Bench) -> str:
+    """One byte too few is too few."""
+    stream = _stream(bench, 1)
+    stream.queue(PAGE - 1)
+    stream.receiver.settimeout(None)
+    return stream.map(2 * PAGE)
+
+
+@TABLE.row(
+    "a page queued, two pages mapped, then another page comes",
+    "EAGAIN, 4096 queued; mapped 8192 as sent, 0 queued",
+    "M6",
+)
+def too_few_then_enough(bench: Bench) -> str:
+    """The same call succeeds when enough has come."""
+    stream = _stream(bench, 1)
+    first = stream.map(2 * PAGE)
+    stream.queue(PAGE)
+    return f"{first}; {stream.map(2 * PAGE)}"
+
+
+@TABLE.row(
+    "100 bytes queued by a plain sender, one page mapped", "EAGAIN, 100 queued; read 100 as sent", "M6"
+)
+def too_few_and_not_mappable(bench: Bench) -> str:
+    """Too few bytes are told before it is looked whether they can be mapped."""
+    stream = Stream(bench)
+    stream.queue(100, pages=False)
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row("FIN, nothing queued", "EIO, 0 queued; read 0, then the end", "M7")
+def fin(bench: Bench) -> str:
+    """No more can come."""
+    stream = _stream(bench)
+    stream.fin()
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "FIN behind three pages, two mapped, two mapped",
+    "mapped 8192 as sent, 4096 queued; EIO, 4096 queued; read 4096 as sent, then the end",
+    "M7",
+    "M5",
+)
+def fin_behind_pages(bench: Bench) -> str:
+    """What was sent before the end is mapped as long as it is enough, and read where not."""
+    stream = _stream(bench, 3)
+    stream.fin()
+    return f"{stream.map(2 * PAGE)}; {stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row("FIN behind two pages, both mapped", "mapped 8192 as sent, 0 queued; EIO, 0 queued", "M7")
+def fin_behind_just_enough(bench: Bench) -> str:
+    """A mapping may end with the stream."""
+    stream = _stream(bench, 2)
+    stream.fin()
+    return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}"
+
+
+@TABLE.row(
+    "FIN behind 4095 bytes, one page mapped", "EIO, 4095 queued; read 4095 as sent, then the end", "M7", "M5"
+)
+def fin_is_no_byte(bench: Bench) -> str:
+    """The end itself does not fill a page."""
+    stream = Stream(bench)
+    stream.queue(PAGE - 1)
+    stream.fin()
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "FIN behind a page of a plain sender",
+    "EINVAL, 4096 queued; read 4096 as sent, then the end",
+    "M3",
+    "M5",
+)
+def fin_behind_what_can_not_be_mapped(bench: Bench) -> str:
+    """Enough bytes that can not be mapped are EINVAL after the end, too."""
+    stream = Stream(bench)
+    stream.queue(PAGE, pages=False)
+    stream.fin()
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row("RST, nothing queued", "EIO, 0 queued; read 0, then ECONNRESET", "M7")
+def reset(bench: Bench) -> str:
+    """A reset is an end as well; that it was one is left to be told by a read."""
+    stream = _stream(bench)
+    stream.reset()
+    return f"{stream.map(PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "RST behind three pages, two mapped, two mapped",
+    "mapped 8192 as sent, 4096 queued; EIO, 4096 queued; read 4096 as sent, then ECONNRESET",
+    "M7",
+)
+def reset_behind_pages(bench: Bench) -> str:
+    """What was queued before the reset is there to be mapped."""
+    stream = _stream(bench, 3)
+    stream.reset()
+    return f"{stream.map(2 * PAGE)}; {stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+@TABLE.row(
+    "shutdown(SHUT_RD) by the reader, a page queued, two pages mapped, one mapped",
+    "EIO, 4096 queued; mapped 4096 as sent, 0 queued; EIO, 0 queued",
+    "M7",
+)
+def reading_shut_down(bench: Bench) -> str:
+    """The reader's own shutdown ends the stream behind what is queued."""
+    stream = _stream(bench, 1)
+    stream.receiver.shutdown(socket.SHUT_RD)
+    return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}; {stream.map(PAGE)}"
+
+
+# The arguments
+
+
+@TABLE.row("a page queued, offset 4096", "EINVAL, 4096 queued", "M8")
+def offset(bench: Bench) -> str:
+    """A stream is mapped from where it stands."""
+    return _stream(bench, 1).map(PAGE, offset=PAGE)
+
+
+@TABLE.row("a page queued, offset 1", "EINVAL, 4096 queued", "M8")
+def offset_within_a_page(bench: Bench) -> str:
+    """No offset is possible, a whole page or not."""
+    return _stream(bench, 1).map(PAGE, offset=1)
+
+
+@TABLE.row("a page queued, length 0", "EINVAL, 4096 queued", "M8")
+def no_length(bench: Bench) -> str:
+    """Nothing is mapped by nothing."""
+    return _stream(bench, 1).map(0)
+
+
+@TABLE.row("a page queued, a length of 1 TiB", "EAGAIN, 4096 queued; mapped 4096 as sent, 0 queued", "M6")
+def huge_length(bench: Bench) -> str:
+    """So much is never queued."""
+    stream = _stream(bench, 1)
+    return f"{stream.map(1 << 40)}; {stream.map(PAGE)}"
+
+
+@TABLE.row(
+    "a page queued, lengths of 2 GiB, 4 GiB, and both with a page more",
+    "EAGAIN, 4096 queued; EAGAIN, 4096 queued; EAGAIN, 4096 queued; EAGAIN, 4096 queued; "
+    "mapped 4096 as sent, 0 queued",
+    "M6",
+)
+def length_beyond_32_bits(bench: Bench) -> str:
+    """No length is cut down to one that fits 32 bits."""
+    stream = _stream(bench, 1)
+    lengths = (1 << 31, 1 << 32, (1 << 31) + PAGE, (1 << 32) + PAGE, PAGE)
+    return "; ".join(stream.map(length) for length in lengths)
+
+
+@TABLE.row("a page queued, a length of 2**64 - 1", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
+def length_that_wraps(bench: Bench) -> str:
+    """Rounded up to whole pages the length is 0; mmap() itself refuses that, and the socket goes on."""
+    stream = _stream(bench, 1)
+    return f"{stream.map((1 << 64) - 1)}; {stream.map(PAGE)}"
+
+
+@TABLE.row("a page queued, a length of 2**64 - 4096", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
+def length_beyond_all_addresses(bench: Bench) -> str:
+    """There is no room for it; the socket goes on."""
+    stream = _stream(bench, 1)
+    return f"{stream.map((1 << 64) - PAGE)}; {stream.map(PAGE)}"
+
+
+@TABLE.row(
+    "a page queued, no address space left (RLIMIT_AS)", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued"
+)
+def no_address_space(bench: Bench) -> str:
+    """What the memory management refuses takes nothing."""
+    stream = _stream(bench, 1)
+    resource.setrlimit(resource.RLIMIT_AS, (PAGE, resource.RLIM_INFINITY))
+    refused = outcome(lambda: stream.area(PAGE))
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return f"{refused}, {inq(stream.receiver)} queued; {stream.map(PAGE)}"
+
+
+@TABLE.row("a page queued, MAP_PRIVATE", "mapped 4096 as sent, 0 queued", "M1")
+def private(bench: Bench) -> str:
+    """It makes no difference whether the mapping is shared."""
+    return _stream(bench, 1).map(PAGE, flags=mmap.MAP_PRIVATE)
+
+
+@TABLE.row("a page queued, MAP_SHARED_VALIDATE", "mapped 4096 as sent, 0 queued", "M1")
+def shared_validate(bench: Bench) -> str:
+    """The newer way to ask for a shared mapping is one, too."""
+    return _stream(bench, 1).map(PAGE, flags=MAP_SHARED_VALIDATE)
+
+
+@TABLE.row("two pages queued, MAP_SHARED | MAP_POPULATE | MAP_LOCKED", "mapped 8192 as sent, 0 queued", "M1")
+def populated_and_locked(bench: Bench) -> str:
+    """The pages are there and stay there anyway."""
+    return _stream(bench, 2).map(2 * PAGE, flags=mmap.MAP_SHARED | MAP_POPULATE | MAP_LOCKED)
+
+
+@TABLE.row("a page queued, MAP_FIXED at an address within a page", "EINVAL, 4096 queued")
+def fixed_address_unaligned(bench: Bench) -> str:
+    """What mmap() itself refuses takes nothing."""
+    area = map_memory(bench, 2 * PAGE)
+    return _stream(bench, 1).map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=area.address + 100)
+
+
+@TABLE.row("a page queued, MAP_FIXED_NOREPLACE over other memory", "EEXIST, 4096 queued")
+def address_in_use(bench: Bench) -> str:
+    """Nor does this."""
+    area = map_memory(bench, PAGE)
+    flags = mmap.MAP_SHARED | MAP_FIXED_NOREPLACE
+    return _stream(bench, 1).map(PAGE, flags=flags, address=area.address)
+
+
+@TABLE.row("a listening socket", "ENOTCONN", "M8")
+def listening(bench: Bench) -> str:
+    """A listening socket has no bytes."""
+    return outcome(lambda: map_memory(bench, PAGE, _listener(bench).fileno()))
+
+
+def _listener(bench: Bench) -> socket.socket:
+    return bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family, backlog=0))
+
+
+@TABLE.row("a socket that was never connected", "ENOTCONN", "M8")
+def unconnected(bench: Bench) -> str:
+    """Nor has one that nobody speaks to."""
+    sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
+    return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
+
+
+@TABLE.row("a socket that was disconnected with a page queued", "ENOTCONN, 0 queued", "M8")
+def disconnected(bench: Bench) -> str:
+    """connect() to no address gives up the connection, and what was queued."""
+    stream = _stream(bench, 1)
+    nowhere = struct.pack("H26x", socket.AF_UNSPEC)
+    if _libc.connect(stream.receiver.fileno(), nowhere, len(nowhere)):
+        raise OSError(ctypes.get_errno(), "connect")
+    return stream.map(PAGE)
+
+
+@TABLE.row("a socket that is being connected", "EAGAIN", "M6")
+def connecting(bench: Bench) -> str:
+    """Nothing came yet, but it may."""
+    listener = _listener(bench)
+    for _ in range(8):  # the listener's queue is full after a few, and the next waits
+        sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
+        sock.setblocking(False)
+        sock.connect_ex(listener.getsockname())
+        if not select.select([], [sock], [], 0.2)[1]:
+            break
+    else:
+        raise NotHereError("every connection to a full listener was made at once")
+    return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
+
+
+@TABLE.row(
+    "a listening socket: offset 4096, then PROT_WRITE, with and without offset", "EINVAL, EPERM, EINVAL", "M8"
+)
+def arguments_come_first(bench: Bench) -> str:
+    """The offset is looked at first, then the protection, then the socket."""
+    fd = _listener(bench).fileno()
+
+    def said(protection: int, offset: int) -> str:
+        return outcome(lambda: map_memory(bench, PAGE, fd, protection, offset=offset))
+
+    return ", ".join([said(mmap.PROT_READ, PAGE), said(READ_WRITE, 0), said(READ_WRITE, PAGE)])
+
+
+@TABLE.row("a socket of UDP", "ENODEV")
+def datagrams(bench: Bench) -> str:
+    """Only streams are mapped."""
+    sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_DGRAM))
+    return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
+
+
+@TABLE.row(
+    "TCP_REPAIR, a page queued; then no longer TCP_REPAIR",
+    "EPERM, 4096 queued; mapped 4096 as sent, 0 queued",
+)
+def under_repair(bench: Bench) -> str:
+    """As a read, which a connection that is being moved refuses, too."""
+    stream = _stream(bench, 1)
+    stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    refused = stream.map(PAGE)
+    stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
+    return f"{refused}; {stream.map(PAGE)}"
+
+
+@TABLE.row("TLS receives on the socket", "EOPNOTSUPP")
+def under_tls(bench: Bench) -> str:
+    """The bytes that are queued are not those that the program is to read."""
+    _, receiver = pair(bench)
+    try:
+        receiver.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+        version, aes_gcm_128 = 0x0303, 51
+        key = struct.pack("HH", version, aes_gcm_128) + bytes(8 + 16 + 4 + 8)
+        receiver.setsockopt(SOL_TLS, TLS_RX, key)
+    except OSError as error:
+        raise NotHereError(f"this kernel has no TLS: {error_name(error)}") from None
+    return outcome(lambda: map_memory(bench, PAGE, receiver.fileno()))
+
+
+@TABLE.row("a page queued, the socket in a BPF sockmap", "EOPNOTSUPP; read 4096 as sent", "M5")
+def in_a_sockmap(bench: Bench) -> str:
+    """A program may redirect what is queued; a read asks it, a mapping does not."""
+    stream = _stream(bench, 1)
+    bench.closing.callback(os.close, _sockmap_with(stream.receiver))
+    refused = outcome(lambda: stream.area(PAGE))  # FIONREAD may ask the program, too
+    return f"{refused}; {stream.rest()}"
+
+
+def _sockmap_with(sock: socket.socket) -> int:
+    """Return the descriptor of a new sockmap of one entry, this socket."""
+    numbers = {"x86_64": 321, "aarch64": 280}
+    create, update, kind = 0, 2, 15
+    if platform.machine() not in numbers:
+        raise NotHereError(f"the number of bpf() is not known for {platform.machine()}")
+
+    def bpf(command: int, *fields: int, packing: str) -> int:
+        attributes = ctypes.create_string_buffer(struct.pack(packing, *fields), 128)
+        got = _libc.syscall(numbers[platform.machine()], command, attributes, 128)
+        if got < 0:
+            raise NotHereError(f"this kernel has no sockmap: {errno.errorcode[ctypes.get_errno()]}")
+        return int(got)
+
+    made = bpf(create, kind, 4, 4, 1, packing="IIII")
+    key, value = ctypes.c_uint32(0), ctypes.c_uint32(sock.fileno())
+    bpf(update, made, ctypes.addressof(key), ctypes.addressof(value), packing="I4xQQ")
+    return made
+
+
+# What may be done with a mapping
+
+
+@TABLE.row("four pages mapped, the second unmapped", "ok: as sent, gone, as sent, as sent; 0 queued")
+def unmapped_in_part(bench: Bench) -> str:
+    """Any part may be unmapped; the rest stays."""
+    stream = _stream(bench, 4)
+    area = stream.area(4 * PAGE)
+    said = outcome(lambda: area.unmap(PAGE, PAGE))
+    pages = [
+        stream.as_sent(area.read(at, PAGE), at) if area.there(at) else "gone"
+        for at in range(0, 4 * PAGE, PAGE)
+    ]
+    return f"{said}: {', '.join(pages)}; {inq(stream.receiver)} queued"
+
+
+@TABLE.row("both sockets closed under a mapping of two pages", "as sent")
+def closed_under_a_mapping(bench: Bench) -> str:
+    """The bytes belong to the mapping, not to the socket."""
+    stream = _stream(bench, 2)
+    area = stream.area(2 * PAGE)
+    stream.receiver.close()
+    stream.sender.close()
+    return stream.as_sent(area.read(), 0)
+
+
+@TABLE.row("the connection reset under a mapping of two pages", "as sent")
+def reset_under_a_mapping(bench: Bench) -> str:
+    """Nor does a reset take them back."""
+    stream = _stream(bench, 2)
+    area = stream.area(2 * PAGE)
+    stream.reset()
+    return stream.as_sent(area.read(), 0)
+
+
+@TABLE.row("more pages sent and mapped with an older mapping kept", "as sent, as sent")
+def kept_mapping(bench: Bench) -> str:
+    """Pages that somebody has mapped are not used for what comes later."""
+    stream = _stream(bench, 4)
+    older = stream.area(4 * PAGE)
+    for _ in range(32):
+        stream.queue(4 * PAGE)
+        with stream.area(4 * PAGE) as newer:
+            last = stream.as_sent(newer.read(), stream.taken - 4 * PAGE)
+    return f"{stream.as_sent(older.read(), 0)}, {last}"
+
+
+@TABLE.row("fork() with a mapping of two pages, read by the child", "as sent")
+def forked_with_a_mapping(bench: Bench) -> str:
+    """A child has the mapping, too."""
+    stream = _stream(bench, 2)
+    area = stream.area(2 * PAGE)
+    return str(forked(lambda: stream.as_sent(area.read(), 0)))
+
+
+@TABLE.row("fork() with a mapping, unmapped and closed by the parent, then read by the child", "as sent")
+def outlived_by_a_child(bench: Bench) -> str:
+    """The child's mapping is its own."""
+    stream = _stream(bench, 2)
+    area = stream.area(2 * PAGE)
+    gone, told = os.pipe()
+
+    def read() -> str:
+        os.read(gone, 1)
+        return stream.as_sent(area.read(0, 2 * PAGE), 0)
+
+    def unmap() -> None:
+        area.unmap()
+        stream.receiver.close()
+        os.write(told, b"1")
+
+    return str(forked(read, unmap))
+
+
+@TABLE.row(
+    "fork(), a page mapped by the child, then one by the parent",
+    "mapped 4096 as sent, 4096 queued; mapped 4096 as sent, 0 queued",
+    "M1",
+)
+def mapped_by_a_child(bench: Bench) -> str:
+    """Who shares a socket shares its stream: no byte comes twice."""
+    stream = _stream(bench, 2)
+    first = forked(lambda: stream.map(PAGE))
+    stream.taken = PAGE
+    return f"{first}; {stream.map(PAGE)}"
+
+
+@TABLE.row(
+    "a page mapped over an older mapping with MAP_FIXED",
+    "mapped 4096 as sent, 0 queued, at the same address",
+    "M1",
+)
+def fixed_over_an_older_mapping(bench: Bench) -> str:
+    """The newer page takes the older one's place."""
+    stream = _stream(bench, 2)
+    older = stream.area(PAGE)
+    said = stream.map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=older.address)
+    same = "at the same address" if stream.as_sent(older.read(), PAGE) == "as sent" else "elsewhere"
+    return f"{said}, {same}"
+
+
+@TABLE.row("a mapped page, grown with mremap()", "EFAULT, 4096 queued, as sent")
+def grown(bench: Bench) -> str:
+    """There is nothing behind a mapping to grow into: more bytes are mapped by mmap()."""
+    return _resized(bench, PAGE, 2 * PAGE, MREMAP_MAYMOVE)
+
+
+@TABLE.row("a mapped page, doubled with mremap() from length 0", "EFAULT, 4096 queued, as sent")
+def doubled(bench: Bench) -> str:
+    """Nor is there a second mapping of the same bytes."""
+    return _resized(bench, 0, PAGE, MREMAP_MAYMOVE)
+
+
+def _resized(bench: Bench, old: int, new: int, flags: int) -> str:
+    stream = _stream(bench, 2)
+    area = stream.area(PAGE)
+    said = outcome(lambda: _mremap(area, old, new, flags))
+    return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
+
+
+@TABLE.row("two mapped pages, moved with mremap()", "as sent, gone from where they were")
+def moved(bench: Bench) -> str:
+    """A mapping may move."""
+    stream = _stream(bench, 2)
+    area = stream.area(2 * PAGE)
+    place = map_memory(bench, 2 * PAGE)
+    to = _mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place.address)
+    gone = "still" if area.there() else "gone from"
+    return f"{stream.as_sent(ctypes.string_at(to, 2 * PAGE), 0)}, {gone} where they were"
+
+
+@TABLE.row("a mapped page, remap_file_pages() to another offset, a page queued", "EINVAL, 4096 queued")
+def remapped_to_an_offset(bench: Bench) -> str:
+    """A stream has no offsets there either."""
+    stream = _stream(bench, 2)
+    area = stream.area(PAGE)
+    said = outcome(lambda: _remap_file_pages(area, 1))
+    return f"{said}, {inq(stream.receiver)} queued"
+
+
+@TABLE.row("a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued")
+def remapped_with_nothing_queued(bench: Bench) -> str:
+    """It is mmap() by another name, with the same rules."""
+    stream = _stream(bench, 1)
+    area = stream.area(PAGE)
+    said = outcome(lambda: _remap_file_pages(area, 0))
+    return f"{said}, {inq(stream.receiver)} queued"
+
+
+@TABLE.row("a mapped page, TCP_ZEROCOPY_RECEIVE into it", "EINVAL, 4096 queued, as sent")
+def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
+    """What holds bytes that were taken is not an area to move others into."""
+    stream = _stream(bench, 2)
+    area = stream.area(PAGE)
+    said = ask(stream.receiver, Request(address=area.address, length=PAGE))
+    return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
+
+
+@TABLE.row("a mapped page given to send()", "as sent")
+def sent_on(bench: Bench) -> str:
+    """The bytes can be handed to any call that reads memory."""
+    stream = _stream(bench, 1)
+    area = stream.area(PAGE)
+    onward, receiver = pair(bench)
+    onward.sendall(area.view())
+    return stream.as_sent(receiver.recv(PAGE, socket.MSG_WAITALL), 0)
+
+
+# Several at once
+
+
+@TABLE.row("64 pages mapped by two threads at once, one at a time", "64 pages, each once, in order", "M1")
+def two_threads(bench: Bench) -> str:
+    """No byte comes twice and none is lost."""
+    stream = _stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 19)
+    stream.queue(64 * PAGE)
+    positions = {stream.sent[at : at + PAGE]: at // PAGE for at in range(0, 64 * PAGE, PAGE)}
+    begin = threading.Barrier(2)
+    found: list[list[int]] = [[], []]
+
+    def take(mine: list[int]) -> None:
+        begin.wait()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                with map_memory(bench, PAGE, stream.receiver.fileno()) as area:
+                    mine.append(positions.get(area.read(0, PAGE), -1))
+
+    threads = [threading.Thread(target=take, args=(mine,)) for mine in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pages = sorted(found[0] + found[1])
+    each = "each once" if pages == list(range(64)) else f"not each once: {pages}"
+    order = "in order" if all(mine == sorted(mine) for mine in found) else "out of order"
+    return f"{len(pages)} pages, {each}, {order}"
+
+
+@TABLE.row(
+    "a thread killed while it waits for its program's mapping lock in mmap(), two pages queued",
+    "8192 queued, read 8192 as sent",
+    "M13",
+)
+def killed_waiter(bench: Bench) -> str:
+    """Who is killed there takes nothing, and leaves the socket to others that share it."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        stream = _stream(bench, 2)
+        if kill_while_it_waits(stream.receiver.fileno()):
+            said = _all_of_it(stream)
+            if not said.startswith("4096 queued"):  # else it had its page before it died
+                return said
+    raise NotHereError(f"within {SECONDS:.0f} s no thread was killed while it waited for its mapping lock")
+
+
+def _all_of_it(stream: Stream) -> str:
+    """Return what a process that shares the socket reads.
+
+    It is a child: with the socket left locked, whoever asks waits for ever and can not be killed.
+    """
+    return forked(lambda: f"{inq(stream.receiver)} queued, {stream.rest()}") or "the socket stays locked"
+
+
+# Waiting for a chunk, and keeping payload apart
+
+
+@TABLE.row(
+    "SO_RCVLOWAT of four pages, a page sent at a time: poll(), FIONREAD, then four pages mapped, three times",
+    "not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued; " * 2
+    + "not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued",
+    "M10",
+)
+def low_water_mark(bench: Bench) -> str:
+    """The low-water mark wakes the reader when exactly one chunk can be mapped."""
+    stream = Stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4 * PAGE)
+    poll = select.poll()
+    poll.register(stream.receiver, select.POLLIN)
+    rounds = []
+    for _ in range(3):
+        states = []
+        for _ in range(4):
+            stream.queue(PAGE)
+            states.append(f"ready with {inq(stream.receiver)}" if poll.poll(0) else "not ready")
+        rounds.append(f"{', '.join(states)}: {stream.map(4 * PAGE)}")
+    return "; ".join(rounds)
+
+
+@TABLE.row(
+    "SO_RCVLOWAT of four pages, a thread in poll() while they are sent",
+    "woken, mapped 16384 as sent, 0 queued",
+    "M10",
+)
+def woken_for_a_chunk(bench: Bench) -> str:
+    """Who waits in poll() is woken when the chunk is whole."""
+    stream = Stream(bench)
+    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4 * PAGE)
+
+    def send() -> None:
+        for _ in range(4):
+            stream.queue(PAGE)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    woken = select.select([stream.receiver], [], [], SECONDS)[0]
+    sending.join()
+    return f"{'woken' if woken else 'not woken'}, {stream.map(4 * PAGE)}"
+
+
+@TABLE.row(
+    "a header of 100 bytes sent with MSG_EOR and two pages, both held back by TCP_CORK",
+    "read 100 as sent; mapped 8192 as sent, 0 queued",
+    "M11",
+)
+def end_of_record(bench: Bench) -> str:
+    """MSG_EOR keeps the payload out of the header's segment, so that its pages stay whole."""
+    stream = Stream(bench)
+    stream.queue_corked(100, socket.MSG_EOR, 2 * PAGE)
+    return f"{stream.read(100)}; {stream.map(2 * PAGE)}"
+
+
+@TABLE.row(
+    "a header of 100 bytes sent without MSG_EOR and two pages, both held back by TCP_CORK",
+    "read 100 as sent; EINVAL, 8192 queued; read 8192 as sent",
+    "M11",
+    "M5",
+)
+def no_end_of_record(bench: Bench) -> str:
+    """Without it both share a segment, and no page of the payload begins where one begins in memory."""
+    stream = Stream(bench)
+    stream.queue_corked(100, 0, 2 * PAGE)
+    return f"{stream.read(100)}; {stream.map(2 * PAGE)}; {stream.rest()}"
+
+
+# The switch
+
+
+@TABLE.row(
+    "tcp_mmap_consume 0: two pages queued, mmap(), then TCP_ZEROCOPY_RECEIVE",
+    "8192 queued, nothing there; mapped 8192 as sent, 0 queued",
+)
+def switched_off(bench: Bench) -> str:
+    """Switched off, mmap() gives a standing area that takes nothing by itself."""
+    stream = _stream(bench, 2)
+    with standing():
+        area = map_memory(bench, 2 * PAGE, stream.receiver.fileno())
+    there = "something" if area.there() else "nothing"
+    before = f"{inq(stream.receiver)} queued, {there} there"
+    request = Request(address=area.address, length=2 * PAGE)
+    said = ask(stream.receiver, request)
+    if said != "ok":
+        return f"{before}; {said}"
+    got = stream.as_sent(area.read(0, request.length), 0)
+    return f"{before}; mapped {request.length} {got}, {inq(stream.receiver)} queued"
+
+
+@TABLE.row("2, -1 and 256 written to tcp_mmap_consume", "EINVAL, EINVAL, EINVAL; it is 1")
+def values_of_the_switch(bench: Bench) -> str:
+    """It is on or off."""
+
+    def write(value: str) -> str:
+        return outcome(lambda: CONSUME.write_text(value, encoding="ascii"))
+
+    before = CONSUME.read_text(encoding="ascii").strip()
+    said = ", ".join(write(value) for value in ("2", "-1", "256"))
+    now = CONSUME.read_text(encoding="ascii").strip()
+    CONSUME.write_text(before, encoding="ascii")
+    return f"{said}; it is {now}"
+
+
+@TABLE.row(
+    "tcp_mmap_consume in a new network namespace, then written there",
+    "0 there; 1 there, 0 where it was not written",
+)
+def a_switch_of_each_namespace(bench: Bench) -> str:
+    """Each network namespace has its own, which is off at first."""
+    with standing():  # where this row came from
+
+        def there() -> str:
+            if _libc.unshare(CLONE_NEWNET):
+                return f"{errno.errorcode[ctypes.get_errno()]} for a namespace"
+            first = CONSUME.read_text(encoding="ascii").strip()
+            CONSUME.write_text("1", encoding="ascii")
+            return f"{first} there; {CONSUME.read_text(encoding='ascii').strip()} there"
+
+        said = forked(there)
+        return f"{said}, {CONSUME.read_text(encoding='ascii').strip()} where it was not written"

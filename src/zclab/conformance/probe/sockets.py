@@ -38,6 +38,7 @@ _libc.mmap.argtypes = [
 ]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 
 
 def pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
@@ -119,6 +120,14 @@ class Mapping(contextlib.AbstractContextManager["Mapping"]):
         """Return a view of the mapping to send from or write to; nothing is touched until it is used."""
         length = self.length - offset if length is None else length
         return memoryview((ctypes.c_char * length).from_address(self.address + offset)).cast("B")
+
+    def there(self, offset: int = 0) -> bool:
+        """Return whether a byte of the mapping can be read. Nobody is killed by asking."""
+        memory = os.memfd_create("asked")
+        try:
+            return bool(_libc.write(memory, self.address + offset, 1) == 1)
+        finally:
+            os.close(memory)
 
     def protect(self, protection: int) -> None:
         """mprotect() the whole mapping; raise OSError."""

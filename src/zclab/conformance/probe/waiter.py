@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program that is killed while one of its threads waits, in mmap() of a socket, for the mapping lock."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import select
+import signal
+import threading
+import time
+from pathlib import Path
+
+from .sockets import PAGE
+
+_MAP_POPULATE = 0x8000
+_SECONDS = 5.0
+_MOST_BYTES = 64 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def kill_while_it_waits(fd: int) -> bool:
+    """Fork a program that maps a page of a socket; kill it while that waits; return whether it was seen to.
+
+    Its mapping lock is held by another thread of it, which fills much memory at a time.
+    """
+    begin, begun = os.pipe()
+    end, ended = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(end)
+        threading.Thread(target=_hold_the_lock, args=(ended,), daemon=True).start()
+        os.read(begin, 1)
+        _libc.mmap(None, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        os._exit(0)  # its end of the pipe goes with it
+    os.close(ended)
+    try:
+        os.read(end, 1)  # the other thread is about to take the lock
+        os.write(begun, b"1")
+        return _seen_waiting(child, fd, end)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for one in (begin, begun, end):
+            os.close(one)
+
+
+def _hold_the_lock(told: int) -> None:
+    """Hold this program's mapping lock again and again, each time for as long as it takes to fill memory."""
+    length = min(_MOST_BYTES, _available() // 4)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_POPULATE
+    os.write(told, b"1")
+    while True:
+        at = _libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        _libc.munmap(at, length)
+
+
+def _available() -> int:
+    """Return how many bytes of memory can be had."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return _MOST_BYTES
+
+
+def _seen_waiting(process: int, fd: int, end: int) -> bool:
+    """Wait until a process's first thread waits within mmap() of a descriptor; false if it ends first."""
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline and not select.select([end], [], [], 0)[0]:
+        if _waits_in_mmap(Path(f"/proc/{process}/task/{process}"), fd):
+            return True
+    return False
+
+
+def _waits_in_mmap(task: Path, fd: int) -> bool:
+    """Return whether a thread sleeps, not to be woken by signals, in mmap() of one page of a descriptor.
+
+    With nobody else at the socket, that is the wait for the mapping lock; where the kernel names what a
+    thread waits in, it must not be the lock of a socket.
+    """
+    state = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    call = (task / "syscall").read_text(encoding="ascii").split()
+    place = (task / "wchan").read_text(encoding="ascii")
+    # The call's number, then its arguments: address, length, protection, flags, descriptor, offset.
+    return state == "D" and call[2:3] == [hex(PAGE)] and call[5:6] == [hex(fd)] and "lock_sock" not in place
