@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import sys
 import time
@@ -26,6 +27,7 @@ from zclab.crosscheck import table as crosscheck_table
 from zclab.crosscheck import tools as crosscheck_tools
 from zclab.errors import LabError, UsageError, ZclabError
 from zclab.inventory import Lab
+from zclab.kernel import listing as kernel_listing
 from zclab.playbooks import Timing
 from zclab.remote import Remote
 from zclab.results import Run
@@ -420,6 +422,22 @@ def down(lab_name: str, purge: bool) -> None:
     if purge:
         for line in cache.prune(keep=0):
             click.echo(line)
+
+
+@cli.command()
+@_lab_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def kernels(lab_name: str, as_json: bool) -> None:
+    """Show the kernels of a lab: what each is made from, whether it is built, and how big it is.
+
+    Looks into the cache only, and builds nothing. Example: zclab kernels --json
+    """
+    lab = inventory.load(lab_name)
+    found = kernel_listing.entries(lab)
+    if as_json:
+        click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+    else:
+        kernel_listing.show(_console(), lab, found)
 
 
 @cli.command(name="cache")

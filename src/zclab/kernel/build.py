@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,7 +112,8 @@ def find(
 ) -> Artifact | None:
     """Return the artifact of a variant if it was built already, None if it would have to be built.
 
-    Builds nothing. Raises UsageError for inputs that do not exist, LabError when a source can not be asked.
+    Without requirements: whatever hosts it was built for. Builds nothing. Raises UsageError for inputs that do
+    not exist, LabError when a source can not be asked.
     """
     return _remembered(_read_inputs(variant, spec, requirements, host_config))
 
@@ -136,6 +137,7 @@ def build(
     require_tools(compilation.TOOLS, "building a kernel")
     inputs = _read_inputs(variant, spec, requirements, host_config)
     if found := _remembered(inputs):
+        _remember(inputs, found.key)
         return BuildResult(found, changed=False)
     remove_abandoned_builds()
     digest = inputs.digest()[:16]
@@ -173,6 +175,13 @@ def _read_inputs(
 def _memo(inputs: _Inputs) -> Path:
     """Return the file that remembers the artifact of these inputs: finding it anew takes a source tree."""
     return kernel_cache() / "resolved" / inputs.digest()
+
+
+def _remember(inputs: _Inputs, key: str) -> None:
+    """Keep the key of these inputs, for hosts like these and for who asks whether it was built at all."""
+    for each in (inputs, replace(inputs, requirements=())):
+        if not _memo(each).is_file() or _memo(each).read_text(encoding="ascii") != f"{key}\n":
+            write_whole(_memo(each), key + "\n")
 
 
 def _remembered(inputs: _Inputs) -> Artifact | None:
@@ -216,7 +225,7 @@ def _build_in(tree: Path, inputs: _Inputs, report: Report) -> BuildResult:
             found = store.lookup(key)
             if found is None:
                 found, changed = _make_artifact(tree, inputs, key, text, clock, report), True
-    write_whole(_memo(inputs), key + "\n")
+    _remember(inputs, key)
     return BuildResult(found.model_copy(update={"variant": inputs.variant}), changed, tuple(clock.timings))
 
 

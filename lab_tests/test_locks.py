@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of the socket's lock and the mapping lock, where the kernel watches it."""
+
+from __future__ import annotations
+
+import pytest
+
+from zclab import lockcheck
+from zclab.errors import InvalidError
+from zclab.inventory import Lab
+
+
+@pytest.mark.claim("M12", "M13")
+def test_locks_are_taken_in_one_order(lab: Lab) -> None:
+    """lockdep reports what the kernel's declaration says, and nothing else."""
+    if lab.kernel_variant is None:
+        pytest.skip("these hosts run this machine's own kernel")
+    try:
+        found = lockcheck.carry_out(lab)
+    except InvalidError as error:
+        pytest.skip(str(error))
+    assert found.verdict == "pass", "; ".join(found.unexpected)
