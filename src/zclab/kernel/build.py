@@ -112,8 +112,8 @@ def find(
 ) -> Artifact | None:
     """Return the artifact of a variant if it was built already, None if it would have to be built.
 
-    Without requirements: whatever hosts it was built for. Builds nothing. Raises UsageError for inputs that do
-    not exist, LabError when a source can not be asked.
+    Without requirements: whatever hosts it was built for. Builds nothing. Raises UsageError for inputs that
+    do not exist, LabError when a source can not be asked.
     """
     return _remembered(_read_inputs(variant, spec, requirements, host_config))
 
