@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from zclab import judge, schedule
+from zclab import designs, judge, schedule
 from zclab.documents import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.inventory import Lab
 from zclab.metrics import METRICS, Metric
@@ -97,6 +97,10 @@ def show(console: Console, document: RunDocument) -> None:
         if table.row_count:
             console.print(table)
     console.print(_comparisons_table(document.comparisons))
+    if (by_design := designs.table(document)) is not None:
+        console.print(by_design)
+        for sentence in designs.sentences(document):
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     _show_profiles(console, document)
     for one in document.measurements:
         if not one.valid or one.phase == "integrity":

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run of the designs says, and that it says the contrary of contrary figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests import factories
+
+from zclab import designs, judge, plan, schedule
+from zclab.documents import RunDocument
+
+
+def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocument:
+    """Return a run in which a design's CPU cost depends on whether the reader keeps what it is given."""
+    manifest = factories.manifest(
+        plan=plan.load("designs")
+        .select(seed=1, ip_versions=[6], sizes=[262144])
+        .model_copy(update={"integrity_bytes": 0}),
+        validity=factories.manifest().validity.model_copy(update={"mapped_fraction": _anything()}),
+        **changes,
+    )
+    made = []
+    for number, planned in enumerate(schedule.measurements(manifest.plan)):
+        factor = 1 + (number % 5 - 2) * 0.002
+        seconds = cost[planned.keep_bytes > 0, planned.receive_mode] * factor
+        made.append(factories.record(planned, receiver_cpu_s=seconds))
+    return judge.judge(manifest, made)
+
+
+def _anything() -> dict[str, Any]:
+    bounds = factories.manifest().validity.mapped_fraction["map_once"]
+    return dict.fromkeys(("map_each", "map_once", "map_once_hybrid"), bounds)
+
+
+def costs(each: float, once: float) -> dict[str, float]:
+    return {"copy": 1.0, "map_each": each, "map_once": once, "map_once_hybrid": once}
+
+
+def both(reuse: dict[str, float], keep: dict[str, float]) -> dict[tuple[bool, str], float]:
+    return {
+        (keeps, mode): cost for keeps, arm in ((False, reuse), (True, keep)) for mode, cost in arm.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("reuse", "keep", "said"),
+    [
+        (costs(0.6, 0.4), costs(0.6, 0.6), ("reviewer was right: mapping once", "no saving could be called")),
+        (costs(0.4, 0.4), costs(0.4, 0.6), ("no saving could be called", "author was right, and more")),
+    ],
+    ids=["both were right", "the contrary"],
+)
+def test_who_was_right_follows_from_the_figures(
+    reuse: dict[str, float], keep: dict[str, float], said: tuple[str, str]
+) -> None:
+    document = document_of(both(reuse, keep))
+    first, second = designs.sentences(document)
+    assert "uses one area again" in first and said[0] in first
+    assert "keeps what it is given" in second and said[1] in second
+    ratio = reuse["map_once"] / reuse["map_each"]
+    (held, _) = designs.held_against(document)
+    assert all(found == pytest.approx(ratio, rel=0.02) for found in held.ratios.values())
+
+
+def test_the_table_has_a_row_for_each_reader_and_size() -> None:
+    document = document_of(both(costs(0.6, 0.4), costs(0.6, 0.6)), emulated=True, accelerator="tcg")
+    table = designs.table(document)
+    assert table is not None and "emulated" in str(table.title)
+    assert table.row_count == 2 * len(plan.load("designs").chunk_bytes)
+    assert "(an emulated CPU)" in designs.sentences(document)[0]
+
+
+def test_a_run_without_designs_has_none() -> None:
+    manifest = factories.manifest()
+    document = judge.judge(manifest, factories.records(manifest))
+    assert designs.table(document) is None and designs.sentences(document) == []
