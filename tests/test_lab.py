@@ -238,10 +238,18 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
         assert int(suite.attrib["tests"]) > 15
         assert suite.attrib["failures"] == suite.attrib["errors"] == "0"
         skipped = {case.attrib["name"] for case in suite.iter("testcase") if case.find("skipped") is not None}
-        # No profile was asked for, and nothing of these hosts belongs to a machine around them.
+        # No profile was asked for, nothing of these hosts belongs to a machine around them, and their kernel
+        # neither watches locks nor has an mmap() that consumes.
         assert {name.partition("[")[0] for name in skipped} == {
             "test_only_a_plain_sender_copies",
             "test_machine_sysctls",
+            "test_locks_are_taken_in_one_order",
+            "test_row",
+        }
+        rows = {name.partition("[")[2] for name in skipped if name.startswith("test_row[")}
+        assert {name for name in rows if not name.startswith("map_each-")} == {
+            "msg_zerocopy-counter-wraps-4]",
+            "msg_zerocopy-counter-wraps-6]",
         }
     finally:
         for directory in made:
