@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # make lab    bring the virtual lab up from nothing, measure it, say the verdict
 # make test   all of the project's tests
+# make nightly  what takes hours: each kernel of the series, stress, the designs against each other
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help lab test check unit format controller lock
+.PHONY: help lab test nightly check unit format controller lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -21,6 +22,9 @@ lab:
 	@since=$$(date +%s.%N) && scripts/bootstrap && $(BIN)/zclab run --up --since "$$since"
 
 test: controller check unit
+
+nightly: controller
+	@scripts/nightly
 
 # Linters, none of them with anything to forgive.
 check: bootstrap
