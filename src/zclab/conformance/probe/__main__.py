@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Try the rows of a table on this host, or serve as the peer of another host's rows.
+"""Try the rows of a table on this host, serve as the peer of another host's rows, or stress the kernel.
 
 python3 -m probe TABLE [--family 4|6] [--row NAME] [--peer ADDRESS PORT] [--json] [--watch-stdin]
 python3 -m probe sink ADDRESS ALLOWED
+python3 -m probe stress [--seconds N] [--seed S] [--workers N] [--ops KIND,...]
 
 The sink, and rows with --watch-stdin, end when stdin does: with the channel that they came over.
 Exit codes: 0 (with --json, or if no row failed), 1 (a row failed).
@@ -20,6 +21,7 @@ import threading
 from typing import NoReturn
 
 from .sink import serve
+from .stress import main as stress
 from .table import ENDING, NotHereError, Row, Table, attempt
 
 
@@ -31,6 +33,9 @@ def main() -> None:
         _, _, address, allowed = sys.argv
         threading.Thread(target=serve, args=(address, allowed, sys.stderr), daemon=True).start()
         sys.stdin.read()
+        return
+    if sys.argv[1:2] == ["stress"]:
+        stress(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description="Try the rows of a table.")
     parser.add_argument("table")

@@ -150,13 +150,25 @@ def map_memory(
     offset: int = 0,
     address: int = 0,
 ) -> Mapping:
+    """Return what `mapped` does, unmapped with the bench."""
+    return bench.keep(mapped(length, fd, protection, flags, offset, address))
+
+
+def mapped(
+    length: int,
+    fd: int = -1,
+    protection: int = mmap.PROT_READ,
+    flags: int | None = None,
+    offset: int = 0,
+    address: int = 0,
+) -> Mapping:
     """mmap(): of a file or socket (shared) or, by default, of anonymous memory (private); raise OSError."""
     if flags is None:
         flags = mmap.MAP_SHARED if fd >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     at = _libc.mmap(address, length, protection, flags, fd, offset)
     if at == ctypes.c_void_p(-1).value:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return bench.keep(Mapping(at, length))
+    return Mapping(at, length)
 
 
 def _check(result: int) -> None:

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stress: workers that do random operations on sockets and mappings, and what they leave of the memory.
+
+Worker i of a run with seed S does what a run with --seed S+i --workers 1 does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NamedTuple, NoReturn
+
+from . import memory
+from .settings import CONSUME
+from .stress_worker import OPERATIONS, Tally, Worker, prepare
+from .table import NotHereError
+
+#: Seconds that a worker may take to end after its time: checks, children, the longest operation.
+_GRACE_SECONDS = 60.0
+#: Rounds of the same work before the one that counts: the first fills caches, the others tell what varies.
+_CALIBRATIONS = 4
+_LONGEST_ROUND = 10.0
+_MISMATCHES = 20
+_PROGRESS = struct.Struct("QH")
+
+
+class Round(NamedTuple):
+    """What all workers of a round did; `problems` are of those that did not end as they should."""
+
+    tally: Tally
+    problems: list[str]
+
+
+def main(arguments: list[str]) -> None:
+    """Read the command line, do it, and print one JSON document."""
+    parser = argparse.ArgumentParser(prog="stress", description="Random operations on sockets and mappings.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the round that counts is")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--ops", help=f"only these kinds of operations: {','.join(OPERATIONS)}")
+    parser.add_argument("--no-memory", action="store_true", help="leave out what tells of the memory")
+    parser.add_argument("--watch-stdin", action="store_true", help="end when stdin does")
+    options = parser.parse_args(arguments)
+    kinds = options.ops.split(",") if options.ops else None
+    if unknown := [kind for kind in kinds or [] if kind not in OPERATIONS]:
+        parser.error(f"no operation is called {unknown[0]}")
+    if options.watch_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    print(json.dumps(stress(options.seconds, options.seed, options.workers, kinds, not options.no_memory)))
+
+
+def stress(
+    seconds: float, seed: int, workers: int, kinds: list[str] | None, watch_memory: bool
+) -> dict[str, Any]:
+    """Have workers do random operations; return what they did and what became of the memory."""
+    document: dict[str, Any] = {
+        "seed": seed,
+        "seconds": seconds,
+        "workers": workers,
+        "kernel_release": os.uname().release,
+        "consumes": CONSUME.exists(),
+        "families": _families(),
+    }
+    if watch_memory:
+        memory.own_mounts()
+    watches_leaks = watch_memory and memory.kmemleak_begin()
+    figures = []
+    problems: list[str] = []
+    mismatches: list[dict[str, Any]] = []
+    for _ in range(_CALIBRATIONS if watch_memory else 0):
+        calibration = _round(min(seconds / _CALIBRATIONS, _LONGEST_ROUND), seed, workers, kinds)
+        figures.append(memory.settled())
+        problems += calibration.problems
+        mismatches += calibration.tally.mismatches
+    done = _round(seconds, seed, workers, kinds)
+    mismatches += done.tally.mismatches
+    document |= vars(done.tally)
+    document["problems"] = problems + done.problems
+    document["mismatch_count"] = len(mismatches)
+    document["mismatches"] = mismatches[:_MISMATCHES]
+    document["memory"] = _judged(figures[1:]) if figures else None
+    document["kmemleak"] = memory.kmemleak_found()._asdict() if watches_leaks else None
+    return document
+
+
+def _judged(calibrations: list[memory.Figures]) -> dict[str, Any]:
+    """Read the memory's figures, and compare them with those of the rounds before."""
+    allowed = memory.tolerances(calibrations)
+    after = memory.settled()
+    before = calibrations[-1]
+    return {
+        "before": before,
+        "after": after,
+        "tolerance": allowed,
+        "grown": memory.grown(before, after, allowed),
+    }
+
+
+def _families() -> list[int]:
+    """Return the address families that this kernel has."""
+    families = [4]
+    with contextlib.suppress(OSError):
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+        families.append(6)
+    return families
+
+
+def _round(seconds: float, seed: int, workers: int, kinds: list[str] | None) -> Round:
+    """Run the workers side by side, to their end or until they hang."""
+    running = [_Running(seed + number, seconds, kinds) for number in range(workers)]
+    deadline = time.monotonic() + seconds + _GRACE_SECONDS
+    total = Round(Tally(), [])
+    for one in running:
+        said = one.end(deadline)
+        if isinstance(said, str):
+            total.problems.append(said)
+        else:
+            total.tally.add(one.seed, said)
+    return total
+
+
+class _Running:
+    """A worker in a process of its own, which tells where it is through shared memory."""
+
+    def __init__(self, seed: int, seconds: float, kinds: list[str] | None) -> None:
+        self.seed = seed
+        self._names = ["begin", *OPERATIONS, "end"]
+        self._progress = mmap.mmap(-1, mmap.PAGESIZE)
+        self._reader, writer = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            os.close(self._reader)
+            os._exit(self._as_worker(writer, seconds, kinds))
+        os.close(writer)
+
+    def _as_worker(self, writer: int, seconds: float, kinds: list[str] | None) -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            prepare()
+            tally = Worker(self.seed, _families(), kinds, self._at).run(time.monotonic() + seconds)
+            said: dict[str, Any] = vars(tally)
+        except NotHereError as reason:
+            said = {"failed": str(reason)}
+        except BaseException:
+            said = {"failed": traceback.format_exc(limit=-3)}
+        with os.fdopen(writer, "w", encoding="utf-8") as file:
+            json.dump(said, file)
+        return 0
+
+    def _at(self, number: int, kind: str) -> None:
+        _PROGRESS.pack_into(self._progress, 0, number, self._names.index(kind))
+
+    def end(self, deadline: float) -> dict[str, Any] | str:
+        """Return what the worker tells, or what is wrong with it; what can not be killed is left alone."""
+        said = b""
+        while select.select([self._reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            part = os.read(self._reader, 1 << 16)
+            if not part:
+                break
+            said += part
+        else:
+            os.kill(self._process, signal.SIGKILL)
+        os.close(self._reader)
+        status = self._wait(5.0 if time.monotonic() >= deadline else _GRACE_SECONDS)
+        number, kind = _PROGRESS.unpack_from(self._progress, 0)
+        where = f"worker with seed {self.seed}: at operation {number}, {self._names[kind]}"
+        if status is None:
+            return f"{where}: hangs and can not be killed"
+        if not said:
+            return (
+                f"{where}: killed by signal {os.WTERMSIG(status)}"
+                if os.WIFSIGNALED(status)
+                else f"{where}: ended"
+            )
+        try:
+            told: dict[str, Any] = json.loads(said)
+        except ValueError:
+            return f"{where}: did not end in time"
+        return f"{where}: {told['failed']}" if "failed" in told else told
+
+    def _wait(self, seconds: float) -> int | None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            pid, status = os.waitpid(self._process, os.WNOHANG)
+            if pid:
+                return status
+            time.sleep(0.05)
+        return None
+
+
+def _end_with_stdin() -> NoReturn:
+    sys.stdin.buffer.read()
+    os._exit(1)  # the workers are killed by the kernel
