@@ -31,6 +31,8 @@ from zclab.kernel import listing as kernel_listing
 from zclab.playbooks import Timing
 from zclab.remote import Remote
 from zclab.results import Run
+from zclab.stress import document as stress_document
+from zclab.stress import run as stress_run
 from zclab.virtual import hosts as virtual_hosts
 
 
@@ -305,6 +307,60 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
         for line in lockcheck.lines(found):
             say(line)
     sys.exit(0 if found.verdict == "pass" else 1)
+
+
+@cli.command()
+@_lab_option
+@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
+@click.option(
+    "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="How long it takes."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32), help="Draw the operations from this seed, as an earlier stress."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that work at the same time.")
+@click.option("--ops", help="Only these kinds of operations, such as map,read,send_zerocopy.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def stress(
+    lab_name: str,
+    variant: str | None,
+    seconds: float,
+    seed: int | None,
+    workers: int | None,
+    ops: str | None,
+    as_json: bool,
+) -> None:
+    """Do random things to sockets and mappings on the receivers, and watch their bytes, memory and consoles.
+
+    A host that hangs is reset, and the stress fails. Seed and consoles are kept in runs/stress-<id>. A kernel
+    that was booted for this is left again afterwards.
+
+    Example: zclab stress --kernel full-debug --seconds 600
+    """
+    lab = inventory.load(lab_name)
+    conformance_document.check_variants(lab, [variant])
+    options = stress_run.options_of(workers, ops)
+    console = Console(stderr=True) if as_json else _console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def reset(host: str) -> None:
+        playbooks.run("reset", lab.lab_dir, lab.state_dir / "playbooks", say, {"zclab_host": host})
+
+    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
+        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
+    drawn = secrets.randbelow(2**32) if seed is None else seed
+    with _booted(lab, variant, say) as booted:
+        document = stress_run.carry_out(lab, seconds, drawn, options, reset, say)
+        if as_json:
+            click.echo(document.model_dump_json(indent=2))
+        else:
+            for line in stress_document.lines(document):
+                say(line)
+        if booted and any(host.recovered for host in document.hosts):
+            _boot(lab, booted, say)
+    sys.exit(document.exit_code)
 
 
 @contextlib.contextmanager

@@ -60,6 +60,11 @@ def rows_command(abi: str, family: Family, peer: tuple[str, int] | None) -> str:
     return _command(*options, *(["--peer", peer[0], str(peer[1])] if peer else []))
 
 
+def stress_command(seconds: float, seed: int, options: list[str]) -> str:
+    """Return the command that stresses a host's kernel; it wants `handed_over()` on its stdin."""
+    return _command("stress", "--watch-stdin", "--seconds", f"{seconds:g}", "--seed", str(seed), *options)
+
+
 def sink_command(address: str, allowed: str) -> str:
     """Return the command that serves as a peer on `address`; it wants `handed_over()` on its stdin."""
     return _command("sink", address, allowed)

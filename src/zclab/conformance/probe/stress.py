@@ -28,76 +28,83 @@ from .table import NotHereError
 
 #: Seconds that a worker may take to end after its time: checks, children, the longest operation.
 _GRACE_SECONDS = 60.0
+#: Seconds after which one that was killed must have gone.
+_KILLED_SECONDS = 5.0
 #: Rounds of the same work before the one that counts: the first fills caches, the others tell what varies.
 _CALIBRATIONS = 4
-_LONGEST_ROUND = 10.0
+_LONGEST_CALIBRATION = 10.0
 _MISMATCHES = 20
+_TELL_SECONDS = 5.0
 _PROGRESS = struct.Struct("QH")
 
 
 class Round(NamedTuple):
-    """What all workers of a round did; `problems` are of those that did not end as they should."""
+    """What all workers of a round did; `problems` are of those that did not end, or not as they should."""
 
     tally: Tally
     problems: list[str]
+    stuck: bool
 
 
 def main(arguments: list[str]) -> None:
-    """Read the command line, do it, and print one JSON document."""
+    """Read the command line, do it, print one JSON document; with --watch-stdin lines before it."""
     parser = argparse.ArgumentParser(prog="stress", description="Random operations on sockets and mappings.")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the round that counts is")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--ops", help=f"only these kinds of operations: {','.join(OPERATIONS)}")
     parser.add_argument("--no-memory", action="store_true", help="leave out what tells of the memory")
-    parser.add_argument("--watch-stdin", action="store_true", help="end when stdin does")
+    parser.add_argument(
+        "--watch-stdin", action="store_true", help="end when stdin does, and tell that all goes on"
+    )
     options = parser.parse_args(arguments)
     kinds = options.ops.split(",") if options.ops else None
     if unknown := [kind for kind in kinds or [] if kind not in OPERATIONS]:
         parser.error(f"no operation is called {unknown[0]}")
     if options.watch_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    print(json.dumps(stress(options.seconds, options.seed, options.workers, kinds, not options.no_memory)))
+        threading.Thread(target=_tell_that_it_goes_on, daemon=True).start()
+    found = stress(options.seconds, options.seed, options.workers, kinds, not options.no_memory)
+    print(json.dumps(found), flush=True)
 
 
 def stress(
     seconds: float, seed: int, workers: int, kinds: list[str] | None, watch_memory: bool
 ) -> dict[str, Any]:
     """Have workers do random operations; return what they did and what became of the memory."""
-    document: dict[str, Any] = {
+    if watch_memory:
+        memory.own_mounts()
+    watches_leaks = watch_memory and memory.kmemleak_begin()
+    rounds, figures = [], []
+    lengths = [min(seconds / _CALIBRATIONS, _LONGEST_CALIBRATION)] * _CALIBRATIONS if watch_memory else []
+    for length in [*lengths, seconds]:
+        rounds.append(_round(length, seed, workers, kinds))
+        if rounds[-1].stuck:
+            break  # memory would not come back, and nothing more can be learned
+        if watch_memory:
+            figures.append(memory.settled())
+    mismatches = [one for done in rounds for one in done.tally.mismatches]
+    stuck = rounds[-1].stuck
+    return {
         "seed": seed,
         "seconds": seconds,
         "workers": workers,
         "kernel_release": os.uname().release,
         "consumes": CONSUME.exists(),
         "families": _families(),
+        **vars(rounds[-1].tally),
+        "mismatch_count": len(mismatches),
+        "mismatches": mismatches[:_MISMATCHES],
+        "problems": [problem for done in rounds for problem in done.problems],
+        "stuck": stuck,
+        "memory": _judged(figures[1:-1], figures[-1]) if watch_memory and not stuck else None,
+        "kmemleak": memory.kmemleak_found()._asdict() if watches_leaks and not stuck else None,
     }
-    if watch_memory:
-        memory.own_mounts()
-    watches_leaks = watch_memory and memory.kmemleak_begin()
-    figures = []
-    problems: list[str] = []
-    mismatches: list[dict[str, Any]] = []
-    for _ in range(_CALIBRATIONS if watch_memory else 0):
-        calibration = _round(min(seconds / _CALIBRATIONS, _LONGEST_ROUND), seed, workers, kinds)
-        figures.append(memory.settled())
-        problems += calibration.problems
-        mismatches += calibration.tally.mismatches
-    done = _round(seconds, seed, workers, kinds)
-    mismatches += done.tally.mismatches
-    document |= vars(done.tally)
-    document["problems"] = problems + done.problems
-    document["mismatch_count"] = len(mismatches)
-    document["mismatches"] = mismatches[:_MISMATCHES]
-    document["memory"] = _judged(figures[1:]) if figures else None
-    document["kmemleak"] = memory.kmemleak_found()._asdict() if watches_leaks else None
-    return document
 
 
-def _judged(calibrations: list[memory.Figures]) -> dict[str, Any]:
-    """Read the memory's figures, and compare them with those of the rounds before."""
+def _judged(calibrations: list[memory.Figures], after: memory.Figures) -> dict[str, Any]:
+    """Compare the memory's figures with those of the rounds before."""
     allowed = memory.tolerances(calibrations)
-    after = memory.settled()
     before = calibrations[-1]
     return {
         "before": before,
@@ -120,14 +127,14 @@ def _round(seconds: float, seed: int, workers: int, kinds: list[str] | None) -> 
     """Run the workers side by side, to their end or until they hang."""
     running = [_Running(seed + number, seconds, kinds) for number in range(workers)]
     deadline = time.monotonic() + seconds + _GRACE_SECONDS
-    total = Round(Tally(), [])
+    tally, problems = Tally(), []
     for one in running:
         said = one.end(deadline)
         if isinstance(said, str):
-            total.problems.append(said)
+            problems.append(said)
         else:
-            total.tally.add(one.seed, said)
-    return total
+            tally.add(one.seed, said)
+    return Round(tally, problems, any(one.stuck for one in running))
 
 
 class _Running:
@@ -135,6 +142,7 @@ class _Running:
 
     def __init__(self, seed: int, seconds: float, kinds: list[str] | None) -> None:
         self.seed = seed
+        self.stuck = False  # it can not be killed
         self._names = ["begin", *OPERATIONS, "end"]
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
         self._reader, writer = os.pipe()
@@ -172,10 +180,11 @@ class _Running:
         else:
             os.kill(self._process, signal.SIGKILL)
         os.close(self._reader)
-        status = self._wait(5.0 if time.monotonic() >= deadline else _GRACE_SECONDS)
+        status = self._wait(_KILLED_SECONDS if time.monotonic() >= deadline else _GRACE_SECONDS)
         number, kind = _PROGRESS.unpack_from(self._progress, 0)
         where = f"worker with seed {self.seed}: at operation {number}, {self._names[kind]}"
         if status is None:
+            self.stuck = True
             return f"{where}: hangs and can not be killed"
         if not said:
             return (
@@ -197,6 +206,12 @@ class _Running:
                 return status
             time.sleep(0.05)
         return None
+
+
+def _tell_that_it_goes_on() -> NoReturn:
+    while True:
+        print(json.dumps({"goes_on": time.time()}), flush=True)
+        time.sleep(_TELL_SECONDS)
 
 
 def _end_with_stdin() -> NoReturn:

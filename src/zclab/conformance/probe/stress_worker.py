@@ -164,7 +164,8 @@ class Worker:
     def __init__(
         self, seed: int, families: list[int], kinds: list[str] | None, at: Callable[[int, str], None]
     ):
-        self.rng = random.Random(seed)
+        self.seed = seed
+        self.rng = self._drawn(0)
         self.families = families
         self.kinds = {name: OPERATIONS[name] for name in kinds or OPERATIONS}
         self.at = at
@@ -182,6 +183,7 @@ class Worker:
         number = 0
         while time.monotonic() < deadline:
             number += 1
+            self.rng = self._drawn(number)
             kind = self.rng.choices(names, weights)[0]
             self.at(number, kind)
             try:
@@ -215,6 +217,10 @@ class Worker:
         """Leave the connection for a new one; what is mapped of it stays."""
         self.connection.close()
         self.connection = self._connect()
+
+    def _drawn(self, number: int) -> random.Random:
+        """Return what an operation's kind and arguments are drawn from, whatever came of those before it."""
+        return random.Random((self.seed << 32) + number)
 
     def _connect(self) -> Connection:
         self.tally.connections += 1

@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stress: its workers on this machine's kernel, faults planted; hosts that hang, crash and report."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests import factories
+from tests.ssh_server import SshServer
+
+from zclab import cli, console, hostfacts, inventory, measure, namespaces, playbooks
+from zclab.conformance import tables
+from zclab.conformance.probe import memory, stress, stress_worker
+from zclab.conformance.probe.sockets import mapped
+from zclab.conformance.probe.stress_worker import OPERATIONS, Connection, MismatchError, Worker
+from zclab.errors import InvalidError, LabError, UsageError
+from zclab.inventory import Lab
+from zclab.paths import project_root
+from zclab.results import Artifact
+from zclab.stress import document as documents
+from zclab.stress import run
+from zclab.stress.document import HostStress, Outcome, StressDocument
+
+SEED = 4168
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a worker makes a network namespace")
+
+# ----------------------------------------------------------------------------------------------- the workers
+
+
+class EnoughError(Exception):
+    """As many operations as a test wants were done."""
+
+
+def worked(operations: int, seed: int = SEED, kinds: list[str] | None = None) -> tuple[Worker, list[str]]:
+    """Return a worker of this process after some operations, and their kinds."""
+    done: list[str] = []
+
+    def at(number: int, kind: str) -> None:
+        if number > operations:
+            raise EnoughError
+        done.append(kind)
+
+    worker = Worker(seed, [4], kinds, at)
+    with contextlib.suppress(EnoughError):
+        worker.run(time.monotonic() + 3600)
+    worker.end()
+    return worker, done
+
+
+def test_operations_follow_from_the_seed() -> None:
+    assert worked(300)[1] == worked(300)[1]
+    assert worked(300)[1] != worked(300, seed=SEED + 1)[1]
+    assert set(worked(3000)[1]) == set(OPERATIONS)
+    assert set(worked(30, kinds=["read", "peek"])[1]) == {"read", "peek"}
+
+
+def test_nothing_is_wrong_on_this_kernel() -> None:
+    worker, _ = worked(3000)
+    assert worker.tally.mismatches == []
+    assert worker.tally.transferred["copied"] and worker.tally.transferred["moved"]
+    assert worker.consumes or worker.tally.unsupported["map"]
+
+
+def test_a_wrong_byte_is_seen_wherever_it_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte that is changed on its way to the check stands for a kernel that mixes up bytes."""
+    real = Connection.check
+    seen: set[str] = set()
+
+    def spoilt(self: Connection, got: bytes, position: int) -> None:
+        caller = sys._getframe(1).f_code.co_name
+        if got and caller not in seen:
+            seen.add(caller)
+            got = got[:-1] + bytes([got[-1] ^ 1])
+        real(self, got, position)
+
+    monkeypatch.setattr(Connection, "check", spoilt)
+    worker, _ = worked(2000)
+    assert {"_receive", "_move"} <= seen
+    assert len(worker.tally.mismatches) == len(seen)
+    assert all(one["operation"] and "are not those at" in one["what"] for one in worker.tally.mismatches)
+
+
+def test_a_lost_byte_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Worker._send
+
+    def lossy(self: Worker, length: int, flags: int) -> None:
+        real(self, length, flags)
+        self.connection.sent += 1  # as if one more had been taken
+
+    monkeypatch.setattr(Worker, "_send", lossy)
+    worker, _ = worked(300)
+    assert worker.tally.mismatches
+
+
+def test_pieces_of_several_threads_have_to_go_on_at_each_other() -> None:
+    worker, _ = worked(0)
+    worker.connection = one = worker._connect()
+    one.sent = 3000
+    pieces = [bytes(one.pattern.at(at, 1000)) for at in (2000, 0, 1000)]
+    worker._assemble(list(pieces))
+    assert one.taken == 3000
+    for wrong in (pieces[:1] + pieces[2:], pieces + pieces[1:2]):  # one is missing, one came twice
+        one.taken = 0
+        with pytest.raises(MismatchError, match="do not go on"):
+            worker._assemble(wrong)
+    worker.end()
+
+
+def test_a_kept_mapping_that_changes_is_seen() -> None:
+    worker, _ = worked(0)
+    area = mapped(8192, protection=3)
+    kept = stress_worker.Kept(area, memoryview(bytes(8192)))
+    kept.check(0, 8192)
+    area.view()[5000] = 1
+    kept.check(0, 4096)
+    with pytest.raises(MismatchError, match="has changed"):
+        kept.check(0, 8192)
+    area.unmap()
+    worker.connection.close()
+
+
+@needs_root
+def test_a_short_stress_of_this_kernel() -> None:
+    arguments = ["stress", "--seconds", "2", "--workers", "2", "--seed", str(SEED), "--no-memory"]
+    command = [sys.executable, "-m", "zclab.conformance.probe", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    outcome = Outcome.model_validate_json(done.stdout)
+    assert (outcome.problems, outcome.mismatches, outcome.stuck) == ([], [], False)
+    assert sum(outcome.operations.values()) > 100 and outcome.transferred["copied"]
+    assert outcome.consumes or outcome.unsupported["map"]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("planted", "wrong", "stuck"),
+    [
+        (lambda worker: os.kill(os.getpid(), signal.SIGUSR1), "killed by signal 10", False),
+        (lambda worker: time.sleep(3600), "killed by signal 9", False),
+        (lambda worker: 1 / 0, "ZeroDivisionError", False),
+        (lambda worker: os._exit(0), "ended", False),
+        (lambda worker: time.sleep(3600), "hangs and can not be killed", True),
+    ],
+    ids=["killed", "hangs", "raises", "ends", "can not be killed"],
+)
+def test_a_worker_that_does_not_end_as_it_should(
+    planted: Callable[[Worker], None], wrong: str, stuck: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPERATIONS, "read", (1.0, planted))
+    monkeypatch.setattr(stress, "_GRACE_SECONDS", 1.0)
+    held: list[int] = []
+    if stuck:
+        monkeypatch.setattr(stress, "_KILLED_SECONDS", 0.1)
+        monkeypatch.setattr(os, "kill", lambda pid, number: held.append(pid))
+    done = stress._round(0.1, SEED, 1, ["read"])
+    monkeypatch.undo()
+    for pid in held:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert len(done.problems) == 1 and done.stuck == stuck
+    assert done.problems[0].startswith(f"worker with seed {SEED}: at operation 1, read: ")
+    assert wrong in done.problems[0]
+
+
+# ------------------------------------------------------------------------------------------------ the memory
+
+
+def test_what_may_grow_follows_from_what_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(memory, "_objects_a_slab", lambda: {"TCP": 13})
+    rounds = [
+        {"slab TCP": 100, "tcp orphan": 0, "tcp mem": 10, "kernel pages": 5000},
+        {"slab TCP": 110, "tcp orphan": 0, "tcp mem": 20, "kernel pages": 5900},
+    ]
+    allowed = memory.tolerances(rounds)
+    assert allowed == {"slab TCP": 40, "tcp orphan": 0, "tcp mem": 512, "kernel pages": 3600}
+    after = {"slab TCP": 150, "tcp orphan": 0, "tcp mem": 532, "kernel pages": 2000}
+    assert memory.grown(rounds[-1], after, allowed) == []
+    leaked = {"slab TCP": 151, "tcp orphan": 1, "tcp mem": 533, "kernel pages": 9501}
+    found = memory.grown(rounds[-1], leaked, allowed)
+    assert [line.partition(":")[0] for line in found] == list(leaked)
+    assert found[0] == "slab TCP: 110 before, 151 after, may grow by 40"
+
+
+def test_sockets_and_their_bytes_are_seen_in_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not given back stands for a leak: connections that stay open, with bytes that nobody reads."""
+    monkeypatch.setattr(memory, "_drop_caches", lambda: None)
+    before = memory._figures()
+    worker, _ = worked(0)
+    leaked = [worker._connect() for _ in range(200)]
+    for one in leaked:
+        one.sender.send(bytes(32768))
+    after = memory._figures()
+    for one in leaked:
+        one.close()
+    assert after["tcp alloc"] - before["tcp alloc"] > 300
+    assert after["kernel pages"] - before["kernel pages"] > 200 * 16  # half of what was sent, in KiB
+    assert memory.grown(before, after, dict.fromkeys(after, 300))
+
+
+def test_a_figure_is_read_until_it_does_not_fall_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([9, 7, 8, 6, 6, 1])
+    monkeypatch.setattr(memory, "_drop_caches", lambda: None)
+    monkeypatch.setattr(memory, "_figures", lambda: {"x": next(readings)})
+    assert memory.settled(lambda seconds: None) == {"x": 7}
+    endless = itertools.count(0, -1)
+    monkeypatch.setattr(memory, "_figures", lambda: {"x": next(endless)})
+    assert memory.settled(lambda seconds: None) == {"x": 1 - memory._READS}
+
+
+class FakeKmemleak:
+    """The file, in a kernel that has lost two objects."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def exists(self) -> bool:
+        return True
+
+    def write_text(self, text: str, encoding: str) -> None:
+        self.told.append(text)
+
+    def read_text(self, encoding: str, errors: str) -> str:
+        return "unreferenced object 0xffff888 (size 64):\n  comm\nunreferenced object 0xffff889 (size 8):\n"
+
+
+def test_what_kmemleak_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeKmemleak()
+    monkeypatch.setattr(memory, "_KMEMLEAK", fake)
+    assert memory.kmemleak_begin()
+    found = memory.kmemleak_found(lambda seconds: None)
+    assert fake.told == ["scan", "clear", "scan", "scan"]
+    assert found.unreferenced == 2 and "0xffff889" in found.text
+
+
+# --------------------------------------------------------------------------------------------- the controller
+
+OUTCOME: dict[str, Any] = {
+    "seed": SEED,
+    "seconds": 1.0,
+    "workers": 2,
+    "kernel_release": "6.1.90-zclab",
+    "consumes": True,
+    "families": [4, 6],
+    "operations": {"map": 10},
+    "unsupported": {},
+    "transferred": {"mapped": 1 << 20},
+    "refusals": {"map EAGAIN": 3},
+    "connections": 4,
+    "mismatch_count": 0,
+    "mismatches": [],
+    "problems": [],
+    "stuck": False,
+    "memory": {"before": {"x": 1}, "after": {"x": 1}, "tolerance": {"x": 0}, "grown": []},
+    "kmemleak": {"unreferenced": 0, "text": ""},
+}
+MISMATCH = {
+    "seed": SEED,
+    "operation": 7,
+    "kind": "map",
+    "taken": 4096,
+    "what": "4096 bytes are not those at 4096",
+}
+REPORT = "[   12.3] BUG: KASAN: use-after-free in tcp_mmap_next+0x1/0x2\n"
+
+
+class Bench:
+    """A lab whose receiver is this machine, by a server that can go and come back; its probe is planted."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.monkeypatch = monkeypatch
+        self.resets: list[str] = []
+        self.told: list[str] = []
+        self.boot = directory / "boot_id"
+        self.server = self.serve("first")
+        self.lab: Lab = factories.lab("namespaces").model_copy(update={"state_dir": directory})
+        self.console = console.log_path(directory, "receiver1")
+        self.console.parent.mkdir(parents=True)
+        self.console.write_text("[    0.1] before\n" + REPORT, encoding="utf-8")
+        monkeypatch.setattr(run, "runs_dir", lambda: directory / "runs")
+        monkeypatch.setattr(run, "_BOOT_ID", f"cat {self.boot}")
+        monkeypatch.setattr(measure, "accelerator", lambda lab: "tcg")
+        found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
+        monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: found)
+
+    def serve(self, boot: str) -> SshServer:
+        """Have the host answer, from this boot on."""
+        self.boot.write_text(boot + "\n", encoding="ascii")
+        server = SshServer(self.directory)
+        text = server.ssh_config.read_text(encoding="utf-8").replace("Host host1", "Host receiver1")
+        server.ssh_config.write_text(text, encoding="utf-8")
+        self.server = server
+        return server
+
+    def reset(self, name: str) -> None:
+        """Cycle the host's power."""
+        self.resets.append(name)
+        self.serve("second")
+
+    def plant(self, code: str) -> None:
+        """Have the probe do something else."""
+        held = io.BytesIO()
+        with zipfile.ZipFile(held, "w") as file:
+            file.writestr("probe/__init__.py", "")
+            file.writestr("probe/__main__.py", f"import json, os, sys, time\nOUTCOME = {OUTCOME!r}\n{code}")
+        self.monkeypatch.setattr(tables, "archive", held.getvalue)
+
+    def tell(self, **changes: Any) -> None:
+        """Have the probe tell an outcome."""
+        self.plant(f"print(json.dumps({{'goes_on': 1}})); print(json.dumps({{**OUTCOME, **{changes!r}}}))")
+
+    def carry_out(self, reset: Callable[[str], None] | None = None) -> StressDocument:
+        """Stress the host."""
+        return run.carry_out(self.lab, 1.0, SEED, [], reset or self.reset, self.told.append)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    made = Bench(tmp_path, monkeypatch)
+    yield made
+    made.server.close()
+
+
+def only(document: StressDocument) -> HostStress:
+    (host,) = document.hosts
+    return host
+
+
+def test_all_is_well(bench: Bench) -> None:
+    bench.tell()
+    document = bench.carry_out()
+    assert document.exit_code == 0 and only(document).problems == []
+    directory = bench.directory / "runs" / document.run_id
+    kept = StressDocument.model_validate_json((directory / "stress.json").read_text(encoding="utf-8"))
+    assert kept == document and kept.seed == SEED and kept.run_id.startswith("stress-")
+    assert (directory / "console" / "receiver1.log").read_text(encoding="utf-8") == ""
+    assert documents.lines(document)[-1] == "verdict: pass"
+    command = next(one for one in bench.server.commands if "stress" in one)
+    assert f"--seed {SEED}" in command and "--no-memory" in command  # the machine is not the lab's
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"mismatch_count": 1, "mismatches": [MISMATCH]},
+            f"seed {SEED}, operation 7 (map): 4096 bytes are not",
+        ),
+        ({"mismatch_count": 3, "mismatches": [MISMATCH]}, "2 more mismatches"),
+        ({"problems": ["worker with seed 1: killed by signal 7"]}, "killed by signal 7"),
+        ({"operations": {}}, "nothing was done"),
+        (
+            {"memory": {**OUTCOME["memory"], "grown": ["slab TCP: 1 before"]}},
+            "memory did not come back: slab TCP",
+        ),
+        ({"kmemleak": {"unreferenced": 2, "text": ""}}, "kmemleak: 2 unreferenced objects"),
+    ],
+    ids=["mismatch", "more mismatches", "worker", "nothing", "memory", "kmemleak"],
+)
+def test_what_a_host_tells_is_judged(bench: Bench, changes: dict[str, Any], problem: str) -> None:
+    bench.tell(**changes)
+    document = bench.carry_out()
+    assert document.exit_code == 1 and only(document).recovered is None
+    assert any(problem in line for line in only(document).problems)
+    assert any(problem in line for line in documents.lines(document))
+    assert documents.lines(document)[-1] == "verdict: fail"
+
+
+def test_a_kernel_without_it_and_without_figures_passes_and_says_so(bench: Bench) -> None:
+    bench.tell(consumes=False, unsupported={"map": 5}, memory=None, kmemleak=None)
+    document = bench.carry_out()
+    assert document.exit_code == 0
+    told = "\n".join(documents.lines(document))
+    assert "never consumes on this kernel: 5 mappings left out" in told and "memory was not watched" in told
+
+
+def test_a_kernel_report_fails_it_and_is_kept(bench: Bench) -> None:
+    bench.plant(f"open({str(bench.console)!r}, 'a').write({REPORT!r}); print(json.dumps(OUTCOME))")
+    document = bench.carry_out()
+    assert only(document).console_reports == [REPORT.strip()]  # not the one from before
+    assert document.exit_code == 1
+    kept = bench.directory / "runs" / document.run_id / "console" / "receiver1.log"
+    assert kept.read_text(encoding="utf-8") == REPORT
+
+
+def test_a_host_that_hangs_is_reset(bench: Bench) -> None:
+    """It says nothing any more, and answers nobody."""
+    dead = bench.directory / "dead"
+    bench.plant(f"print('{{}}', flush=True); open({str(dead)!r}, 'w'); sys.stdin.read()")
+    bench.monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+    real = run._Stress._boot_now
+
+    def boot_now(self: run._Stress) -> str:
+        if not bench.resets:
+            bench.server.close()
+        return real(self)
+
+    bench.monkeypatch.setattr(run._Stress, "_boot_now", boot_now)
+    document = bench.carry_out()
+    host = only(document)
+    assert dead.exists() and bench.resets == ["receiver1"]
+    assert host.outcome is None and host.lost == "no sign of life for 1 s"
+    assert host.recovered is not None and host.recovered.startswith("it was reset, and ")
+    assert document.exit_code == 1 and documents.lines(document)[-1] == "verdict: fail"
+    directory = bench.directory / "runs" / document.run_id
+    assert json.loads((directory / "stress.json").read_text(encoding="utf-8"))["seed"] == SEED
+    assert (directory / "console" / "receiver1.log").exists()
+
+
+def test_a_host_that_can_not_be_reset_ends_as_a_failure(bench: Bench) -> None:
+    bench.plant("sys.stdin.read()")
+    bench.monkeypatch.setattr(run, "SILENT_SECONDS", 0.5)
+    bench.monkeypatch.setattr(run._Stress, "_boot_now", lambda self: "")
+
+    def reset(name: str) -> None:
+        raise LabError(f"{name}: no command is known that resets it")
+
+    document = bench.carry_out(reset)
+    assert document.exit_code == 1
+    assert only(document).recovered == (
+        "it could not be brought back: receiver1: no command is known that resets it"
+    )
+
+
+def test_a_host_that_was_reset_and_stays_away(bench: Bench) -> None:
+    bench.plant("sys.stdin.read()")
+    bench.monkeypatch.setattr(run, "SILENT_SECONDS", 0.5)
+    bench.monkeypatch.setattr(run._Stress, "_boot_now", lambda self: "")
+    document = bench.carry_out()
+    assert document.exit_code == 1
+    assert (
+        only(document).recovered == "it was reset, but does not answer from another boot: look at its console"
+    )
+
+
+def test_a_host_that_crashes_and_comes_back_is_not_reset(bench: Bench) -> None:
+    bench.plant(
+        f"open({str(bench.boot)!r}, 'w').write('second'); print('{{}}', flush=True); time.sleep(3600)"
+    )
+
+    real = tables.handed_over
+
+    def handed_over() -> bytes:
+        """Cut the connection once the probe has begun."""
+        data = real()
+
+        def cut() -> None:
+            while bench.boot.read_text(encoding="ascii") != "second":
+                time.sleep(0.02)
+            bench.server.drop_connections()
+
+        threading.Thread(target=cut, daemon=True).start()
+        return data
+
+    bench.monkeypatch.setattr(tables, "handed_over", handed_over)
+    document = bench.carry_out()
+    host = only(document)
+    assert bench.resets == [] and document.exit_code == 1
+    assert host.lost == "the connection was lost during the stress"
+    assert host.recovered is not None and host.recovered.startswith("it had rebooted by itself, and ")
+
+
+def test_a_host_with_a_process_that_can_not_be_killed_is_reset(bench: Bench) -> None:
+    bench.tell(problems=["worker with seed 1: hangs and can not be killed"], stuck=True)
+    document = bench.carry_out()
+    assert bench.resets == ["receiver1"] and document.exit_code == 1
+    assert str(only(document).recovered).startswith("it was reset, and ")
+
+
+@pytest.mark.parametrize("code", ["sys.exit('no python here')", "print('nonsense')", ""])
+def test_a_probe_without_a_result_is_a_failure(bench: Bench, code: str) -> None:
+    bench.plant(code)
+    document = bench.carry_out()
+    host = only(document)
+    assert document.exit_code == 1 and bench.resets == []
+    assert "without a result" in str(host.lost)
+    assert host.recovered == "it answers again, and was not reset"
+
+
+def test_a_probe_that_goes_on_for_ever_is_ended(bench: Bench) -> None:
+    bench.plant("while True: print('{}', flush=True); time.sleep(0.05)")
+    bench.monkeypatch.setattr(run, "GRACE_SECONDS", -1.0)
+    document = bench.carry_out()
+    assert document.exit_code == 1 and "no end within 1 s" in str(only(document).lost)
+
+
+def test_another_kernel_than_the_labs_is_not_stressed(bench: Bench) -> None:
+    artifact = Artifact(variant="full", key="k", release="6.1.91-zclab", build_id="b")
+    bench.monkeypatch.setattr(measure, "running_kernel", lambda lab: artifact)
+    with pytest.raises(InvalidError, match=r"receiver1: runs 6\.1\.90-zclab, not 6\.1\.91-zclab"):
+        bench.carry_out()
+
+
+def test_options_that_make_no_sense() -> None:
+    assert run.options_of(3, "map,read") == ["--workers", "3", "--ops", "map,read"]
+    assert run.options_of(None, None) == []
+    with pytest.raises(UsageError, match="--ops: no operation is called 'sing'"):
+        run.options_of(None, "map,sing")
+
+
+def test_the_command(bench: Bench) -> None:
+    bench.monkeypatch.setattr(inventory, "load", lambda name: bench.lab)
+    bench.monkeypatch.setattr(namespaces, "ready", lambda state_dir, names: True)
+    bench.tell()
+    done = CliRunner().invoke(cli.cli, ["stress", "--seed", str(SEED), "--seconds", "1", "--json"])
+    assert done.exit_code == 0, done.output
+    assert StressDocument.model_validate_json(done.stdout).seed == SEED
+    bench.tell(mismatch_count=1, mismatches=[MISMATCH])
+    done = CliRunner().invoke(cli.cli, ["stress", "--seed", str(SEED), "--seconds", "1"])
+    assert done.exit_code == 1 and "verdict: fail" in done.output
+
+
+def test_a_host_without_a_reset_command_is_named(tmp_path: Path) -> None:
+    lab_dir = project_root() / "inventory" / "namespaces"
+    with pytest.raises(
+        LabError, match="receiver1: no command is known that resets it: power-cycle it by hand"
+    ):
+        playbooks.run("reset", lab_dir, tmp_path, lambda line: None, {"zclab_host": "receiver1"})
