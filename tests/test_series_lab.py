@@ -104,3 +104,8 @@ def test_locks_and_memory_hold_on_a_kernel_that_checks_them(series: LabUnderTest
     found = json.loads(done.stdout)
     assert (found["kernel"], found["expected"], found["verdict"]) == ("full-debug", [], "pass")
     assert not any(found["reports"].values())
+    done = series.zclab("stress", "--seconds", "60", "--json")
+    assert done.status == 0, done
+    (told,) = (one["outcome"] for one in json.loads(done.stdout)["hosts"])
+    assert told["consumes"] and told["transferred"]["mapped"] > 0 and told["transferred"]["moved"] > 0
+    assert not told["mismatch_count"] and not told["memory"]["grown"]
