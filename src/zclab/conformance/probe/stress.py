@@ -84,7 +84,14 @@ def stress(
         if watch_memory:
             figures.append(memory.settled())
     mismatches = [one for done in rounds for one in done.tally.mismatches]
+    problems = [problem for done in rounds for problem in done.problems]
     stuck = rounds[-1].stuck
+    found = None
+    if watches_leaks and not stuck:
+        try:
+            found = memory.kmemleak_found()._asdict()
+        except OSError as error:
+            problems.append(f"kmemleak does not scan any more: {error.strerror}")
     return {
         "seed": seed,
         "seconds": seconds,
@@ -95,10 +102,10 @@ def stress(
         **vars(rounds[-1].tally),
         "mismatch_count": len(mismatches),
         "mismatches": mismatches[:_MISMATCHES],
-        "problems": [problem for done in rounds for problem in done.problems],
+        "problems": problems,
         "stuck": stuck,
         "memory": _judged(figures[1:-1], figures[-1]) if watch_memory and not stuck else None,
-        "kmemleak": memory.kmemleak_found()._asdict() if watches_leaks and not stuck else None,
+        "kmemleak": found,
     }
 
 
