@@ -21,7 +21,9 @@ from tests import kernel_fake
 
 from zclab.errors import InvalidError, LabError, UsageError
 from zclab.kernel import artifact, build, compilation
+from zclab.kernel.compilation import Compilation
 from zclab.kernel.drivers import Requirement
+from zclab.kernel.patches import PatchText, blamed
 from zclab.kernel.spec import KernelVariant
 
 PATCH = {"file": str(kernel_fake.PATCHES / "answer.patch")}
@@ -217,7 +219,9 @@ def test_compiler_error(source: dict[str, Any], cache: Path) -> None:
     broken = kernel_fake.variant(source, [{"file": str(kernel_fake.PATCHES / "broken.patch")}])
     message = refuse(cache, broken)
     assert re.search(
-        r"kernel stock does not build: init/main.c:2:14: error: .*fourty_two.* undeclared", message
+        r"kernel stock does not build: init/main.c:2:14: error: .*fourty_two.* undeclared.* "
+        r"\(patch \S*broken.patch, hunk 1\)",
+        message,
     )
     log = Path(message.rpartition("log: ")[2])
     assert log.parent == cache / "kernel/logs" and "fourty_two" in log.read_text()
@@ -325,6 +329,57 @@ def test_first_error(tmp_path: Path, output: str, first: str) -> None:
     (tmp_path / "Makefile").write_text("all:\n\t@cat output; exit 1\n")
     with pytest.raises(LabError, match=re.escape(f"kernel x does not build: {first}: correct")):
         steps(tmp_path, 0, print).compile()
+
+
+DIFF = """\
+--- a/net/a.c
++++ b/net/a.c
+@@ -1,3 +1,4 @@
+@@ -10,2 +11,5 @@ int f(void)
+--- /dev/null
++++ b/net/b.h
+@@ -0,0 +1,20 @@
+"""
+
+
+def test_a_line_is_blamed_on_the_last_patch_that_has_it() -> None:
+    first = PatchText("one.patch", DIFF.encode())
+    second = PatchText("two.patch", b"--- a/net/a.c\n+++ b/net/a.c\n@@ -12 +12 @@\n")
+    assert blamed([first], "net/a.c", 3) == "patch one.patch, hunk 1"
+    assert blamed([first], "net/a.c", 15) == "patch one.patch, hunk 2"
+    assert blamed([first, second], "net/a.c", 12) == "patch two.patch, hunk 1"
+    assert blamed([first, second], "net/a.c", 99) == "patch two.patch"
+    assert blamed([first, second], "net/b.h", 20) == "patch one.patch, hunk 1"
+    assert blamed([first, second], "net/c.c", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("output", "warning"),
+    [
+        ("../net/a.c:12:3: warning: unused variable", "patch one.patch, hunk 2"),
+        ("net/b.h:5: warning: discards const\nnet/a.c:1:1: warning: later", "net/b.h:5: warning: discards"),
+    ],
+)
+def test_a_patch_that_warns_is_refused(tmp_path: Path, output: str, warning: str) -> None:
+    (tmp_path / "output").write_text(output + "\n")
+    (tmp_path / "Makefile").write_text("all:\n\t@cat output\n")
+    report: list[str] = []
+    run = Compilation(
+        tmp_path, "", tmp_path / "log", "kernel x", 0, report.append, [PatchText("one.patch", DIFF.encode())]
+    )
+    with pytest.raises(InvalidError, match="kernel x builds with a warning: .*") as caught:
+        run.compile()
+    assert warning in str(caught.value) and "one.patch" in str(caught.value)
+
+
+def test_what_the_tree_itself_warns_of_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "output").write_text("../fs/select.c:612:1: warning: the frame size is large\n")
+    (tmp_path / "Makefile").write_text("all:\n\t@cat output\n")
+    report: list[str] = []
+    Compilation(
+        tmp_path, "", tmp_path / "log", "kernel x", 0, report.append, [PatchText("one.patch", DIFF.encode())]
+    ).compile()
+    assert report
 
 
 # --- the store

@@ -239,7 +239,8 @@ def _make_artifact(
     log = kernel_cache() / "logs" / f"{key}.log"
     started = time.monotonic()
     expected = _expected_objects(config_sha256, plain)
-    steps = compilation.Compilation(tree, suffix, log, f"kernel {inputs.variant}", expected, report)
+    what = f"kernel {inputs.variant}"
+    steps = compilation.Compilation(tree, suffix, log, what, expected, report, inputs.patches)
     steps.compile()
     clock.lap("kernel compile")
     package = steps.package()

@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zclab.errors import LabError
+from zclab.errors import InvalidError, LabError
+from zclab.kernel.patches import PatchText, blamed
 from zclab.kernel.process import NO_SPACE, Environment, run, stream
 from zclab.kernel.workspace import Report, full_disk
 from zclab.paths import cache_dir
@@ -26,6 +27,8 @@ TOOLS = (
 _REPORT_SECONDS = 5.0
 _OBJECT = re.compile(r"  (?:CC|AS)(?: \[M\])? +\S")
 _COMPILER_ERROR = re.compile(r"(?:\S+:\d+(?::\d+)?: (?:fatal )?error: .*)|(?:\S+:\d+: Error: .*)")
+_WARNING = re.compile(r"\S+:\d+(?::\d+)?: warning: .*")
+_PLACE = re.compile(r"(?:\.\./)*(?P<file>[^\s:]+):(?P<line>\d+):")
 _OTHER_ERROR = re.compile(
     r".*(?:\bundefined reference to\b|\bld: (?!warning)|\berror: |^make(?:\[\d+\])?: \*\*\* )"
 )
@@ -81,10 +84,22 @@ class Compilation:
     """Runs the steps of one build into one log; `objects` counts what was compiled so far."""
 
     def __init__(
-        self, tree: Path, suffix: str, log: Path, what: str, expected_objects: int, report: Report
+        self,
+        tree: Path,
+        suffix: str,
+        log: Path,
+        what: str,
+        expected_objects: int,
+        report: Report,
+        patches: Sequence[PatchText] = (),
     ) -> None:
-        """Take a configured tree; progress says `what` and counts against `expected_objects` (0: unknown)."""
+        """Take a configured tree; progress says `what` and counts against `expected_objects` (0: unknown).
+
+        `patches` are those that it has: an error says which of them it comes from, and none may warn.
+        """
         self.objects = 0
+        self._patches = patches
+        self._warning = ""
         self._environment = environment(suffix)
         self._tree = tree
         self._log = log
@@ -96,10 +111,18 @@ class Compilation:
         self._started = self._reported = time.monotonic()
 
     def compile(self) -> None:
-        """Compile everything; raise LabError with the first error of the compiler."""
+        """Compile everything.
+
+        Raises LabError with the first error of the compiler, InvalidError with the first warning of what a
+        patch has touched; both name the patch. What the tree itself warns of is its own.
+        """
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.unlink(missing_ok=True)
         self._step([*make_command(), f"-j{len(os.sched_getaffinity(0))}"])
+        if self._warning:
+            raise InvalidError(
+                f"{self._what} builds with a warning: {self._warning}: correct the patch; log: {self._log}"
+            )
         self._report(f"{self._what}: {self.objects} objects compiled, {self._elapsed()}")
 
     def package(self) -> Path:
@@ -128,12 +151,20 @@ class Compilation:
             return
         if full:
             raise full_disk(self._tree.parent)
-        error = self._error or f"make failed with status {status}"
+        error = self._error + self._from(self._error) or f"make failed with status {status}"
         raise LabError(
             f"{self._what} does not build: {error}: correct the patch or the config; log: {self._log}"
         )
 
+    def _from(self, line: str) -> str:
+        """Return which patch an error or a warning comes from, in words; empty if from none."""
+        place = _PLACE.match(line)
+        patch = blamed(self._patches, place["file"], int(place["line"])) if place else None
+        return f" ({patch})" if patch else ""
+
     def _look_for_error(self, line: str) -> None:
+        if not self._warning and _WARNING.match(line) and (patch := self._from(line)):
+            self._warning = line.strip() + patch
         if self._compiler_error:
             return
         if _COMPILER_ERROR.match(line):

@@ -68,6 +68,27 @@ def apply(tree: Path, patches: Sequence[PatchText]) -> None:
                 ) from error
 
 
+def blamed(patches: Sequence[PatchText], file: str, line: int) -> str | None:
+    """Return the patch, and its hunk if that can be told, that a line of the patched tree comes from.
+
+    None if no patch touches the file. Later patches may have moved the line: the last one that has it counts.
+    """
+    touching = [text.name for text in patches if file in dict(_hunks(text))]
+    for text in reversed(patches):
+        for number, (start, length) in enumerate(dict(_hunks(text)).get(file, []), start=1):
+            if start <= line < start + length:
+                return f"patch {text.name}, hunk {number}"
+    return f"patch {touching[-1]}" if touching else None
+
+
+def _hunks(text: PatchText) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Yield each file of a patch with its hunks: first line and number of lines in the patched file."""
+    for part in re.split(rb"^(?=--- )", text.diff, flags=re.MULTILINE):
+        if name := re.search(rb"^\+\+\+ [^/\s]*/(\S+)", part, re.MULTILINE):
+            found = re.findall(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", part, re.MULTILINE)
+            yield name[1].decode(), [(int(start), int(length or 1)) for start, length in found]
+
+
 def _first_failure(output: str) -> str:
     """Return where a patch did not fit, as file:line and hunk, from the words of patch(1)."""
     file = ""
