@@ -138,12 +138,28 @@ def test_a_kept_mapping_that_changes_is_seen() -> None:
 @needs_root
 def test_a_short_stress_of_this_kernel() -> None:
     arguments = ["stress", "--seconds", "2", "--workers", "2", "--seed", str(SEED), "--no-memory"]
-    command = [sys.executable, "-m", "zclab.conformance.probe", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    outcome = Outcome.model_validate_json(done.stdout)
+    command = [sys.executable, "-m", "zclab.conformance.probe", *arguments, "--watch-stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        *going_on, last = process.stdout.read().splitlines()  # it ends by itself, with stdin open
+        assert process.wait() == 0
+    assert going_on and all("goes_on" in line for line in going_on)
+    outcome = Outcome.model_validate_json(last)
     assert (outcome.problems, outcome.mismatches, outcome.stuck) == ([], [], False)
     assert sum(outcome.operations.values()) > 100 and outcome.transferred["copied"]
     assert outcome.consumes or outcome.unsupported["map"]
+
+
+@needs_root
+def test_a_stress_ends_with_its_channel() -> None:
+    arguments = ["stress", "--seconds", "3600", "--no-memory", "--watch-stdin"]
+    command = [sys.executable, "-m", "zclab.conformance.probe", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline()
+        process.stdin.close()
+        assert process.stdout.read() is not None  # to the end: no worker holds it any more
+        assert process.wait() == 1
 
 
 @needs_root
@@ -483,13 +499,21 @@ def test_a_host_with_a_process_that_can_not_be_killed_is_reset(bench: Bench) -> 
     assert str(only(document).recovered).startswith("it was reset, and ")
 
 
-@pytest.mark.parametrize("code", ["sys.exit('no python here')", "print('nonsense')", ""])
-def test_a_probe_without_a_result_is_a_failure(bench: Bench, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "lost"),
+    [
+        ("sys.exit('no room here')", "the probe ended with status 1: no room here"),
+        ("print(json.dumps(OUTCOME)); sys.exit(3)", "the probe ended with status 3: no message"),
+        ("print('nonsense')", "the probe ended without a result: no message"),
+        ("", "the probe ended without a result: no message"),
+    ],
+)
+def test_a_probe_without_a_result_is_a_failure(bench: Bench, code: str, lost: str) -> None:
     bench.plant(code)
     document = bench.carry_out()
     host = only(document)
     assert document.exit_code == 1 and bench.resets == []
-    assert "without a result" in str(host.lost)
+    assert host.lost == lost
     assert host.recovered == "it answers again, and was not reset"
 
 
@@ -524,6 +548,12 @@ def test_the_command(bench: Bench) -> None:
     bench.tell(mismatch_count=1, mismatches=[MISMATCH])
     done = CliRunner().invoke(cli.cli, ["stress", "--seed", str(SEED), "--seconds", "1"])
     assert done.exit_code == 1 and "verdict: fail" in done.output
+
+
+def test_a_reset_wants_a_host_of_the_lab(tmp_path: Path) -> None:
+    lab_dir = project_root() / "inventory" / "namespaces"
+    with pytest.raises(LabError, match="namespaces: has no host receiver9: name one"):
+        playbooks.run("reset", lab_dir, tmp_path, lambda line: None, {"zclab_host": "receiver9"})
 
 
 def test_a_host_without_a_reset_command_is_named(tmp_path: Path) -> None:

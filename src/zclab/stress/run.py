@@ -185,13 +185,13 @@ class _Stress:
             done = process.wait(SILENT_SECONDS)
         finally:
             process.close()
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        if done.status != 0:
+            raise RemoteError(f"the probe ended with status {done.status}: {reason}")
         try:
             return Outcome.model_validate_json(last)
         except ValidationError:
-            reason = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise RemoteError(
-                f"the probe ended with status {done.status} and without a result: {reason}"
-            ) from None
+            raise RemoteError(f"the probe ended without a result: {reason}") from None
 
     def _last_line(self, process: Process) -> str:
         """Read what the probe tells to its end, and return the last line."""

@@ -15,7 +15,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 import traceback
@@ -153,6 +152,7 @@ class _Running:
         self._names = ["begin", *OPERATIONS, "end"]
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
         self._reader, writer = os.pipe()
+        self._parent = os.getpid()
         self._process = os.fork()
         if self._process == 0:
             os.close(self._reader)
@@ -162,7 +162,7 @@ class _Running:
     def _as_worker(self, writer: int, seconds: float, kinds: list[str] | None) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            prepare()
+            prepare(self._parent)
             tally = Worker(self.seed, _families(), kinds, self._at).run(time.monotonic() + seconds)
             said: dict[str, Any] = vars(tally)
         except NotHereError as reason:
@@ -222,5 +222,7 @@ def _tell_that_it_goes_on() -> NoReturn:
 
 
 def _end_with_stdin() -> NoReturn:
-    sys.stdin.buffer.read()
+    # Not by Python's own stdin, whose lock this thread would still hold when the program ends by itself.
+    while os.read(0, 1 << 16):
+        pass
     os._exit(1)  # the workers are killed by the kernel

@@ -543,8 +543,10 @@ class Worker:
         if len(self.children) >= _CHILDREN:
             self._join(*self.children.pop(0))
         waiting, told = os.pipe()
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
+            end_with(parent)
             os.close(told)
             os._exit(self._as_child(waiting))
         os.close(waiting)
@@ -554,7 +556,6 @@ class Worker:
 
     def _as_child(self, waiting: int) -> int:
         """Return 0 if all that was mapped is as it was, once the parent says so or has gone."""
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         try:
             for _, told in self.children:
                 os.close(told)
@@ -674,7 +675,7 @@ OPERATIONS: dict[str, tuple[float, Callable[[Worker], None]]] = {
 }
 
 
-def prepare() -> None:
+def prepare(parent: int) -> None:
     """Make this process a worker's: a network of its own, in which mmap() consumes where it can; no core.
 
     Raises:
@@ -684,4 +685,11 @@ def prepare() -> None:
     if CONSUME.exists():
         CONSUME.write_text("1", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """Have this process end when its parent does, even if that has ended already."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
