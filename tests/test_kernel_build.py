@@ -367,7 +367,7 @@ def test_a_patch_that_warns_is_refused(tmp_path: Path, output: str, warning: str
     run = Compilation(
         tmp_path, "", tmp_path / "log", "kernel x", 0, report.append, [PatchText("one.patch", DIFF.encode())]
     )
-    with pytest.raises(InvalidError, match="kernel x builds with a warning: .*") as caught:
+    with pytest.raises(InvalidError, match="kernel x builds with a warning: ") as caught:
         run.compile()
     assert warning in str(caught.value) and "one.patch" in str(caught.value)
 
