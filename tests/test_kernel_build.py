@@ -176,10 +176,18 @@ def asker(tmp_path: Path, variant: KernelVariant, **environment: str) -> subproc
 
 
 def test_two_askers_build_once(source: dict[str, Any], tmp_path: Path, cache: Path) -> None:
-    processes = [asker(tmp_path, kernel_fake.variant(source)) for _ in range(3)]
-    outputs = [process.communicate()[0] for process in processes]
-    assert sorted(output.splitlines()[-1] for output in outputs) == ["false", "false", "true"], outputs
-    assert sum("waiting for another zclab process" in output for output in outputs) >= 1
+    go_on = tmp_path / "go on"
+    first = asker(tmp_path, kernel_fake.variant(source), FAKE_UNTIL=str(go_on))
+    while not Path(f"{go_on}.begun").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    second = asker(tmp_path, kernel_fake.variant(source))
+    assert second.stdout is not None
+    while "waiting for another zclab process" not in (line := second.stdout.readline()):
+        assert line, "it did not wait"
+    go_on.touch()
+    outputs = [process.communicate()[0] for process in (first, second)]
+    assert [output.splitlines()[-1] for output in outputs] == ["true", "false"], outputs
     assert builds(tmp_path) == 1 and leftovers(cache) == []
 
 
