@@ -26,9 +26,9 @@ SECONDS = 20.0  # a row waits no longer than this for what must come
 # Of two names of one number that of the documents; and a number of the kernel's own, not for programs.
 _OTHER_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [
     ctypes.c_void_p,
     ctypes.c_size_t,
     ctypes.c_int,
@@ -36,9 +36,9 @@ _libc.mmap.argtypes = [
     ctypes.c_int,
     ctypes.c_long,
 ]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 
 
 def pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
@@ -125,20 +125,20 @@ class Mapping(contextlib.AbstractContextManager["Mapping"]):
         """Return whether a byte of the mapping can be read. Nobody is killed by asking."""
         memory = os.memfd_create("asked")
         try:
-            return bool(_libc.write(memory, self.address + offset, 1) == 1)
+            return bool(libc.write(memory, self.address + offset, 1) == 1)
         finally:
             os.close(memory)
 
     def protect(self, protection: int) -> None:
         """mprotect() the whole mapping; raise OSError."""
-        _check(_libc.mprotect(self.address, self.length, protection))
+        _check(libc.mprotect(self.address, self.length, protection))
 
     def unmap(self, offset: int = 0, length: int | None = None) -> None:
         """munmap() a part or, by default, all; raise OSError."""
         if length is None:
             length, self.length = self.length, 0
         if length:
-            _check(_libc.munmap(self.address + offset, length))
+            _check(libc.munmap(self.address + offset, length))
 
 
 def map_memory(
@@ -165,7 +165,7 @@ def mapped(
     """mmap(): of a file or socket (shared) or, by default, of anonymous memory (private); raise OSError."""
     if flags is None:
         flags = mmap.MAP_SHARED if fd >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    at = _libc.mmap(address, length, protection, flags, fd, offset)
+    at = libc.mmap(address, length, protection, flags, fd, offset)
     if at == ctypes.c_void_p(-1).value:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return Mapping(at, length)

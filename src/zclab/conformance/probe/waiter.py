@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import select
@@ -12,23 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-from .sockets import PAGE
+from .sockets import PAGE, libc
 
 _MAP_POPULATE = 0x8000
 _SECONDS = 5.0
 _MOST_BYTES = 64 << 20
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def kill_while_it_waits(fd: int) -> bool:
@@ -43,7 +30,7 @@ def kill_while_it_waits(fd: int) -> bool:
         os.close(end)
         threading.Thread(target=_hold_the_lock, args=(ended,), daemon=True).start()
         os.read(begin, 1)
-        _libc.mmap(None, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        libc.mmap(None, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
         os._exit(0)  # its end of the pipe goes with it
     os.close(ended)
     try:
@@ -63,8 +50,8 @@ def _hold_the_lock(told: int) -> None:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_POPULATE
     os.write(told, b"1")
     while True:
-        at = _libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
-        _libc.munmap(at, length)
+        at = libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        libc.munmap(at, length)
 
 
 def _available() -> int:
