@@ -3,24 +3,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
+from zclab import kept as results
 from zclab.conformance import tables
 from zclab.conformance.probe.table import Row
 from zclab.errors import UsageError
 from zclab.inventory import Lab, Model
-from zclab.kernel import config as configuration
-from zclab.kernel import patches as patching
-from zclab.kernel.spec import KernelVariant, PatchMessage
-from zclab.kernel.workspace import write_whole
+from zclab.kernel.spec import KernelVariant
 
 #: The name of a kernel that the lab has not booted: the hosts run this machine's own.
 MACHINE = "machine"
+_KIND = "conformance"
 #: Interfaces that this project's series leaves as they are.
 FIXED = ("zerocopy_receive", "msg_zerocopy")
 
@@ -151,30 +147,18 @@ def made_of(variant: KernelVariant | None) -> str:
     Raises:
         UsageError: a patch or fragment that the variant names is not there.
     """
-    parts: list[bytes] = [tables.archive()]
-    if variant is not None:
-        # A series on a mailing list stays what it is; a host's own configuration is not the project's.
-        local = [patch for patch in variant.patches if not isinstance(patch, PatchMessage)]
-        parts += [variant.model_dump_json().encode(), *(text.diff for text in patching.resolve(local))]
-        parts.append(configuration.read_inputs(variant.config, "host").digest().encode())
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    return results.made_of(variant, tables.archive())
 
 
 def keep(lab: Lab, document: ConformanceDocument) -> Path:
     """Write a result where `kept` finds it, in place of an earlier one of the same kernel."""
-    path = _path(lab, document.kernel)
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, document.model_dump_json(indent=2) + "\n")
-    return path
+    return results.keep(lab, _KIND, document.kernel, document)
 
 
 def kept(lab: Lab, kernel: str) -> ConformanceDocument | None:
     """Return the kept result of a kernel; None if there is none, or if rows or kernel are others now."""
-    try:
-        found = ConformanceDocument.model_validate_json(_path(lab, kernel).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError):
-        return None
-    return found if found.made_of == made_of(lab.kernel_variants.get(kernel)) else None
+    found = results.kept(lab, _KIND, kernel, ConformanceDocument)
+    return found if found and found.made_of == made_of(lab.kernel_variants.get(kernel)) else None
 
 
 def check_variants(lab: Lab, names: Iterable[str | None]) -> None:
@@ -185,7 +169,3 @@ def check_variants(lab: Lab, names: Iterable[str | None]) -> None:
             raise UsageError(
                 f"{lab.name}: no kernel variant is called {name!r}: {', '.join(known) or 'none'}"
             )
-
-
-def _path(lab: Lab, kernel: str) -> Path:
-    return lab.state_dir / "conformance" / f"{kernel}.json"

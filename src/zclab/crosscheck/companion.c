@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Linked into the programs of others, so that what they measure can be compared. */
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/types.h>
-
-/* They print to a pipe and are then killed: what they printed must not be lost. */
-__attribute__((constructor)) static void buffer_lines(void)
-{
-    setvbuf(stdout, NULL, _IOLBF, 0);
-}
 
 void *__real_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset);

@@ -3,27 +3,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from zclab.errors import LabError, UsageError
 from zclab.inventory import Lab
-from zclab.kernel import patches as patching
-from zclab.kernel import source as sources
-from zclab.kernel.patches import PatchText
+from zclab.kernel import programs
 from zclab.kernel.process import CommandError, require_tools, run
+from zclab.kernel.programs import Program
 from zclab.kernel.spec import Patch, Source
-from zclab.kernel.workspace import Report, appearing, full_disk_named, locked
+from zclab.kernel.workspace import Report
 from zclab.paths import cache_dir
 
 _WHAT_FOR = "a cross-check"
-#: What tcp_mmap is made of: its source, and the header of the kernel's ABI that it is written for.
-_PROGRAM = "tools/testing/selftests/net/tcp_mmap.c"
-_HEADER = "include/uapi/linux/tcp.h"
 _COMPANION = Path(__file__).with_name("companion.c")
+_PROGRAM = Program(
+    "tcp_mmap",
+    f"{programs.SELFTESTS}/tcp_mmap.c",
+    headers=("include/uapi/linux/tcp.h",),
+    companions=(_COMPANION,),
+    options=("-Wl,--wrap=mmap",),
+)
 #: iperf3 and those of its libraries that a host can not be expected to have, by package.
 _PACKAGES = {
     "iperf3": "usr/bin/iperf3",
@@ -76,74 +79,15 @@ def tcp_mmap(source: Source, patches: tuple[Patch, ...], report: Report) -> tupl
         LabError: the tree can not be fetched, or the program does not compile.
         UsageError: the tree has no such program, or a patch does not apply to it.
     """
-    require_tools(["cc"], _WHAT_FOR)
-    resolved = sources.resolve(source)
-    texts = tuple(text for text in patching.resolve(patches) if _touches(text))
-    compiler = run(["cc", "--version"]).splitlines()[0]
-    parts = [resolved.identity, *(text.sha256 for text in texts), compiler, _COMPANION.read_text("utf-8")]
-    target = _cache() / f"tcp_mmap-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
-    identity = " ".join([resolved.identity, *(f"with {text.name}" for text in texts)])
-    if (target / "tcp_mmap").is_file():
-        return target / "tcp_mmap", identity
-    with locked(f"crosscheck-{target.name}", report), full_disk_named(_cache()):
-        if not (target / "tcp_mmap").is_file():
-            tree = sources.fetch(resolved, report)
-            with appearing(target) as making:
-                _compile(tree, texts, making, identity)
-    return target / "tcp_mmap", identity
+    tree = programs.tree_of(source, patches, (_PROGRAM.source, *_PROGRAM.headers), _WHAT_FOR)
 
+    def make(making: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=making) as work:
+            programs.unpack(tree, Path(work), _PROGRAM.name, report)
+            programs.compile_program(tree, _PROGRAM, Path(work), making / _PROGRAM.name)
 
-def _touches(text: PatchText) -> bool:
-    return any(f"/{name}".encode() in text.diff for name in (_PROGRAM, _HEADER))
-
-
-def _compile(tree: Path, texts: tuple[PatchText, ...], making: Path, identity: str) -> None:
-    """Build the program, and leave nothing but it."""
-    work = making / "work"
-    for name in (_PROGRAM, _HEADER):
-        if not (tree / name).is_file():
-            raise UsageError(f"kernel source {identity}: has no {name}: tcp_mmap came with Linux 4.18")
-        (work / name).parent.mkdir(parents=True)
-        shutil.copy2(tree / name, work / name)
-    _patch(work, texts)
-    # Of the tree's own headers this one is enough; the others would have to be prepared by its build first.
-    (work / "headers/linux").mkdir(parents=True)
-    shutil.copy2(work / _HEADER, work / "headers/linux/tcp.h")
-    # Since Linux 6.4 the program can hash what it receives, with libcrypto. One file that needs no library of
-    # the host it runs on.
-    command = ["cc", "-O2", "-static", "-pthread", "-isystem", str(work / "headers")]
-    command += ["-o", str(making / "tcp_mmap"), str(work / _PROGRAM), str(_COMPANION), "-Wl,--wrap=mmap"]
-    command += ["-lcrypto"]
-    try:
-        run(command)
-    except CommandError as error:
-        lines = [line.strip() for line in error.output.splitlines() if "error" in line]
-        reason = (lines or [str(error)])[0]
-        raise LabError(
-            f"kernel source {identity}: tcp_mmap does not compile ({reason}): look for a tree where it does"
-        ) from error
-    shutil.rmtree(work)
-
-
-def _patch(work: Path, texts: tuple[PatchText, ...]) -> None:
-    """Apply what patches change in the program and its header; the rest of the tree is not there."""
-    if texts:
-        require_tools(["git"], _WHAT_FOR)
-    for number, text in enumerate(texts):
-        file = work / f"{number}.patch"
-        file.write_bytes(text.diff)
-        chosen = [f"--include={name}" for name in (_PROGRAM, _HEADER)]
-        try:
-            # The cache may lie in somebody's repository, which is none of this.
-            run(
-                ["git", "apply", *chosen, str(file)],
-                cwd=work,
-                environment={"GIT_CEILING_DIRECTORIES": str(work.parent)},
-            )
-        except CommandError as error:
-            raise UsageError(
-                f"patch {text.name} does not apply to tcp_mmap: {error}: rebase it onto the variant's source"
-            ) from error
+    target = programs.made_once(_cache() / f"{_PROGRAM.name}-{tree.digest([_PROGRAM])}", make, report)
+    return target / _PROGRAM.name, tree.identity
 
 
 def iperf3(report: Report) -> tuple[list[Path], str]:
@@ -154,11 +98,7 @@ def iperf3(report: Report) -> tuple[list[Path], str]:
     require_tools(["apt-cache", "apt-get", "dpkg-deb"], _WHAT_FOR)
     version = _candidate("iperf3")
     target = _cache() / f"iperf3-{re.sub(r'[^A-Za-z0-9.+-]', '_', version)}"
-    if not target.is_dir():
-        with locked(f"crosscheck-{target.name}", report), full_disk_named(_cache()):
-            if not target.is_dir():
-                with appearing(target) as making:
-                    _unpack(making, report)
+    programs.made_once(target, lambda making: _unpack(making, report), report)
     return sorted(target.iterdir()), f"iperf3 {version}"
 
 
@@ -190,6 +130,4 @@ def _unpack(making: Path, report: Report) -> None:
 
 
 def _cache() -> Path:
-    directory = cache_dir() / "crosscheck"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
+    return cache_dir() / "crosscheck"
