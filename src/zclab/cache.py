@@ -18,6 +18,7 @@ _PLAIN_PARTS = {
     "kernel/logs": "kernel build logs",
     "traffic": "traffic tool",
     "crosscheck": "tools for cross-checks",
+    "selftests": "the kernel's own tests",
 }
 
 

@@ -31,6 +31,9 @@ from zclab.kernel import listing as kernel_listing
 from zclab.playbooks import Timing
 from zclab.remote import Remote
 from zclab.results import Run
+from zclab.selftests import document as selftests_document
+from zclab.selftests import run as selftests_run
+from zclab.selftests import show as selftests_show
 from zclab.stress import document as stress_document
 from zclab.stress import run as stress_run
 from zclab.virtual import hosts as virtual_hosts
@@ -307,6 +310,49 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
         for line in lockcheck.lines(found):
             say(line)
     sys.exit(0 if found.verdict == "pass" else 1)
+
+
+@cli.command()
+@_lab_option
+@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
+@click.option("--diff", nargs=2, metavar="A B", help="Show what moved from one kernel of the lab to another.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+    """Run the kernel's own tests of what zero-copy touches, built from the kernel's own tree.
+
+    Without --kernel the hosts are tried as they run. --diff takes the kept results of both kernels, and boots
+    and tries those that have none; what is worse on B is a failure. A kernel that was booted for this is left
+    again afterwards.
+
+    Example: zclab selftests --diff stock full
+    """
+    lab = inventory.load(lab_name)
+    if diff and variant:
+        raise UsageError("--diff names its two kernels itself: leave --kernel out")
+    conformance_document.check_variants(lab, [variant, *(diff or ())])
+    console = Console(stderr=True) if as_json else _console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def tried(name: str | None) -> selftests_document.SelftestsDocument:
+        with _booted(lab, name, say):
+            return selftests_run.carry_out(lab, say)
+
+    if diff:
+        a, b = (selftests_document.kept(lab, name) or tried(name) for name in diff)
+        compared = selftests_document.diff(a, b)
+        if as_json:
+            click.echo(compared.model_dump_json(indent=2))
+        else:
+            selftests_show.show_diff(console, compared)
+        sys.exit(compared.exit_code)
+    document = tried(variant)
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        selftests_show.show(console, document)
+    sys.exit(document.exit_code)
 
 
 @cli.command()

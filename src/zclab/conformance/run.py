@@ -52,7 +52,7 @@ def carry_out(lab: Lab, told: Told) -> ConformanceDocument:
     ):
         artifact = measure.running_kernel(lab)
         state = hostfacts.snapshot(remotes, list(members))
-        release, build_id = _identity(artifact, state)
+        release, build_id = identity(artifact, state)
         started_at = now()
         logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
         offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
@@ -81,7 +81,7 @@ def carry_out(lab: Lab, told: Told) -> ConformanceDocument:
     return document
 
 
-def _identity(artifact: Artifact | None, state: dict[str, Snapshot]) -> tuple[str, str | None]:
+def identity(artifact: Artifact | None, state: dict[str, Snapshot]) -> tuple[str, str | None]:
     """Return release and build id of the one kernel that all hosts run."""
     found = {name: (one.kernel_release, one.kernel_build_id) for name, one in state.items()}
     wanted = (artifact.release, artifact.build_id) if artifact else next(iter(found.values()))

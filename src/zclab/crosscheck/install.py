@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the tools of others on the hosts of a lab. playbooks/restore.yml removes them."""
+"""Puts programs of others on the hosts of a lab. playbooks/restore.yml removes them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from zclab import playbooks
 from zclab.crosscheck.programs import DIRECTORY
@@ -14,24 +15,27 @@ from zclab.inventory import Lab
 from zclab.remote import connected
 
 
-def install(lab: Lab, files: list[Path], say: Callable[[str], None]) -> None:
-    """Have these files, and no others, in the directory of the tools on both hosts.
+def install(lab: Lab, files: list[Path], say: Callable[[str], None], directory: str = DIRECTORY) -> None:
+    """Have these files, and no others, in a directory of both hosts.
 
     Raises:
         LabError: a host cannot be reached or refuses.
     """
-    if not _installed(lab, files):
-        names = {"crosscheck_tools_files": [str(file) for file in files]}
-        playbooks.run("crosscheck", lab.lab_dir, lab.state_dir / "playbooks", say, names)
+    if not _installed(lab, files, directory):
+        what: dict[str, Any] = {
+            "crosscheck_tools_path": directory,
+            "crosscheck_tools_files": [str(file) for file in files],
+        }
+        playbooks.run("crosscheck", lab.lab_dir, lab.state_dir / "playbooks", say, what)
 
 
-def _installed(lab: Lab, files: list[Path]) -> bool:
+def _installed(lab: Lab, files: list[Path], directory: str) -> bool:
     """Say so by asking both hosts for their sums: a second instead of a playbook's ten."""
     wanted = sorted((hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in files)
     names = [host.name for host in lab.pair()]
     with connected(names, lab.state_dir / "ssh_config") as remotes:
         said = [
-            remote.run(f"cd {shlex.quote(DIRECTORY)} && sha256sum *").stdout for remote in remotes.values()
+            remote.run(f"cd {shlex.quote(directory)} && sha256sum *").stdout for remote in remotes.values()
         ]
     return all(sorted(_sums(text)) == wanted for text in said)
 

@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from zclab.inventory import Host, Model, SendMode
 from zclab.remote import Completed
@@ -35,7 +35,10 @@ class Sample(Model):
 
 
 class Task(NamedTuple):
-    """What is to be sent, `chunk_bytes` a call at either end. iperf3 knows whole seconds only."""
+    """What is to be sent, `chunk_bytes` a call at either end. iperf3 knows whole seconds only.
+
+    `directory` is where the tool is on both hosts; `ip_version` null: that of the lab's link.
+    """
 
     maps: bool
     send_mode: SendMode
@@ -43,6 +46,8 @@ class Task(NamedTuple):
     seconds: int
     sender: Host
     receiver: Host
+    directory: str = DIRECTORY
+    ip_version: Literal[4, 6] | None = None
 
 
 class Program(NamedTuple):
@@ -92,11 +97,10 @@ def _said(*ends: Completed) -> str:
 
 # ------------------------------------------------------------------------------------------------- tcp_mmap
 
-_TCP_MMAP = f"{DIRECTORY}/tcp_mmap"
 _TCP_MMAP_PORT = 8787
 #: The two lines that its receiver prints when a connection has ended. Its MB is 2^20 bytes, its Gbit 10^9
 #: bits a second; the CPU times are those of the thread of the connection.
-_TCP_MMAP_RESULT = re.compile(
+TCP_MMAP_RESULT = re.compile(
     r"^received (?P<mib>\S+) MB \((?P<mapped>\S+) % mmap'ed\) in (?P<seconds>\S+) s, (?P<gbit>\S+) Gbit\n"
     r"  cpu usage user:(?P<user>\S+) sys:(?P<system>\S+), \S+ usec per MB, \d+ c-switches$",
     re.MULTILINE,
@@ -106,23 +110,28 @@ TIMED_OUT = 124
 
 
 def _tcp_mmap_options(task: Task) -> str:
-    family = "-6" if ":" in task.receiver.ip else "-4"
-    return shlex.join(
-        [family, "-H", task.receiver.ip, "-p", str(_TCP_MMAP_PORT), "-C", str(task.chunk_bytes)]
-    )
+    address = task.receiver.endpoints(task.ip_version)[0] if task.ip_version else task.receiver.ip
+    family = "-6" if ":" in address else "-4"
+    return shlex.join([family, "-H", address, "-p", str(_TCP_MMAP_PORT), "-C", str(task.chunk_bytes)])
 
 
-def _tcp_mmap_receive(task: Task) -> str:
+def _tcp_mmap(task: Task, host: Host) -> str:
+    return _placed(host, f"{task.directory}/tcp_mmap")
+
+
+def tcp_mmap_receive(task: Task) -> str:
+    """Return the command of tcp_mmap's receiving end, which ends after one connection."""
     zerocopy = " -z" if task.maps else ""
     # Its server never ends: it has done its work when the two lines are there.
-    server = f"{_placed(task.receiver, _TCP_MMAP)} -s {_tcp_mmap_options(task)}{zerocopy}"
+    server = f"{_tcp_mmap(task, task.receiver)} -s {_tcp_mmap_options(task)}{zerocopy}"
     return guarded_receiver(f"{server} | {{ head -n 2; kill -KILL 0; }}", _TCP_MMAP_PORT)
 
 
-def _tcp_mmap_send(task: Task) -> str:
+def tcp_mmap_send(task: Task) -> str:
+    """Return the command of tcp_mmap's sending end, which ends after the task's seconds at the latest."""
     zerocopy = " -z" if task.send_mode == "zerocopy" else ""
     limit = f"timeout --foreground -k {_PATIENCE_SECONDS} {task.seconds}"
-    return guarded_sender(f"{limit} {_placed(task.sender, _TCP_MMAP)} {_tcp_mmap_options(task)}{zerocopy}")
+    return guarded_sender(f"{limit} {_tcp_mmap(task, task.sender)} {_tcp_mmap_options(task)}{zerocopy}")
 
 
 def tcp_mmap_sample(received: Completed, sent: Completed) -> Sample:
@@ -133,7 +142,7 @@ def tcp_mmap_sample(received: Completed, sent: Completed) -> Sample:
     """
     if sent.status not in (0, TIMED_OUT):
         raise ToolError(f"tcp_mmap: the sender ended with status {sent.status}: {_said(sent, received)}")
-    found = _TCP_MMAP_RESULT.search(received.stdout)
+    found = TCP_MMAP_RESULT.search(received.stdout)
     if found is None:
         raise ToolError(f"tcp_mmap: the receiver left no result: {_said(received)}")
     try:
@@ -200,6 +209,6 @@ def _json(text: str) -> dict[str, Any]:
 
 
 OTHERS = (
-    Program("tcp_mmap", _TCP_MMAP_PORT, _tcp_mmap_receive, _tcp_mmap_send, tcp_mmap_sample),
+    Program("tcp_mmap", _TCP_MMAP_PORT, tcp_mmap_receive, tcp_mmap_send, tcp_mmap_sample),
     Program("iperf3", _IPERF3_PORT, _iperf3_receive, _iperf3_send, iperf3_sample),
 )

@@ -40,7 +40,7 @@ class Slot(NamedTuple):
     tool: ToolName
 
 
-class _Ends(NamedTuple):
+class Ends(NamedTuple):
     """What both ends left; the sender's is null if it was not started."""
 
     receiver: Completed
@@ -216,7 +216,9 @@ class _Bench:
         planned = planned.model_copy(update={"id": f"{planned.comparison}-{slot.block + 1:02d}"})
         token = secrets.token_hex(16)
         before = hostfacts.snapshot(self._remotes, members)
-        ends = self._transfer(
+        ends = transfer(
+            self._remotes[self._receiver.name],
+            self._remotes[self._sender.name],
             commands.receive(self._lab, planned, self._receiver, token),
             lambda port: commands.send(self._lab, planned, self._sender, port, token),
             planned.seconds,
@@ -251,7 +253,13 @@ class _Bench:
             sender=self._sender,
             receiver=self._receiver,
         )
-        ends = self._transfer(program.receive(task), lambda port: program.send(task), task.seconds)
+        ends = transfer(
+            self._remotes[self._receiver.name],
+            self._remotes[self._sender.name],
+            program.receive(task),
+            lambda port: program.send(task),
+            task.seconds,
+        )
         found = _left(ends)
         try:
             sample = program.sample(ends.receiver, ends.sender or Completed(None, "", "did not start"))
@@ -262,26 +270,35 @@ class _Bench:
             problems.append(f"{program.name}: mapped nothing, so that it is not in the same mode")
         return {**found, "sample": sample, "problems": problems}
 
-    def _transfer(self, receive: str, send: Callable[[int], str], seconds: float) -> _Ends:
-        """Run both ends to their end; whatever happens, both channels are closed, which ends what runs on."""
-        receiving = self._remotes[self._receiver.name].start(receive)
-        sending: Process | None = None
-        try:
-            listening = receiving.wait_for_stderr_line("listening ", _GRACE_SECONDS)
-            if listening is None:
-                return _Ends(receiving.wait(_GRACE_SECONDS), None)
-            sending = self._remotes[self._sender.name].start(send(int(listening.split()[-1])))
-            sent = sending.wait(seconds + _GRACE_SECONDS)
-            if sent.status not in (0, TIMED_OUT):
-                receiving.ask_to_end(_FAILED_SECONDS)  # nothing more will come
-            return _Ends(receiving.wait(_GRACE_SECONDS), sent)
-        finally:
-            receiving.close()
-            if sending is not None:
-                sending.close()
+
+def transfer(
+    receiving: Remote, sending: Remote, receive: str, send: Callable[[int], str], seconds: float
+) -> Ends:
+    """Run both ends of a tool to their end; `send` gets the port that the receiver says it listens on.
+
+    Whatever happens, both channels are closed, which ends what runs on.
+
+    Raises:
+        RemoteError: a host can not be reached, or an end did not end within `seconds` and a grace.
+    """
+    receiver = receiving.start(receive)
+    sender: Process | None = None
+    try:
+        listening = receiver.wait_for_stderr_line("listening ", _GRACE_SECONDS)
+        if listening is None:
+            return Ends(receiver.wait(_GRACE_SECONDS), None)
+        sender = sending.start(send(int(listening.split()[-1])))
+        sent = sender.wait(seconds + _GRACE_SECONDS)
+        if sent.status not in (0, TIMED_OUT):
+            receiver.ask_to_end(_FAILED_SECONDS)  # nothing more will come
+        return Ends(receiver.wait(_GRACE_SECONDS), sent)
+    finally:
+        receiver.close()
+        if sender is not None:
+            sender.close()
 
 
-def _left(ends: _Ends) -> dict[str, Left | None]:
+def _left(ends: Ends) -> dict[str, Left | None]:
     def left(done: Completed | None) -> Left | None:
         return None if done is None else Left(status=done.status, stdout=done.stdout, stderr=done.stderr)
 

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zclab.errors import LabError, UsageError
@@ -81,15 +80,17 @@ def tree_of(source: Source, patches: Sequence[Patch], files: tuple[str, ...], wh
         UsageError, LabError: as `source.resolve` and `patches.resolve`; a tool is missing.
     """
     require_tools(["cc"], what_for)
-    texts = tuple(text for text in patching.resolve(patches) if _touches(text, files))
+    texts = tuple(text for text in patching.resolve(patches) if _touched(text, files))
     if texts:
         require_tools(["git"], what_for)
     return Tree(sources.resolve(source), texts, files)
 
 
-def _touches(text: PatchText, files: tuple[str, ...]) -> bool:
-    paths = re.findall(rb"^(?:---|\+\+\+) [^/\s]*/(\S+)", text.diff, re.MULTILINE)
-    return any(fnmatch.fnmatch(path.decode(errors="replace"), name) for path in paths for name in files)
+def _touched(text: PatchText, files: tuple[str, ...]) -> list[str]:
+    """Return those of the files that a patch changes."""
+    found = re.findall(rb"^(?:---|\+\+\+) [^/\s]+/(\S+)", text.diff, re.MULTILINE)
+    paths = dict.fromkeys(path.decode(errors="replace") for path in found)
+    return [path for path in paths if any(PurePosixPath(path).match(pattern) for pattern in files)]
 
 
 def made_once(target: Path, make: Callable[[Path], None], report: Report) -> Path:
@@ -121,7 +122,7 @@ def unpack(tree: Tree, work: Path, what: str, report: Report) -> None:
     for number, text in enumerate(tree.patches):
         file = work / f"{number}.patch"
         file.write_bytes(text.diff)
-        chosen = [f"--include={name}" for name in tree.files]
+        chosen = [f"--include={path}" for path in _touched(text, tree.files)]
         try:
             # The cache may lie in somebody's repository, which is none of this.
             run(

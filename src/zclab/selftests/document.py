@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's own tests gave on one kernel, kept in the lab's state, and what moved to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from zclab import kept as results
+from zclab.inventory import Lab, Model
+from zclab.kernel.spec import KernelVariant
+from zclab.selftests import table
+
+Result = Literal["pass", "fail", "skipped"]
+_KIND = "selftests"
+#: Raise it when the same output is to be read in another way than before.
+READING = 1
+
+
+class Subtest(Model):
+    """A part of a test that its output tells apart."""
+
+    name: str
+    result: Result
+    reason: str | None
+
+
+class TestDocument(Model):
+    """A test: what was run, what came of it, why if it did not pass, and the end of what it printed.
+
+    `changed` is what of the tree's source was changed before it was compiled. Where it was not run, `seconds`
+    and the output are null.
+    """
+
+    __test__ = False  # pytest: no test of this project
+
+    name: str
+    why: str
+    command: str
+    result: Result
+    subtests: list[Subtest]
+    reason: str | None
+    changed: str | None
+    seconds: float | None
+    output_tail: str | None
+
+
+class SelftestsDocument(Model):
+    """The tests on one kernel: `zclab selftests --json` prints it.
+
+    `tree` is what they were built from; `made_of` stands for everything of the project that went into the
+    result. `console_reports` are what the kernel reported meanwhile, by host.
+    """
+
+    schema_version: Literal[1] = 1
+    lab: str
+    emulated: bool
+    variant: str
+    kernel_release: str
+    artifact_key: str
+    tree: str
+    made_of: str
+    started_at: str
+    console_reports: dict[str, list[str]]
+    tests: list[TestDocument]
+
+    def count(self, result: Result) -> int:
+        """Return how many tests have a result."""
+        return sum(test.result == result for test in self.tests)
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 if a test failed or the kernel reported something, 4 if none could be run, else 0."""
+        if self.count("fail") or any(self.console_reports.values()):
+            return 1
+        return 0 if self.count("pass") else 4
+
+
+class Moved(Model):
+    """A test, or a part of one, with another result on the second kernel; null: it was not there."""
+
+    test: str
+    subtest: str | None
+    before: Result | None
+    after: Result | None
+    reason: str | None
+
+    @property
+    def worse(self) -> bool:
+        """Whether something that passed does not any more, or fails anew."""
+        return self.after == "fail" or self.before == "pass"
+
+
+class Diff(Model):
+    """Two kernels compared; `compared` is how many tests ran on both.
+
+    `zclab selftests --diff A B --json` prints it.
+    """
+
+    schema_version: Literal[1] = 1
+    a: SelftestsDocument
+    b: SelftestsDocument
+    moved: list[Moved]
+    compared: int
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 if B is worse than A, 4 if nothing was compared, else 0: what fails on both is no move."""
+        new_reports = any(self.b.console_reports.values()) and not any(self.a.console_reports.values())
+        if new_reports or any(one.worse for one in self.moved):
+            return 1
+        return 0 if self.compared else 4
+
+
+def diff(a: SelftestsDocument, b: SelftestsDocument) -> Diff:
+    """Compare what the tests gave on two kernels, test by test and part by part."""
+    before, after = _results(a), _results(b)
+    moved = []
+    for key in dict.fromkeys([*before, *after]):
+        one, other = before.get(key), after.get(key)
+        if (one and one[0]) != (other and other[0]):
+            moved.append(
+                Moved(
+                    test=key[0],
+                    subtest=key[1],
+                    before=one and one[0],
+                    after=other and other[0],
+                    reason=(other and other[1]) or (one and one[1]),
+                )
+            )
+    ran = [{test.name for test in document.tests if test.result != "skipped"} for document in (a, b)]
+    return Diff(a=a, b=b, moved=moved, compared=len(ran[0] & ran[1]))
+
+
+def _results(document: SelftestsDocument) -> dict[tuple[str, str | None], tuple[Result, str | None]]:
+    found: dict[tuple[str, str | None], tuple[Result, str | None]] = {}
+    for test in document.tests:
+        found[test.name, None] = test.result, test.reason
+        for part in test.subtests:
+            found[test.name, part.name] = part.result, part.reason
+    return found
+
+
+def made_of(variant: KernelVariant) -> str:
+    """Return a hash of the table of tests and of what a kernel is made of.
+
+    Raises:
+        UsageError: a patch or fragment that the variant names is not there.
+    """
+    parts = (
+        READING,
+        table.TESTS,
+        table.PAIR_TESTS,
+        table.TCP_MMAP_WRONG,
+        table.FILES,
+        table.TOTAL_MIB,
+        table.SHARE,
+    )
+    return results.made_of(variant, repr(parts).encode())
+
+
+def keep(lab: Lab, document: SelftestsDocument) -> Path:
+    """Write a result where `kept` finds it, in place of an earlier one of the same kernel."""
+    return results.keep(lab, _KIND, document.variant, document)
+
+
+def kept(lab: Lab, variant: str) -> SelftestsDocument | None:
+    """Return the kept result of a kernel; None if there is none, or if tests or kernel are others now."""
+    found = results.kept(lab, _KIND, variant, SelftestsDocument)
+    return found if found and found.made_of == made_of(lab.kernel_variants[variant]) else None

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the kernel's own tests on the hosts of a lab, as they run.
+
+A test runs in namespaces of its own for mounts and processes, and for the network where it can: whatever it
+makes there, and whatever it starts, is gone when it has ended, however it ends.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable
+
+from zclab import console, hostfacts, measure
+from zclab.conformance.run import identity
+from zclab.crosscheck import install
+from zclab.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send
+from zclab.crosscheck.run import transfer
+from zclab.errors import UsageError
+from zclab.inventory import Host, Lab
+from zclab.remote import Completed, Remote, RemoteError, connected
+from zclab.results import now
+from zclab.selftests import build, reading, table
+from zclab.selftests.document import SelftestsDocument, TestDocument, keep, made_of
+from zclab.selftests.table import PairTest, Selftest
+
+#: Where the files are on the hosts; playbooks/restore.yml removes it.
+DIRECTORY = "/var/lib/zclab/selftests"
+#: Seconds that a host may take beyond a test's time. A limit, not an expectation.
+_GRACE_SECONDS = 30.0
+_TAIL_LINES = 60
+#: Options of every kernel that is built here; others may have none of these.
+_OPTIONS = "cat /boot/config-$(uname -r)"
+# The end of standard input is the end of the test. tmpfs hides /run, where `ip netns` notes its namespaces.
+_RUN = """\
+cd {directory} || exit
+exec 3<&0
+limit=/proc/sys/net/core/optmem_max
+before=$(cat $limit)
+timeout -s KILL {seconds} \\
+  unshare --fork --kill-child --pid --mount --mount-proc {network} sh -c {inner} </dev/null 3<&- 2>&1 &
+test=$!
+{{ read -r _; kill -KILL -- -$test; }} <&3 3<&- >/dev/null 2>&1 &
+guard=$!
+wait $test
+status=$?
+kill $guard
+[ "$(cat $limit)" = "$before" ] || echo "$before" >$limit
+exit $status
+"""
+
+#: Is told a line for each test.
+Told = Callable[[str], None]
+
+
+def command(test: Selftest) -> str:
+    """Return the command that runs a test on a host. Its exit status is the test's, 137 if time was up."""
+    inner = "mount -t tmpfs selftest /run && "
+    if not test.host_network:
+        inner += "ip link set lo up && "
+    script = _RUN.format(
+        directory=shlex.quote(DIRECTORY),
+        seconds=test.seconds,
+        network="" if test.host_network else "--net",
+        inner=shlex.quote(f"{inner}exec {test.command}"),
+    )
+    return shlex.join(["sh", "-c", script])
+
+
+def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
+    """Run every test on the lab's first pair; keep the result and return it.
+
+    Raises:
+        UsageError: the lab boots no kernel of its own, or a patch of it does not apply to the tests.
+        LabError: the lab is not up, is in use, a host can not be reached, or the tree can not be fetched.
+        InvalidError: the hosts run another kernel than the lab has booted.
+    """
+    artifact = measure.running_kernel(lab)
+    if artifact is None:
+        raise UsageError(f"{lab.name}: runs this machine's own kernel: name a lab that boots one of its own")
+    variant = lab.kernel_variants[artifact.variant]
+    built = build.build(variant, told)
+    install.install(lab, built.files, told, DIRECTORY)
+    members = lab.pair()
+    with (
+        measure.exclusive(lab),
+        connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
+    ):
+        release, _ = identity(artifact, hostfacts.snapshot(remotes, list(members)))
+        started_at = now()
+        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
+        offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
+        bench = _Bench(lab, members, remotes, built.missing)
+        tests = []
+        wanted: list[Selftest | PairTest] = [*table.TESTS, *table.PAIR_TESTS]
+        for test in wanted:
+            tests.append(bench.tried(test))
+            told(_line(tests[-1]))
+        document = SelftestsDocument(
+            lab=lab.name,
+            emulated=measure.accelerator(lab) == "tcg",
+            variant=artifact.variant,
+            kernel_release=release,
+            artifact_key=artifact.key,
+            tree=built.tree,
+            made_of=made_of(variant),
+            started_at=started_at,
+            console_reports={
+                name: console.reports(console.since(logs[name], at)) for name, at in offsets.items()
+            },
+            tests=tests,
+        )
+        keep(lab, document)
+    return document
+
+
+def _line(test: TestDocument) -> str:
+    parts = f", {len(test.subtests)} parts" if test.subtests else ""
+    return f"{test.name}: {test.result}{parts}" + (f": {test.reason}" if test.reason else "")
+
+
+class _Bench:
+    """Two hosts with the files of the tests; runs one test at a time, one of a single host on the receiver."""
+
+    def __init__(
+        self, lab: Lab, members: tuple[Host, Host], remotes: dict[str, Remote], missing: dict[str, str]
+    ) -> None:
+        self._lab = lab
+        self._members = members
+        self._remotes = remotes
+        self._missing = missing
+        self._receiver = remotes[members[1].name]
+        text = self._receiver.output(_OPTIONS)
+        self._options = set(re.findall(r"^CONFIG_(\w+)=[ym]$", text, re.MULTILINE))
+
+    def tried(self, test: Selftest | PairTest) -> TestDocument:
+        """Run a test unless it can not be run here; whatever goes wrong is its result."""
+        what = self._command(test)
+        if reason := self._not_here(test):
+            return _document(test, what, reading.Read([], [], skipped=reason))
+        began = time.monotonic()
+        try:
+            if isinstance(test, PairTest):
+                found, output = self._pair(test)
+            else:
+                done = self._receiver.run(what, test.seconds + _GRACE_SECONDS)
+                output = done.stdout + done.stderr
+                found = reading.read(test, done.status, output, self._options)
+        except RemoteError as error:
+            found, output = reading.Read([], [str(error)]), ""
+            for remote in self._remotes.values():
+                remote.close()
+        return _document(test, what, found, round(time.monotonic() - began, 1), output)
+
+    def _not_here(self, test: Selftest | PairTest) -> str | None:
+        """Return why a test can not be run here, if that is so."""
+        if isinstance(test, PairTest):
+            try:
+                self._members[1].endpoints(test.ip_version)
+            except UsageError as error:
+                return str(error)
+            return self._missing.get(table.TCP_MMAP)
+        if lacking := [option for option in test.needs if option not in self._options]:
+            return f"the kernel has no {', '.join(f'CONFIG_{option}' for option in lacking)}"
+        return next(
+            (self._missing[name] for name in test.programs + test.scripts if name in self._missing), None
+        )
+
+    def _command(self, test: Selftest | PairTest) -> str:
+        return tcp_mmap_receive(self._task(test)) if isinstance(test, PairTest) else command(test)
+
+    def _task(self, test: PairTest) -> Task:
+        sender, receiver = self._members
+        return Task(
+            maps=test.maps,
+            send_mode=test.send_mode,
+            chunk_bytes=self._lab.limits.receive_low_water_bytes,
+            seconds=test.seconds,
+            sender=sender,
+            receiver=receiver,
+            directory=DIRECTORY,
+            ip_version=test.ip_version,
+        )
+
+    def _pair(self, test: PairTest) -> tuple[reading.Read, str]:
+        """Run tcp_mmap between the hosts; return what it says, and what both ends printed."""
+        task = self._task(test)
+        ends = transfer(
+            self._receiver,
+            self._remotes[self._members[0].name],
+            tcp_mmap_receive(task),
+            lambda port: tcp_mmap_send(task),
+            test.seconds,
+        )
+        sent = ends.sender or Completed(None, "", "the sender was not started")
+        bounds = self._lab.validity.mapped_fraction.get("map_once", {}).get(test.send_mode)
+        complaints = f"{ends.receiver.stderr}{sent.stderr}"
+        found = reading.read_pair(test, ends.receiver.stdout, complaints, bounds.at_least if bounds else None)
+        if sent.status != 0:
+            why = f"no end within {test.seconds} s" if sent.status == TIMED_OUT else f"status {sent.status}"
+            found.reasons.insert(0, f"the sender: {why}")
+        return found, f"{ends.receiver.stdout}{complaints}"
+
+
+def _document(
+    test: Selftest | PairTest,
+    what: str,
+    found: reading.Read,
+    seconds: float | None = None,
+    output: str | None = None,
+) -> TestDocument:
+    programs = (table.TCP_MMAP,) if isinstance(test, PairTest) else test.programs
+    changes = [change.note for name in programs if (change := table.program(name).change)]
+    return TestDocument(
+        name=test.name,
+        why=test.why,
+        command=what if isinstance(test, PairTest) else test.command,
+        result=found.result,
+        subtests=found.subtests,
+        reason=found.reason,
+        changed="; ".join(changes) or None,
+        seconds=seconds,
+        output_tail=None if output is None else "\n".join(output.splitlines()[-_TAIL_LINES:]),
+    )

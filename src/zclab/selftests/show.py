@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of the kernel's own tests: a line a test, and what moved between two kernels."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zclab.selftests.document import Diff, SelftestsDocument, TestDocument
+
+_STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
+
+
+def show(console: Console, document: SelftestsDocument) -> None:
+    """Print a result: each test, then what was counted."""
+    table = Table(title="the kernel's own tests", title_justify="left")
+    for heading in ("test", "what for", "parts", "result", "reason"):
+        table.add_column(heading, overflow="fold")
+    for test in document.tests:
+        reason = "\n".join(text for text in (test.reason, test.changed) if text)
+        result = f"[{_STYLES[test.result]}]{test.result}[/]"
+        table.add_row(test.name, test.why, _parts(test), result, escape(reason))
+    console.print(table)
+    for host, reports in document.console_reports.items():
+        for report in reports:
+            _line(console, f"{host}: the kernel reported: {report}", "red")
+    _line(console, summary(document), None if document.exit_code == 0 else "red")
+
+
+def show_diff(console: Console, diff: Diff) -> None:
+    """Print what moved between two kernels, and what did not although it failed."""
+    for document in (diff.a, diff.b):
+        _line(console, summary(document))
+        for host, reports in document.console_reports.items():
+            for report in reports:
+                _line(console, f"{document.variant}: {host}: the kernel reported: {report}", "red")
+    if diff.moved:
+        table = Table(title=f"moved from {diff.a.variant} to {diff.b.variant}", title_justify="left")
+        for heading in ("test", "part", diff.a.variant, diff.b.variant, "reason"):
+            table.add_column(heading, overflow="fold")
+        for one in diff.moved:
+            came = [
+                f"[{_STYLES[result]}]{result}[/]" if result else "-" for result in (one.before, one.after)
+            ]
+            table.add_row(one.test, escape(one.subtest or "-"), *came, escape(one.reason or ""))
+        console.print(table)
+    moved = {one.test for one in diff.moved}
+    for test in diff.b.tests:
+        if test.result == "fail" and test.name not in moved:
+            _line(console, f"fails on both: {test.name}: {test.reason}", "yellow")
+    text = f"{diff.compared} tests ran on both kernels, {len(moved)} of all moved"
+    _line(console, text, "green" if diff.exit_code == 0 else "red")
+
+
+def summary(document: SelftestsDocument) -> str:
+    """Return one line that says on which kernel how many tests passed, failed and were skipped."""
+    emulated = ", emulated" if document.emulated else ""
+    counts = f"{document.count('pass')} passed, {document.count('fail')} failed"
+    return (
+        f"selftests: lab {document.lab}{emulated}, kernel {document.variant} ({document.kernel_release}), "
+        f"from {document.tree}: {counts}, {document.count('skipped')} skipped"
+    )
+
+
+def _parts(test: TestDocument) -> str:
+    failed = sum(part.result == "fail" for part in test.subtests)
+    return f"{len(test.subtests)}, {failed} failed" if failed else str(len(test.subtests) or "-")
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
