@@ -6,10 +6,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
-from zclab.kernel.spec import KernelVariant, parse_variant
+from tests.role_modules import write_tree
+
+from zclab.kernel.spec import KernelVariant, TarballSource, parse_variant
 
 DATA = Path(__file__).parent / "data/kernel"
 PATCHES = DATA / "patches"
@@ -30,6 +33,16 @@ def tarball(directory: Path) -> dict[str, Any]:
         "path": str(archive),
         "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
     }
+
+
+def tarball_of(directory: Path, files: dict[str, str]) -> TarballSource:
+    """Pack these files as a kernel tree that can not be built, and return it as a source."""
+    tree = write_tree(directory / "linux", {"Makefile": "", "Kconfig": "", "scripts/x": "", **files})
+    archive = directory / "linux.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, arcname="linux")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    return TarballSource(kind="tarball", path=str(archive), sha256=digest)
 
 
 def repository(directory: Path) -> tuple[dict[str, Any], str]:

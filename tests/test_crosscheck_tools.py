@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
 from tests import factories
-from tests.role_modules import write_tree
+from tests.kernel_fake import tarball_of
 
 from zclab.crosscheck import tools
 from zclab.errors import LabError, UsageError
@@ -49,18 +47,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def source(directory: Path, files: dict[str, str]) -> TarballSource:
-    """Return a kernel tree with these files, as a tarball."""
-    tree = write_tree(directory / "linux", {"Makefile": "", "Kconfig": "", "scripts/x": "", **files})
-    archive = directory / "linux.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(tree, arcname="linux")
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    return TarballSource(kind="tarball", path=str(archive), sha256=digest)
-
-
 def whole(tmp_path: Path, program: str = PROGRAM) -> TarballSource:
-    return source(
+    return tarball_of(
         tmp_path,
         {
             "tools/testing/selftests/net/tcp_mmap.c": program,
@@ -125,7 +113,7 @@ def test_a_patch_that_does_not_apply(tmp_path: Path) -> None:
 
 def test_a_tree_without_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no tools/testing/selftests/net/tcp_mmap\.c"):
-        tools.tcp_mmap(source(tmp_path, {}), (), quiet)
+        tools.tcp_mmap(tarball_of(tmp_path, {}), (), quiet)
 
 
 def test_a_program_that_does_not_compile(tmp_path: Path, cache: Path) -> None:

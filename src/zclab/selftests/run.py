@@ -41,7 +41,7 @@ before=$(cat $limit)
 timeout -s KILL {seconds} \\
   unshare --fork --kill-child --pid --mount --mount-proc {network} sh -c {inner} </dev/null 3<&- 2>&1 &
 test=$!
-{{ read -r _; kill -KILL -- -$test; }} <&3 3<&- >/dev/null 2>&1 &
+{{ read -r _; kill -KILL -$test; }} <&3 3<&- >/dev/null 2>&1 &
 guard=$!
 wait $test
 status=$?
@@ -121,7 +121,7 @@ def _line(test: TestDocument) -> str:
 
 
 class _Bench:
-    """Two hosts with the files of the tests; runs one test at a time, one of a single host on the receiver."""
+    """Two hosts with the files of the tests; runs one test at a time; the receiver is its one host."""
 
     def __init__(
         self, lab: Lab, members: tuple[Host, Host], remotes: dict[str, Remote], missing: dict[str, str]
