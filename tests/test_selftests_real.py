@@ -152,6 +152,9 @@ PATCH = f"""\
 """
 
 
+SCRIPT = "#!/bin/sh\n\t$0 4 tcp -t 1\n\t$0 6 udp -t 1\n\tsleep 0.2\n\t$0 4 tcp -t 1 x\n"
+
+
 @pytest.fixture
 def variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelVariant:
     """A variant of a tree with some of the tests, one of which does not compile."""
@@ -162,7 +165,7 @@ def variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelVariant:
         f"{NET}/tcp_mmap.c": "#define FILE_SZ (1ULL << 35)\n#include <stdio.h>\n"
         'int main(void) { printf("%llu\\n", FILE_SZ >> 20); return 0; }\n',
         f"{NET}/tls.c": "int main(void) { return nosuch; }\n",
-        f"{NET}/msg_zerocopy.sh": "#!/bin/sh\n",
+        f"{NET}/msg_zerocopy.sh": SCRIPT,
         f"{NET}/run_afpackettests": "#!/bin/sh\n",
         f"{NET}/mptcp/other.c": "old\n",
     }
@@ -187,6 +190,17 @@ def test_they_are_of_the_tree(variant: KernelVariant) -> None:
     assert "tls does not compile (tools/testing/selftests/net/tls.c:1" in built.missing["tls"]
     assert "has no tools/testing/selftests/net/psock_fanout.c" in built.missing["psock_fanout"]
     assert built.missing["in_netns.sh"] == "the tree has no tools/testing/selftests/net/in_netns.sh"
+
+
+def test_what_is_changed_is_told(variant: KernelVariant) -> None:
+    built = build.build(variant, quiet)
+    assert built.changed == {
+        "tcp_mmap": "tcp_mmap sends 256 MiB instead of 32 GiB",
+        "msg_zerocopy.sh": "msg_zerocopy.sh waits 0.7 s instead of 0.2 s for its receiver, "
+        "its receivers wait for 2 s, as by default, instead of 1 s",
+    }
+    (script,) = [path for path in built.files if path.name == "msg_zerocopy.sh"]
+    assert script.read_text() == "#!/bin/sh\n\t$0 4 tcp\n\t$0 6 udp\n\tsleep 0.7\n\t$0 4 tcp -t 1 x\n"
 
 
 def test_they_are_built_once(variant: KernelVariant) -> None:
@@ -227,4 +241,5 @@ def test_a_line_that_is_to_be_changed_and_is_not_there(
     monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path / "cache"))
     files = {f"{NET}/tcp_mmap.c": "#define FILE_SZ 7\nint main(void) { return 0; }\n"}
     built = build.build(KernelVariant(source=kernel_fake.tarball_of(tmp_path, files)), quiet)
-    assert "tcp_mmap has no line like" in built.missing["tcp_mmap"]
+    assert "tcp_mmap.c of the tree has no line #define FILE_SZ" in built.missing["tcp_mmap"]
+    assert built.changed == {}

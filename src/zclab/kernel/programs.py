@@ -27,14 +27,6 @@ _HEADER_ROOTS = ("include/uapi/", "tools/include/")
 _LINE_BUFFERED = Path(__file__).with_name("line_buffered.c")
 
 
-class Change(NamedTuple):
-    """What is changed in a program's source: the lines that match a pattern, and what is said of it."""
-
-    pattern: str
-    replacement: str
-    note: str
-
-
 class Program(NamedTuple):
     """A program of a tree: its source, and the tree's own headers that go before this machine's.
 
@@ -47,7 +39,6 @@ class Program(NamedTuple):
     headers: tuple[str, ...] = ()
     companions: tuple[Path, ...] = ()
     options: tuple[str, ...] = ()
-    change: Change | None = None
 
 
 class Tree(NamedTuple):
@@ -62,11 +53,11 @@ class Tree(NamedTuple):
         """Return which tree it is, in words."""
         return " ".join([self.source.identity, *(f"with {text.name}" for text in self.patches)])
 
-    def digest(self, programs: Sequence[Program]) -> str:
-        """Return a hash of everything that goes into programs of this tree."""
+    def digest(self, programs: Sequence[Program], *more: object) -> str:
+        """Return a hash of everything that goes into programs of this tree, and of more."""
         compiler = run(["cc", "--version"]).splitlines()[0]
         parts: list[object] = [self.source.identity, *(text.sha256 for text in self.patches)]
-        parts += [self.files, compiler]
+        parts += [self.files, compiler, *more]
         for program in programs:
             own = [file.read_text("utf-8") for file in (_LINE_BUFFERED, *program.companions)]
             parts += [program._replace(companions=()), own]
@@ -141,19 +132,12 @@ def compile_program(tree: Tree, program: Program, work: Path, target: Path) -> N
 
     Raises:
         UsageError: the tree does not have it.
-        LabError: it does not compile, or what is to be changed in it is not there.
+        LabError: it does not compile.
     """
     place = f"kernel source {tree.identity}"
     source = work / program.source
     if not source.is_file():
         raise UsageError(f"{place}: has no {program.source}")
-    if change := program.change:
-        text, count = re.subn(
-            change.pattern, change.replacement, source.read_text("utf-8"), flags=re.MULTILINE
-        )
-        if not count:
-            raise LabError(f"{place}: {program.name} has no line like {change.pattern} to change")
-        source.write_text(text, "utf-8")
     headers = work / "headers"
     for header in program.headers:
         root = next(root for root in _HEADER_ROOTS if header.startswith(root))

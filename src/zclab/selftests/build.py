@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,15 +19,19 @@ from zclab.paths import cache_dir
 from zclab.selftests import table
 
 _WHAT_FOR = "the kernel's own tests"
-_MISSING = "missing.json"
+_NOTES = "notes.json"
 
 
 class Built(NamedTuple):
-    """Files for the hosts, the tree they are of, and why a program or script is not among them, by name."""
+    """Files for the hosts and the tree they are of.
+
+    By name of a program or script: why it is not among them, and what of it was changed.
+    """
 
     files: list[Path]
     tree: str
     missing: dict[str, str]
+    changed: dict[str, str]
 
 
 def build(variant: KernelVariant, report: Report) -> Built:
@@ -43,24 +48,43 @@ def build(variant: KernelVariant, report: Report) -> Built:
 
     def make(making: Path) -> None:
         report(f"building the kernel's own tests of {tree.identity}")
-        missing = {}
+        missing: dict[str, str] = {}
         with tempfile.TemporaryDirectory(dir=making) as directory:
             work = Path(directory)
             programs.unpack(tree, work, _WHAT_FOR, report)
+            changed = _change(work / SELFTESTS, missing)
             for name in table.SCRIPTS:
                 if (work / SELFTESTS / name).is_file():
                     shutil.copyfile(work / SELFTESTS / name, making / name)
                 else:
                     missing[name] = f"the tree has no {SELFTESTS}/{name}"
-            for recipe in recipes:
+            for recipe in (one for one in recipes if one.name not in missing):
                 # Trees are released with tests that do not compile; the others are of use all the same.
                 try:
                     programs.compile_program(tree, recipe, work, making / recipe.name)
                 except ZclabError as error:
                     missing[recipe.name] = str(error)
-        (making / _MISSING).write_text(json.dumps(missing), encoding="utf-8")
+        notes = {"missing": missing, "changed": changed}
+        (making / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
-    digest = tree.digest([*recipes])
+    digest = tree.digest(recipes, table.CHANGES, table.SCRIPTS)
     target = programs.made_once(cache_dir() / "selftests" / digest, make, report)
-    files = sorted(path for path in target.iterdir() if path.name != _MISSING)
-    return Built(files, tree.identity, json.loads((target / _MISSING).read_text(encoding="utf-8")))
+    files = sorted(path for path in target.iterdir() if path.name != _NOTES)
+    return Built(files, tree.identity, **json.loads((target / _NOTES).read_text(encoding="utf-8")))
+
+
+def _change(directory: Path, missing: dict[str, str]) -> dict[str, str]:
+    """Change what is to be changed in the tests of a tree; return it by name of program or script."""
+    notes: dict[str, list[str]] = {}
+    for change in table.CHANGES:
+        file, name = directory / change.file, change.file.removesuffix(".c")
+        if not file.is_file():
+            continue
+        pattern = re.compile(f"^{change.pattern}$", re.MULTILINE)
+        text, count = pattern.subn(change.replacement, file.read_text("utf-8"))
+        if count:
+            file.write_text(text, "utf-8")
+            notes.setdefault(name, []).append(change.note)
+        elif change.needed:
+            missing[name] = f"{change.file} of the tree has no line {change.pattern} to change"
+    return {name: f"{name} {', '.join(said)}" for name, said in notes.items()}

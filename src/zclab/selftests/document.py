@@ -153,7 +153,7 @@ def made_of(variant: KernelVariant) -> str:
         table.PAIR_TESTS,
         table.TCP_MMAP_WRONG,
         table.FILES,
-        table.TOTAL_MIB,
+        table.CHANGES,
         table.SHARE,
     )
     return results.made_of(variant, repr(parts).encode())

@@ -91,7 +91,7 @@ def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
         started_at = now()
         logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
         offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
-        bench = _Bench(lab, members, remotes, built.missing)
+        bench = _Bench(lab, members, remotes, built)
         tests = []
         wanted: list[Selftest | PairTest] = [*table.TESTS, *table.PAIR_TESTS]
         for test in wanted:
@@ -124,12 +124,12 @@ class _Bench:
     """Two hosts with the files of the tests; runs one test at a time; the receiver is its one host."""
 
     def __init__(
-        self, lab: Lab, members: tuple[Host, Host], remotes: dict[str, Remote], missing: dict[str, str]
+        self, lab: Lab, members: tuple[Host, Host], remotes: dict[str, Remote], built: build.Built
     ) -> None:
         self._lab = lab
         self._members = members
         self._remotes = remotes
-        self._missing = missing
+        self._built = built
         self._receiver = remotes[members[1].name]
         text = self._receiver.output(_OPTIONS)
         self._options = set(re.findall(r"^CONFIG_(\w+)=[ym]$", text, re.MULTILINE))
@@ -138,7 +138,7 @@ class _Bench:
         """Run a test unless it can not be run here; whatever goes wrong is its result."""
         what = self._command(test)
         if reason := self._not_here(test):
-            return _document(test, what, reading.Read([], [], skipped=reason))
+            return self._document(test, what, reading.Read([], [], skipped=reason))
         began = time.monotonic()
         try:
             if isinstance(test, PairTest):
@@ -151,7 +151,7 @@ class _Bench:
             found, output = reading.Read([], [str(error)]), ""
             for remote in self._remotes.values():
                 remote.close()
-        return _document(test, what, found, round(time.monotonic() - began, 1), output)
+        return self._document(test, what, found, round(time.monotonic() - began, 1), output)
 
     def _not_here(self, test: Selftest | PairTest) -> str | None:
         """Return why a test can not be run here, if that is so."""
@@ -160,11 +160,16 @@ class _Bench:
                 self._members[1].endpoints(test.ip_version)
             except UsageError as error:
                 return str(error)
-            return self._missing.get(table.TCP_MMAP)
+            return self._built.missing.get(table.TCP_MMAP)
         if lacking := [option for option in test.needs if option not in self._options]:
             return f"the kernel has no {', '.join(f'CONFIG_{option}' for option in lacking)}"
         return next(
-            (self._missing[name] for name in test.programs + test.scripts if name in self._missing), None
+            (
+                self._built.missing[name]
+                for name in test.programs + test.scripts
+                if name in self._built.missing
+            ),
+            None,
         )
 
     def _command(self, test: Selftest | PairTest) -> str:
@@ -202,24 +207,24 @@ class _Bench:
             found.reasons.insert(0, f"the sender: {why}")
         return found, f"{ends.receiver.stdout}{complaints}"
 
-
-def _document(
-    test: Selftest | PairTest,
-    what: str,
-    found: reading.Read,
-    seconds: float | None = None,
-    output: str | None = None,
-) -> TestDocument:
-    programs = (table.TCP_MMAP,) if isinstance(test, PairTest) else test.programs
-    changes = [change.note for name in programs if (change := table.program(name).change)]
-    return TestDocument(
-        name=test.name,
-        why=test.why,
-        command=what if isinstance(test, PairTest) else test.command,
-        result=found.result,
-        subtests=found.subtests,
-        reason=found.reason,
-        changed="; ".join(changes) or None,
-        seconds=seconds,
-        output_tail=None if output is None else "\n".join(output.splitlines()[-_TAIL_LINES:]),
-    )
+    def _document(
+        self,
+        test: Selftest | PairTest,
+        what: str,
+        found: reading.Read,
+        seconds: float | None = None,
+        output: str | None = None,
+    ) -> TestDocument:
+        files = (table.TCP_MMAP,) if isinstance(test, PairTest) else test.programs + test.scripts
+        changes = [note for name in files if (note := self._built.changed.get(name))]
+        return TestDocument(
+            name=test.name,
+            why=test.why,
+            command=what if isinstance(test, PairTest) else test.command,
+            result=found.result,
+            subtests=found.subtests,
+            reason=found.reason,
+            changed="; ".join(changes) or None,
+            seconds=seconds,
+            output_tail=None if output is None else "\n".join(output.splitlines()[-_TAIL_LINES:]),
+        )
