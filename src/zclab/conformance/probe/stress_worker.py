@@ -38,8 +38,9 @@ LARGEST = 64 * PAGE
 _AREA = 16 * PAGE
 #: Mappings and children that a worker keeps at a time.
 _MAPPINGS, _CHILDREN = 24, 3
-#: A prime, so that no shift by pages or powers of two goes unseen.
-_PERIOD = 65521
+#: A prime, so that no shift by pages or powers of two goes unseen; and more bytes than several threads take
+#: at a time, of which the positions have to be found.
+_PERIOD = 1048573
 _SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 _MAP_FIXED, _MAP_POPULATE = 0x10, 0x8000
