@@ -122,11 +122,12 @@ def attempt(
         SystemExit: the file descriptor `watched` came to its end; the row was killed.
     """
     reader, writer = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(reader)
         os.setsid()
-        _stand_alone()
+        _stand_alone(parent)
         os.write(writer, _in_child(row, family, peer).encode() + _END)
         os._exit(0)
     os.close(writer)
@@ -159,7 +160,7 @@ def _in_child(row: Row, family: int, peer: tuple[str, int] | None) -> str:
         return f"outcome {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _stand_alone() -> None:
+def _stand_alone(parent: int) -> None:
     """Become a row's process: signals as usual, no part in the parent's stdin and stdout, ended with it."""
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
@@ -168,6 +169,8 @@ def _stand_alone() -> None:
     os.dup2(nothing, 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a signal may be the outcome
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before it was asked for
+        os._exit(1)
 
 
 def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:
