@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import mmap
 import os
@@ -1064,11 +1065,12 @@ def killed_waiter(bench: Bench) -> str:
     """Who is killed there takes nothing, and leaves the socket to others that share it."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        stream = _stream(bench, 2)
-        if kill_while_it_waits(stream.receiver.fileno()):
-            said = _all_of_it(stream)
-            if not said.startswith("4096 queued"):  # else it had its page before it died
-                return said
+        with contextlib.ExitStack() as closing:  # there may be hundreds of tries
+            stream = _stream(dataclasses.replace(bench, closing=closing), 2)
+            if kill_while_it_waits(stream.receiver.fileno()):
+                said = _all_of_it(stream)
+                if not said.startswith("4096 queued"):  # else it had its page before it died
+                    return said
     raise NotHereError(f"within {SECONDS:.0f} s no thread was killed while it waited for its mapping lock")
 
 

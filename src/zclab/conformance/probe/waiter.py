@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import mmap
 import os
 import select
@@ -15,6 +17,8 @@ from .sockets import PAGE, libc
 
 _MAP_POPULATE = 0x8000
 _SECONDS = 5.0
+# On one processor the other thread has to get at the lock first.
+_HEAD_START = 0.02
 _MOST_BYTES = 64 << 20
 
 
@@ -30,6 +34,7 @@ def kill_while_it_waits(fd: int) -> bool:
         os.close(end)
         threading.Thread(target=_hold_the_lock, args=(ended,), daemon=True).start()
         os.read(begin, 1)
+        time.sleep(_HEAD_START)
         libc.mmap(None, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
         os._exit(0)  # its end of the pipe goes with it
     os.close(ended)
@@ -65,20 +70,29 @@ def _available() -> int:
 def _seen_waiting(process: int, fd: int, end: int) -> bool:
     """Wait until a process's first thread waits within mmap() of a descriptor; false if it ends first."""
     deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline and not select.select([end], [], [], 0)[0]:
-        if _waits_in_mmap(Path(f"/proc/{process}/task/{process}"), fd):
-            return True
+    task = Path(f"/proc/{process}/task/{process}")
+    with contextlib.ExitStack() as files:
+        # Opened once: the wait is short, and reading has to be quick.
+        stat, syscall, wchan = (
+            files.enter_context((task / name).open("rb", buffering=0))
+            for name in ("stat", "syscall", "wchan")
+        )
+        while time.monotonic() < deadline and not select.select([end], [], [], 0)[0]:
+            if not _sleeps(_now(stat)):
+                continue
+            call, place = _now(syscall).split(), _now(wchan)
+            # The call's number, then its arguments: address, length, protection, flags, descriptor, offset.
+            # With nobody else at the socket, that is the wait for the mapping lock; where the kernel names
+            # what a thread waits in, it must not be the lock of a socket.
+            if call[2:3] == [b"%#x" % PAGE] and call[5:6] == [b"%#x" % fd] and b"lock_sock" not in place:
+                return _sleeps(_now(stat))
     return False
 
 
-def _waits_in_mmap(task: Path, fd: int) -> bool:
-    """Return whether a thread sleeps, not to be woken by signals, in mmap() of one page of a descriptor.
+def _now(file: io.RawIOBase) -> bytes:
+    return os.pread(file.fileno(), 4096, 0)
 
-    With nobody else at the socket, that is the wait for the mapping lock; where the kernel names what a
-    thread waits in, it must not be the lock of a socket.
-    """
-    state = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    call = (task / "syscall").read_text(encoding="ascii").split()
-    place = (task / "wchan").read_text(encoding="ascii")
-    # The call's number, then its arguments: address, length, protection, flags, descriptor, offset.
-    return state == "D" and call[2:3] == [hex(PAGE)] and call[5:6] == [hex(fd)] and "lock_sock" not in place
+
+def _sleeps(stat: bytes) -> bool:
+    """Return whether a thread sleeps and is not to be woken by most signals."""
+    return stat.rpartition(b")")[2].split()[0] == b"D"
