@@ -118,14 +118,14 @@ class LabUnderTest:
 
     def up(self) -> str:
         done = self.zclab("up")
-        assert done.status == 0, done
+        assert done.status == 0, str(done)
         return done.stdout
 
     def measure(self, *plan: str) -> tuple[Done, dict[str, Any]]:
         """Carry out a plan, else the short one; return what was printed and the run's document."""
         done = self.zclab("run", *plan)
         match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
-        assert match, done
+        assert match, str(done)
         document = json.loads(self.run_tool("zclab", "show", match[1], "--json").stdout)
         shutil.rmtree(runs_dir() / match[1])
         return done, document
@@ -180,7 +180,7 @@ def reasons(document: dict[str, Any]) -> str:
 
 def test_verdict_passes_and_the_bytes_were_mapped(virtual: LabUnderTest) -> None:
     done, document = virtual.measure()
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     assert document["verdict"] == "pass"
     checked = [one for one in document["measurements"] if one["phase"] == "integrity"]
     assert {one["integrity"] for one in checked} == {"verified"}
@@ -218,10 +218,10 @@ def test_doing_it_again_changes_nothing(virtual: LabUnderTest) -> None:
         for host in virtual.lab.hosts
     }
     done = virtual.playbook("site")
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     counts = changed_counts(done.stdout)
     assert set(counts) >= set(boots)
-    assert not any(counts.values()), done
+    assert not any(counts.values()), str(done)
     for host, boot_id in boots.items():
         assert virtual.shell(host, "cat /proc/sys/kernel/random/boot_id") == boot_id
 
@@ -231,7 +231,7 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
     done = virtual.run_tool("pytest", "lab_tests", "--lab", str(virtual.directory))
     made = set(runs_dir().glob("*")) - before
     try:
-        assert done.status == 0, done
+        assert done.status == 0, str(done)
         assert len(made) == 1
         suite = ElementTree.parse(made.copy().pop() / "junit.xml").getroot().find("testsuite")
         assert suite is not None
@@ -267,7 +267,7 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
 def test_a_wrong_setting_is_invalid_and_repaired(virtual: LabUnderTest, lie: str, reason: str) -> None:
     virtual.shell("receiver1", lie)
     done, document = virtual.measure()
-    assert done.status == 4, done
+    assert done.status == 4, str(done)
     assert document["verdict"] == "invalid"
     assert reason in reasons(document)
     virtual.up()
@@ -279,7 +279,7 @@ def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
     with virtual.remote("sender1") as remote:
         remote.start(f"sleep 12; echo '<4>{planted}' > /dev/kmsg")
         done, document = virtual.measure()
-    assert done.status == 1, done
+    assert done.status == 1, str(done)
     assert document["verdict"] == "fail"
     assert planted in " ".join(document["console_reports"]["sender1"])
 
@@ -289,7 +289,7 @@ def test_a_reboot_in_mid_run_is_invalid(virtual: LabUnderTest) -> None:
     with virtual.remote("receiver1") as remote:
         remote.start("sleep 15; echo b > /proc/sysrq-trigger")
         done, document = virtual.measure()
-    assert done.status == 4, done
+    assert done.status == 4, str(done)
     assert document["verdict"] == "invalid"
     assert any(not one["valid"] for one in document["measurements"])
     virtual.wait_for_reboot("receiver1", boot_id)
@@ -299,7 +299,7 @@ def test_the_distribution_kernel_is_not_the_artifact(virtual: LabUnderTest) -> N
     """After the reboot of the test above the one-shot kernel is gone and the known-good one runs."""
     assert "zclab" not in virtual.shell("receiver1", "uname -r")
     done, document = virtual.measure()
-    assert done.status == 4, done
+    assert done.status == 4, str(done)
     assert "not the artifact" in reasons(document)
     assert "receiver1: lost its data address" in reasons(document)
     virtual.up()
@@ -312,7 +312,7 @@ def test_a_receiver_without_header_split_is_invalid(virtual: LabUnderTest) -> No
     try:
         virtual.up()
         done, document = virtual.measure()
-        assert done.status == 4, done
+        assert done.status == 4, str(done)
         mapping = [one for one in document["measurements"] if one["receive_mode"] != "copy"]
         assert {one["mapped_bytes"] for one in mapping} == {0}
         assert "mapped fraction 0.0000 is below 0.99" in reasons(document)
@@ -344,7 +344,7 @@ def compare_kernels(virtual: LabUnderTest) -> None:
     path = virtual.directory.parent / "kernels.yml"
     path.write_text(yaml.safe_dump(plan), encoding="utf-8")
     done, document = virtual.measure(str(path))
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     assert [one["kernel"] for one in document["measurements"]] == [None, "stock", "stock", None]
     assert all(one["valid"] for one in document["measurements"])
     assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")  # its own kernel again
@@ -364,7 +364,7 @@ def test_switching_variants_costs_one_install_and_one_reboot(virtual: LabUnderTe
 
     virtual.set("kernel.yml", "zclab_kernel_variant", "stock")
     done = virtual.playbook("kernel")
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     assert changed_counts(done.stdout) == {"localhost": 1, "receiver1": 2, "sender1": 2}
     assert "Hash tables of a test build" not in virtual.shell("receiver1", "dmesg")
     virtual.up()
@@ -374,7 +374,7 @@ def test_a_dead_host_is_one_line_and_started_again(virtual: LabUnderTest) -> Non
     pid = int((virtual.lab.state_dir / "hosts" / "sender1" / "pid").read_text(encoding="utf-8"))
     os.kill(pid, 9)
     done = virtual.zclab("run")
-    assert done.status == 5, done
+    assert done.status == 5, str(done)
     assert done.stderr.startswith("zclab: sender1 (127.0.0.1 port ")
     assert len(done.stderr.splitlines()) == 1
     virtual.up()
@@ -393,7 +393,7 @@ def test_a_changed_host_key_is_refused(virtual: LabUnderTest) -> None:
     )
     try:
         done = virtual.zclab("run")
-        assert done.status == 5, done
+        assert done.status == 5, str(done)
         assert "its host key is not the one in" in done.stderr
     finally:
         known_hosts.write_text(right, encoding="utf-8")
@@ -405,6 +405,6 @@ def test_down_leaves_no_process(virtual: LabUnderTest) -> None:
         for host in virtual.lab.hosts
     ]
     done = virtual.zclab("down")
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     assert not any(is_running(pid) for pid in pids)
     assert virtual.zclab("run").status == 5

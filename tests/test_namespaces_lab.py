@@ -111,15 +111,15 @@ class LabUnderTest:
     def up(self) -> dict[str, int]:
         """Bring the lab up as a user does, and return the number of changes by host."""
         done = self.zclab("up")
-        assert done.returncode == 0, done
+        assert done.returncode == 0, str(done)
         line = re.search(r"is up; changed: (.*)", done.stdout)
-        assert line, done
+        assert line, str(done)
         return {host: int(count) for host, count in (part.split() for part in line[1].split(", "))}
 
     def measure(self) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
         done = self.zclab("run")
         match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
-        assert match, done
+        assert match, str(done)
         found = Run.find(match[1])
         document = judge.judge(found.manifest(), found.records()).model_dump(mode="json")
         shutil.rmtree(found.directory)
@@ -139,7 +139,7 @@ class LabUnderTest:
 
     def says(self, host: str, command: str) -> str:
         done = self.ssh(host, command)
-        assert done.returncode == 0, done
+        assert done.returncode == 0, str(done)
         return done.stdout.strip()
 
     def remote(self, host: str) -> Remote:
@@ -276,7 +276,7 @@ def test_full_segments_cross_the_link_over_both_ip_versions(lab: LabUnderTest) -
 
 def test_a_run_says_what_is_true_here(lab: LabUnderTest) -> None:
     done, document = lab.measure()
-    assert (done.returncode, document["verdict"]) == (0, "pass"), done
+    assert (done.returncode, document["verdict"]) == (0, "pass"), str(done)
     assert "this machine's own" in done.stdout
     assert document["kernel"] == "machine"
     for host in document["hosts"]:
@@ -317,7 +317,7 @@ def test_a_planted_wrong_state_is_not_measured(lab: LabUnderTest) -> None:
     for host, fault, *_ in FAULTS:
         lab.says(host, fault)
     done, document = lab.measure()
-    assert (done.returncode, document["verdict"]) == (4, "invalid"), done
+    assert (done.returncode, document["verdict"]) == (4, "invalid"), str(done)
     for one in document["measurements"]:
         for *_, reason, versions in FAULTS:
             assert (reason in one["invalid_reasons"][0]) == (one["ip_version"] in versions), reason
@@ -383,7 +383,7 @@ def test_down_leaves_no_trace_and_run_brings_it_up_again(lab: LabUnderTest) -> N
     with lab.remote(RECEIVER) as remote:
         pid = sleeper(remote)
         done = lab.zclab("down")
-    assert done.returncode == 0, done
+    assert done.returncode == 0, str(done)
     assert not runs(pid)
     assert not any(status.running for status in namespaces.status(lab.state_dir, [SENDER, RECEIVER]))
     assert mounts_of(lab.state_dir) == []
@@ -392,14 +392,14 @@ def test_down_leaves_no_trace_and_run_brings_it_up_again(lab: LabUnderTest) -> N
     assert namespaces.down(lab.state_dir) == []
 
     done, document = lab.measure()
-    assert (done.returncode, document["verdict"]) == (0, "pass"), done
+    assert (done.returncode, document["verdict"]) == (0, "pass"), str(done)
     assert (lab.state_dir / "keys" / "id_ed25519.pub").read_text(encoding="utf-8") == public
 
 
 def test_purge_removes_the_keys_too(lab: LabUnderTest) -> None:
     playbook = ["ansible-playbook", "-i", str(lab.directory), "playbooks/hosts_down.yml", "-e", "purge=true"]
     done = lab.run_tool(*playbook)
-    assert done.returncode == 0, done
+    assert done.returncode == 0, str(done)
     assert not lab.state_dir.exists()
     assert machine() == lab.machine
 

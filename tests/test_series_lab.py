@@ -57,7 +57,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
 
 def test_mmap_that_consumes_maps_what_the_link_brings(series: LabUnderTest) -> None:
     done, document = series.measure()
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     assert {one["integrity"] for one in document["measurements"] if one["phase"] == "integrity"} == {
         "verified"
     }
@@ -80,7 +80,7 @@ def agree(one: dict[str, Any]) -> None:
 def test_every_rule_of_every_interface_holds(series: LabUnderTest) -> None:
     """What is expected does not depend on the variant: where stock passes too, nothing else moved."""
     done = series.zclab("conformance", "--json")
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     rows = json.loads(done.stdout)["rows"]
     assert {claim for row in rows if row["verdict"] == "pass" for claim in row["claim_ids"]} >= CLAIMS
     skipped = {(row["abi"], row["row"]) for row in rows if row["verdict"] == "skipped"}
@@ -91,12 +91,12 @@ def test_locks_and_memory_hold_on_a_kernel_that_checks_them(series: LabUnderTest
     series.set("kernel.yml", "zclab_kernel_variant", "full-debug")
     series.up()
     done = series.zclab("locks", "--json")
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     found = json.loads(done.stdout)
     assert (found["kernel"], found["expected"], found["verdict"]) == ("full-debug", [], "pass")
     assert not any(found["reports"].values())
     done = series.zclab("stress", "--seconds", "60", "--json")
-    assert done.status == 0, done
+    assert done.status == 0, str(done)
     (told,) = (one["outcome"] for one in json.loads(done.stdout)["hosts"])
     assert told["consumes"] and told["transferred"]["mapped"] > 0 and told["transferred"]["moved"] > 0
     assert not told["mismatch_count"] and not told["memory"]["grown"]

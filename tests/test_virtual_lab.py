@@ -43,7 +43,7 @@ def ssh(spec: LabSpec, host: str, command: str, *options: str) -> subprocess.Com
 
 def output(spec: LabSpec, host: str, command: str) -> str:
     done = ssh(spec, host, command)
-    assert done.returncode == 0, done
+    assert done.returncode == 0, str(done)
     return done.stdout
 
 
