@@ -44,7 +44,8 @@ bool map_each_prepare(struct receiver *receiver)
 }
 
 /* Where reading stands: `before` bytes in front of the next page boundary of the payload, or none and then
- * `within` bytes to map at most. Pages of payload begin behind each header, if there are headers. */
+ * `within` bytes to map at most. Pages of payload begin behind each header, if there are headers, else at the
+ * begin of a segment that was seen last. */
 static void locate(const struct receiver *receiver, size_t *before, size_t *within)
 {
     const struct options *options = receiver->session->options;
@@ -52,7 +53,7 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
     const size_t page = receiver->page;
     const size_t header = options->header_bytes, record = header + options->message_bytes;
     const size_t at = header ? (size_t)(position % record) : 0;
-    const uint64_t into_payload = header ? at - header : position;
+    const uint64_t into_payload = header ? at - header : position - receiver->segment_at;
 
     *within = header ? record - at : receiver->chunk_bytes;
     *before = at < header ? header - at : (size_t)((page - into_payload % page) % page);
@@ -60,11 +61,22 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
         *before = *within;
 }
 
-static size_t least(size_t a, size_t b, size_t c)
+/* Copies, too, but looks where it ends: a read that comes short has emptied the queue, so that a segment begins
+ * behind it. No refusal says where one does, and one short segment shifts all that follow. */
+static enum took copy_to_segment(struct receiver *receiver, size_t want, enum unmapped cause)
 {
-    const size_t less = a < b ? a : b;
+    const uint64_t *position = &receiver->session->counters.bytes;
+    const uint64_t start = *position;
+    const enum took took = take_by_copy(receiver, want, cause);
 
-    return less < c ? less : c;
+    if (took == TOOK_SOME && *position - start < want)
+        receiver->segment_at = *position;
+    return took;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
 }
 
 enum took map_each_take(struct receiver *receiver)
@@ -73,6 +85,7 @@ enum took map_each_take(struct receiver *receiver)
     const size_t page = receiver->page;
     size_t before, within, length, queued;
     int readable = 0;
+    bool again;
     enum unmapped cause;
 
     session->counters.calls++;
@@ -87,11 +100,11 @@ enum took map_each_take(struct receiver *receiver)
     if (before)
         return take_by_copy(receiver, before, UNMAPPED_UNALIGNED);
     if (queued < page)
-        return take_by_copy(receiver, queued, UNMAPPED_LESS_THAN_PAGE);
+        return copy_to_segment(receiver, least(page, within), UNMAPPED_LESS_THAN_PAGE);
     if (within < page)
         return take_by_copy(receiver, within, UNMAPPED_UNALIGNED);
 
-    for (length = least(queued, within, receiver->map_bytes) / page * page;;
+    for (length = least(least(queued, within), receiver->map_bytes) / page * page;;
          length = length / 2 / page * page) {
         unsigned char *at = mmap(NULL, length, PROT_READ, MAP_SHARED, session->fd, 0);
 
@@ -99,7 +112,7 @@ enum took map_each_take(struct receiver *receiver)
         if (at != MAP_FAILED) {
             take_mapped(receiver, at, length);
             session->counters.calls += keep_add(&receiver->keep, at, length);
-            receiver->map_bytes = least(2 * length, receiver->chunk_bytes, receiver->chunk_bytes);
+            receiver->map_bytes = least(2 * length, receiver->chunk_bytes);
             receiver->skip_bytes = page;
             return TOOK_SOME;
         }
@@ -112,10 +125,12 @@ enum took map_each_take(struct receiver *receiver)
         if (length == page)
             break;
     }
-    /* Where nothing can be mapped, ever longer stretches are copied before the next try. */
-    length = least(queued, within, receiver->skip_bytes) / page * page;
+    /* One page may be the only one. Where nothing can be mapped, ever longer stretches are copied before the
+     * next try, more than is queued if need be. */
+    again = receiver->skip_bytes > page;
+    length = least(within, receiver->skip_bytes) / page * page;
     receiver->map_bytes = page;
-    receiver->skip_bytes = least(2 * receiver->skip_bytes, receiver->chunk_bytes, receiver->chunk_bytes);
+    receiver->skip_bytes = least(2 * receiver->skip_bytes, receiver->chunk_bytes);
     cause = unmapped_cause(page, segment_size(&receiver->segments, session->fd), length, queued);
-    return take_by_copy(receiver, length, cause);
+    return again ? copy_to_segment(receiver, length, cause) : take_by_copy(receiver, length, cause);
 }

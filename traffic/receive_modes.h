@@ -29,9 +29,10 @@ struct receiver {
     bool more;                /* a whole chunk was taken and more is likely there: try without waiting */
     bool balked;              /* the kernel named nothing to take the last time, though there was something */
     struct segment_size segments;
-    /* map_each: multiples of the page size */
-    size_t map_bytes;  /* to try next */
-    size_t skip_bytes; /* to copy next, should one page be refused */
+    /* map_each */
+    size_t map_bytes;    /* whole pages to try next */
+    size_t skip_bytes;   /* whole pages to copy next, should one page be refused */
+    uint64_t segment_at; /* where a segment began; pages are counted from there if there are no headers */
 };
 
 enum took {

@@ -37,6 +37,9 @@ static struct {
     uint64_t total, at;
     size_t header, message; /* no header: pages begin at the start */
     uint64_t bad_from, bad_to;
+    uint64_t shift; /* a short segment ends here: pages begin here anew */
+    uint64_t first; /* so many bytes come at first, ... */
+    size_t burst;   /* ... so many whenever those were read; 0: all is there */
     uint64_t urgent;  /* an urgent byte in front of this offset */
     uint64_t flipped; /* the wrong byte */
     size_t longest_read;
@@ -54,11 +57,23 @@ static struct receiver receiver;
 static unsigned char buffer[CHUNK];
 static const char *setting; /* what the file of the setting says; NULL: no such file */
 
+/* Where what has come ends. */
+static uint64_t come(void)
+{
+    uint64_t past = fake.first;
+
+    if (!fake.burst)
+        return fake.total;
+    if (fake.at >= fake.first)
+        past += ((fake.at - fake.first) / fake.burst + 1) * fake.burst;
+    return past < fake.total ? past : fake.total;
+}
+
 static uint64_t queued(void)
 {
     if (!fake.urgent_passed && fake.at <= fake.urgent && fake.urgent < fake.total)
         return fake.urgent - fake.at;
-    return fake.total - fake.at;
+    return come() - fake.at;
 }
 
 static void give(unsigned char *to, size_t length)
@@ -75,6 +90,10 @@ static bool page_mappable(uint64_t offset)
 
     if (offset + PAGE > fake.bad_from && offset < fake.bad_to)
         return false;
+    if (offset + PAGE > fake.shift && offset < fake.shift)
+        return false;
+    if (offset >= fake.shift && !fake.header)
+        return (offset - fake.shift) % PAGE == 0;
     return in_record >= fake.header && (in_record - fake.header) % PAGE == 0;
 }
 
@@ -292,6 +311,23 @@ static int map_each(void)
     map_each_prepare(&receiver);
     CHECK(take_all(200) == TOOK_END && whole());
     CHECK(session.counters.copied >= 300 * PAGE && session.counters.copied <= 428 * PAGE);
+
+    /* A short segment comes alone: the pages behind it begin where it ends. */
+    begin("map_each", 1448 + 4000 * PAGE);
+    fake.shift = fake.first = 1448;
+    fake.burst = 64 * PAGE;
+    map_each_prepare(&receiver);
+    CHECK(take_all(200) == TOOK_END && whole());
+    CHECK(session.counters.copied == 1448 && causes[UNMAPPED_LESS_THAN_PAGE] == 1448);
+
+    /* ... in the midst of others: it is found where the queue ends, at the next burst. */
+    begin("map_each", 10 * PAGE + 1448 + 4000 * PAGE);
+    fake.shift = 10 * PAGE + 1448;
+    fake.first = fake.shift + 54 * PAGE;
+    fake.burst = 64 * PAGE;
+    map_each_prepare(&receiver);
+    CHECK(take_all(300) == TOOK_END && whole());
+    CHECK(session.counters.copied <= 1448 + 54 * PAGE);
 
     /* Headers shift the pages; what they shift them by is known. */
     begin("map_each", 20 * (100 + 16 * PAGE));
