@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 import click
 from rich.console import Console
@@ -48,6 +48,48 @@ def _say(line: str) -> None:
     click.echo(line)
 
 
+class _Document(Protocol):
+    """What comes of a command."""
+
+    @property
+    def exit_code(self) -> int: ...
+
+    def model_dump_json(self, *, indent: int) -> str: ...
+
+
+_D = TypeVar("_D", bound=_Document)
+_C = TypeVar("_C", bound=_Document)
+
+
+class _Output:
+    """Where a command tells of its work and what came of it; with --json stdout has that alone."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.console = Console(stderr=True) if as_json else _console()
+
+    def say(self, line: str) -> None:
+        """Tell a line."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def result(self, document: _D, show: Callable[[Console, _D], None]) -> None:
+        """Show a document, or print it."""
+        if self._as_json:
+            click.echo(document.model_dump_json(indent=2))
+        else:
+            show(self.console, document)
+
+
+def _in_lines(lines: Callable[[_D], list[str]]) -> Callable[[Console, _D], None]:
+    """Return what shows a document that is told in lines."""
+
+    def show(console: Console, document: _D) -> None:
+        for line in lines(document):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    return show
+
+
 def _lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--lab",
@@ -84,6 +126,12 @@ def _bring_up(lab: Lab, **extra_vars: Any) -> list[Timing]:
     changed = ", ".join(f"{host} {count}" for host, count in outcome.changed.items())
     _say(f"{lab.name} is up; changed: {changed}")
     return outcome.timings
+
+
+def _namespaces_up(lab: Lab, say: Callable[[str], None]) -> None:
+    """Bring a lab of network namespaces up, if that is what it is: it takes seconds."""
+    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
+        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
 
 
 def _names(lab: Lab) -> list[str]:
@@ -219,26 +267,18 @@ def crosscheck(
     """
     lab = inventory.load(lab_name)
     chosen = crosscheck_run.modes_of(lab, _list(modes, str, "--modes"))
-    console = Console(stderr=True) if as_json else _console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    tools = crosscheck_tools.prepare(lab, say)
-    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
-        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
-    crosscheck_install.install(lab, tools.files, say)
+    out = _Output(as_json)
+    tools = crosscheck_tools.prepare(lab, out.say)
+    _namespaces_up(lab, out.say)
+    crosscheck_install.install(lab, tools.files, out.say)
     drawn = secrets.randbelow(2**32) if seed is None else seed
     total = len(crosscheck_run.order(chosen, repeats, drawn))
-    progress = crosscheck_table.Progress(console, total)
+    progress = crosscheck_table.Progress(out.console, total)
     settings, observations = crosscheck_run.carry_out(
         lab, chosen, repeats, seconds, drawn, tools.versions, progress.told
     )
     document = crosscheck_document.judge(settings, observations)
-    if as_json:
-        click.echo(document.model_dump_json(indent=2))
-    else:
-        crosscheck_table.show(console, document)
+    out.result(document, crosscheck_table.show)
     sys.exit(document.exit_code)
 
 
@@ -256,31 +296,19 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
 
     Example: zclab conformance --diff stock full
     """
-    lab = inventory.load(lab_name)
-    if diff and variant:
-        raise UsageError("--diff names its two kernels itself: leave --kernel out")
-    conformance_document.check_variants(lab, [variant, *(diff or ())])
-    console = Console(stderr=True) if as_json else _console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
-        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
-    if diff:
-        a, b = (conformance_document.kept(lab, name) or _try(lab, name, say) for name in diff)
-        compared = conformance_document.diff(a, b)
-        if as_json:
-            click.echo(compared.model_dump_json(indent=2))
-        else:
-            conformance_show.show_diff(console, compared)
-        sys.exit(compared.exit_code)
-    document = _try(lab, variant, say)
-    if as_json:
-        click.echo(document.model_dump_json(indent=2))
-    else:
-        conformance_show.show(console, document)
-    sys.exit(document.exit_code)
+    _try_or_compare(
+        inventory.load(lab_name),
+        variant,
+        diff,
+        _Output(as_json),
+        _Suite(
+            conformance_run.carry_out,
+            conformance_document.kept,
+            conformance_document.diff,
+            conformance_show.show,
+            conformance_show.show_diff,
+        ),
+    )
 
 
 @cli.command()
@@ -296,20 +324,12 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
     Example: zclab locks --kernel mmap-debug
     """
     lab = inventory.load(lab_name)
-    conformance_document.check_variants(lab, [variant])
-    console = Console(stderr=True) if as_json else _console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    with _booted(lab, variant, say) as booted:
+    lab.with_kernel(variant)
+    out = _Output(as_json)
+    with _booted(lab, variant, out.say) as booted:
         found = lockcheck.carry_out(lab.with_kernel(booted))
-    if as_json:
-        click.echo(found.model_dump_json(indent=2))
-    else:
-        for line in lockcheck.lines(found):
-            say(line)
-    sys.exit(0 if found.verdict == "pass" else 1)
+    out.result(found, _in_lines(lockcheck.lines))
+    sys.exit(found.exit_code)
 
 
 @cli.command()
@@ -326,33 +346,19 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
 
     Example: zclab selftests --diff stock full
     """
-    lab = inventory.load(lab_name)
-    if diff and variant:
-        raise UsageError("--diff names its two kernels itself: leave --kernel out")
-    conformance_document.check_variants(lab, [variant, *(diff or ())])
-    console = Console(stderr=True) if as_json else _console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def tried(name: str | None) -> selftests_document.SelftestsDocument:
-        with _booted(lab, name, say):
-            return selftests_run.carry_out(lab, say)
-
-    if diff:
-        a, b = (selftests_document.kept(lab, name) or tried(name) for name in diff)
-        compared = selftests_document.diff(a, b)
-        if as_json:
-            click.echo(compared.model_dump_json(indent=2))
-        else:
-            selftests_show.show_diff(console, compared)
-        sys.exit(compared.exit_code)
-    document = tried(variant)
-    if as_json:
-        click.echo(document.model_dump_json(indent=2))
-    else:
-        selftests_show.show(console, document)
-    sys.exit(document.exit_code)
+    _try_or_compare(
+        inventory.load(lab_name),
+        variant,
+        diff,
+        _Output(as_json),
+        _Suite(
+            selftests_run.carry_out,
+            selftests_document.kept,
+            selftests_document.diff,
+            selftests_show.show,
+            selftests_show.show_diff,
+        ),
+    )
 
 
 @cli.command()
@@ -384,28 +390,20 @@ def stress(
     Example: zclab stress --kernel full-debug --seconds 600
     """
     lab = inventory.load(lab_name)
-    conformance_document.check_variants(lab, [variant])
+    lab.with_kernel(variant)
     options = stress_run.options_of(workers, ops)
-    console = Console(stderr=True) if as_json else _console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    out = _Output(as_json)
 
     def reset(host: str) -> None:
-        playbooks.run("reset", lab.lab_dir, lab.state_dir / "playbooks", say, {"zclab_host": host})
+        playbooks.run("reset", lab.lab_dir, lab.state_dir / "playbooks", out.say, {"zclab_host": host})
 
-    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
-        playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
+    _namespaces_up(lab, out.say)
     drawn = secrets.randbelow(2**32) if seed is None else seed
-    with _booted(lab, variant, say) as booted:
-        document = stress_run.carry_out(lab, seconds, drawn, options, reset, say)
-        if as_json:
-            click.echo(document.model_dump_json(indent=2))
-        else:
-            for line in stress_document.lines(document):
-                say(line)
+    with _booted(lab, variant, out.say) as booted:
+        document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.say)
+        out.result(document, _in_lines(stress_document.lines))
         if booted and any(host.recovered for host in document.hosts):
-            _boot(lab, booted, say)
+            _boot(lab, booted, out.say)
     sys.exit(document.exit_code)
 
 
@@ -423,12 +421,38 @@ def _booted(lab: Lab, variant: str | None, say: Callable[[str], None]) -> Iterat
         _boot(lab, before.variant, say)
 
 
-def _try(
-    lab: Lab, variant: str | None, say: Callable[[str], None]
-) -> conformance_document.ConformanceDocument:
-    """Carry the conformance suite out on a kernel of a lab."""
-    with _booted(lab, variant, say):
-        return conformance_run.carry_out(lab, say)
+class _Suite(NamedTuple, Generic[_D, _C]):
+    """What is tried on a kernel and compared between two."""
+
+    carry_out: Callable[[Lab, Callable[[str], None]], _D]
+    kept: Callable[[Lab, str], _D | None]
+    compare: Callable[[_D, _D], _C]
+    show: Callable[[Console, _D], None]
+    show_comparison: Callable[[Console, _C], None]
+
+
+def _try_or_compare(
+    lab: Lab, variant: str | None, diff: tuple[str, str] | None, out: _Output, suite: _Suite[_D, _C]
+) -> NoReturn:
+    """Carry a suite out on a kernel of a lab, or compare two by what is kept, else tried; show and exit."""
+    if diff and variant:
+        raise UsageError("--diff names its two kernels itself: leave --kernel out")
+    for name in (variant, *(diff or ())):
+        lab.with_kernel(name)
+    _namespaces_up(lab, out.say)
+
+    def tried(name: str | None) -> _D:
+        with _booted(lab, name, out.say):
+            return suite.carry_out(lab, out.say)
+
+    if diff:
+        a, b = (suite.kept(lab, name) or tried(name) for name in diff)
+        compared = suite.compare(a, b)
+        out.result(compared, suite.show_comparison)
+        sys.exit(compared.exit_code)
+    document = tried(variant)
+    out.result(document, suite.show)
+    sys.exit(document.exit_code)
 
 
 @cli.command()

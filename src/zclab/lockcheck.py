@@ -44,6 +44,11 @@ class LockCheck(Model):
     unexpected: list[str]
     verdict: Literal["pass", "fail"]
 
+    @property
+    def exit_code(self) -> int:
+        """Return 0 for a pass, else 1."""
+        return 0 if self.verdict == "pass" else 1
+
 
 def carry_out(lab: Lab) -> LockCheck:
     """Do everything that takes both locks on the receiver, and judge what its kernel reports.

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from zclab import kept as results
 from zclab.conformance import tables
 from zclab.conformance.probe.table import Row
-from zclab.errors import UsageError
 from zclab.inventory import Lab, Model
 from zclab.kernel.spec import KernelVariant
 
@@ -159,13 +157,3 @@ def kept(lab: Lab, kernel: str) -> ConformanceDocument | None:
     """Return the kept result of a kernel; None if there is none, or if rows or kernel are others now."""
     found = results.kept(lab, _KIND, kernel, ConformanceDocument)
     return found if found and found.made_of == made_of(lab.kernel_variants.get(kernel)) else None
-
-
-def check_variants(lab: Lab, names: Iterable[str | None]) -> None:
-    """Raise UsageError for a kernel that the lab does not have."""
-    known: Mapping[str, KernelVariant] = lab.kernel_variants
-    for name in names:
-        if name is not None and name not in known:
-            raise UsageError(
-                f"{lab.name}: no kernel variant is called {name!r}: {', '.join(known) or 'none'}"
-            )
