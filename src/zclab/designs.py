@@ -91,7 +91,7 @@ def _sentence(held: Held, emulated: bool) -> str:
     elif held.higher:
         said = f"the author was right, and at {', '.join(map(str, sorted(held.higher)))} bytes a call more so"
     else:
-        said = "the author was right: no saving could be called"
+        said = "nothing speaks against the author: no saving could be called"
     where = " (an emulated CPU)" if emulated else ""
     return (
         f"For a reader that {reader}, map_once costs {low:.2f} to {high:.2f} of map_each{where}, "
