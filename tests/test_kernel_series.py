@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from zclab.errors import UsageError
-from zclab.kernel import patches, source
+from zclab.kernel import compilation, config, patches, source
 from zclab.kernel.spec import PatchFile, parse_variant
 from zclab.paths import project_root
 
@@ -101,3 +101,18 @@ def test_a_series_on_another_tree_is_refused_by_patch_and_hunk(tmp_path: Path) -
         UsageError, match=r"patch kernel/patches/linux-6\.1/000\d-\S+ does not apply: \S+: hunk"
     ):
         patches.apply(tmp_path, patches.resolve([PatchFile(file="linux-6.1")]))
+
+
+@pytest.mark.kernel
+def test_the_later_kernel_keeps_every_option_that_is_asked_for(tmp_path: Path) -> None:
+    """It is built every night only; what is built by every run of the tests proves itself."""
+    spec = parse_variant(variants()[WHOLE["linux-6.12"]])
+    tree = tmp_path / "linux"
+    subprocess.run(["cp", "-al", tree_of("linux-6.12"), tree], check=True)
+    patches.apply(tree, patches.resolve(spec.patches))
+    asked = config.read_inputs(spec.config, None)
+    made = config.configure(
+        tree, tree / compilation.OUT, asked, compilation.make_command(), compilation.environment()
+    )
+    options = config.values(made)
+    assert options["CONFIG_TCP_MMAP_CONSUME"] == options["CONFIG_TCP_ZEROCOPY_STAT"] == "y"
