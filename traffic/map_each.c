@@ -61,15 +61,16 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
         *before = *within;
 }
 
-/* Copies, too, but looks where it ends: a read that comes short has emptied the queue, so that a segment begins
- * behind it. No refusal says where one does, and one short segment shifts all that follow. */
-static enum took copy_to_segment(struct receiver *receiver, size_t want, enum unmapped cause)
+/* Copies, too, but looks where it ends: a read that takes less than it may, but all that was queued, has emptied
+ * the queue, so that a segment begins behind it. No refusal says where one does, and one short segment shifts
+ * all that follow. */
+static enum took copy_to_segment(struct receiver *receiver, size_t want, size_t queued, enum unmapped cause)
 {
     const uint64_t *position = &receiver->session->counters.bytes;
     const uint64_t start = *position;
     const enum took took = take_by_copy(receiver, want, cause);
 
-    if (took == TOOK_SOME && *position - start < want)
+    if (took == TOOK_SOME && *position - start < want && *position - start >= queued)
         receiver->segment_at = *position;
     return took;
 }
@@ -85,7 +86,6 @@ enum took map_each_take(struct receiver *receiver)
     const size_t page = receiver->page;
     size_t before, within, length, queued;
     int readable = 0;
-    bool again;
     enum unmapped cause;
 
     session->counters.calls++;
@@ -100,7 +100,7 @@ enum took map_each_take(struct receiver *receiver)
     if (before)
         return take_by_copy(receiver, before, UNMAPPED_UNALIGNED);
     if (queued < page)
-        return copy_to_segment(receiver, least(page, within), UNMAPPED_LESS_THAN_PAGE);
+        return copy_to_segment(receiver, least(page, within), queued, UNMAPPED_LESS_THAN_PAGE);
     if (within < page)
         return take_by_copy(receiver, within, UNMAPPED_UNALIGNED);
 
@@ -127,10 +127,9 @@ enum took map_each_take(struct receiver *receiver)
     }
     /* One page may be the only one. Where nothing can be mapped, ever longer stretches are copied before the
      * next try, more than is queued if need be. */
-    again = receiver->skip_bytes > page;
     length = least(within, receiver->skip_bytes) / page * page;
     receiver->map_bytes = page;
     receiver->skip_bytes = least(2 * receiver->skip_bytes, receiver->chunk_bytes);
     cause = unmapped_cause(page, segment_size(&receiver->segments, session->fd), length, queued);
-    return again ? copy_to_segment(receiver, length, cause) : take_by_copy(receiver, length, cause);
+    return copy_to_segment(receiver, length, queued, cause);
 }
