@@ -36,6 +36,7 @@ from zclab.selftests import run as selftests_run
 from zclab.selftests import show as selftests_show
 from zclab.stress import document as stress_document
 from zclab.stress import run as stress_run
+from zclab.terminal import print_line
 from zclab.virtual import hosts as virtual_hosts
 
 
@@ -70,7 +71,7 @@ class _Output:
 
     def say(self, line: str) -> None:
         """Tell a line."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(self.console, line)
 
     def result(self, document: _D, show: Callable[[Console, _D], None]) -> None:
         """Show a document, or print it."""
@@ -85,7 +86,7 @@ def _in_lines(lines: Callable[[_D], list[str]]) -> Callable[[Console, _D], None]
 
     def show(console: Console, document: _D) -> None:
         for line in lines(document):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, line)
 
     return show
 
@@ -105,6 +106,15 @@ def _kernel_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--kernel", metavar="VARIANT", help="One of the lab's kernels instead of the one that it boots."
     )(command)
+
+
+_boot_option = click.option(
+    "--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first."
+)
+_diff_option = click.option(
+    "--diff", nargs=2, metavar="A B", help="Show what moved from one kernel of the lab to another."
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,9 +138,14 @@ def _bring_up(lab: Lab, **extra_vars: Any) -> list[Timing]:
     return outcome.timings
 
 
+def _lacks_namespaces(lab: Lab) -> bool:
+    """Return whether a lab is one of network namespaces that are not all there: they are in seconds."""
+    return lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab))
+
+
 def _namespaces_up(lab: Lab, say: Callable[[str], None]) -> None:
-    """Bring a lab of network namespaces up, if that is what it is: it takes seconds."""
-    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
+    """Bring a lab of network namespaces up, if that is what it is."""
+    if _lacks_namespaces(lab):
         playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
 
 
@@ -221,9 +236,7 @@ def run(
         profile_event=profile,
     )
     unfinished = Run.find(resume) if resume else None
-    # Namespaces are there in seconds; nobody should have to ask for them.
-    if lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab)):
-        bring_up = True
+    bring_up = bring_up or _lacks_namespaces(lab)  # nobody should have to ask for these
     timings = _bring_up(lab) if bring_up else []
     console = _console()
     started = time.monotonic()
@@ -255,7 +268,7 @@ def _list(text: str | None, convert: Callable[[str], Any], option: str) -> list[
     "--seconds", default=1, type=click.IntRange(1, 3600), show_default=True, help="Seconds of each execution."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Draw the order of tools from this seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_json_option
 def crosscheck(
     lab_name: str, modes: str | None, repeats: int, seconds: int, seed: int | None, as_json: bool
 ) -> None:
@@ -284,9 +297,9 @@ def crosscheck(
 
 @cli.command()
 @_lab_option
-@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
-@click.option("--diff", nargs=2, metavar="A B", help="Show what moved from one kernel of the lab to another.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_boot_option
+@_diff_option
+@_json_option
 def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
     """Try the rules of each zero-copy interface on the hosts, and show a table an interface.
 
@@ -297,10 +310,10 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
     Example: zclab conformance --diff stock full
     """
     _try_or_compare(
-        inventory.load(lab_name),
+        lab_name,
         variant,
         diff,
-        _Output(as_json),
+        as_json,
         _Suite(
             conformance_run.carry_out,
             conformance_document.kept,
@@ -313,8 +326,8 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
 
 @cli.command()
 @_lab_option
-@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_boot_option
+@_json_option
 def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
     """Have lockdep watch everything that takes a socket's lock and the mapping lock.
 
@@ -324,7 +337,7 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
     Example: zclab locks --kernel mmap-debug
     """
     lab = inventory.load(lab_name)
-    lab.with_kernel(variant)
+    lab.check_kernels(variant)
     out = _Output(as_json)
     with _booted(lab, variant, out.say) as booted:
         found = lockcheck.carry_out(lab.with_kernel(booted))
@@ -334,9 +347,9 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
 
 @cli.command()
 @_lab_option
-@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
-@click.option("--diff", nargs=2, metavar="A B", help="Show what moved from one kernel of the lab to another.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_boot_option
+@_diff_option
+@_json_option
 def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
     """Run the kernel's own tests of what zero-copy touches, built from the kernel's own tree.
 
@@ -347,10 +360,10 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
     Example: zclab selftests --diff stock full
     """
     _try_or_compare(
-        inventory.load(lab_name),
+        lab_name,
         variant,
         diff,
-        _Output(as_json),
+        as_json,
         _Suite(
             selftests_run.carry_out,
             selftests_document.kept,
@@ -363,7 +376,7 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
 
 @cli.command()
 @_lab_option
-@click.option("--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first.")
+@_boot_option
 @click.option(
     "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="How long it takes."
 )
@@ -372,7 +385,7 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that work at the same time.")
 @click.option("--ops", help="Only these kinds of operations, such as map,read,send_zerocopy.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_json_option
 def stress(
     lab_name: str,
     variant: str | None,
@@ -390,7 +403,7 @@ def stress(
     Example: zclab stress --kernel full-debug --seconds 600
     """
     lab = inventory.load(lab_name)
-    lab.with_kernel(variant)
+    lab.check_kernels(variant)
     options = stress_run.options_of(workers, ops)
     out = _Output(as_json)
 
@@ -432,13 +445,18 @@ class _Suite(NamedTuple, Generic[_D, _C]):
 
 
 def _try_or_compare(
-    lab: Lab, variant: str | None, diff: tuple[str, str] | None, out: _Output, suite: _Suite[_D, _C]
+    lab_name: str,
+    variant: str | None,
+    diff: tuple[str, str] | None,
+    as_json: bool,
+    suite: _Suite[_D, _C],
 ) -> NoReturn:
     """Carry a suite out on a kernel of a lab, or compare two by what is kept, else tried; show and exit."""
+    lab = inventory.load(lab_name)
     if diff and variant:
         raise UsageError("--diff names its two kernels itself: leave --kernel out")
-    for name in (variant, *(diff or ())):
-        lab.with_kernel(name)
+    lab.check_kernels(variant, *(diff or ()))
+    out = _Output(as_json)
     _namespaces_up(lab, out.say)
 
     def tried(name: str | None) -> _D:
@@ -465,10 +483,7 @@ def show(run_name: str, as_json: bool) -> None:
     """
     found = Run.find(run_name)
     document = judge.judge(found.manifest(), found.records())
-    if as_json:
-        click.echo(document.model_dump_json(indent=2))
-    else:
-        report.show(_console(), document)
+    _Output(as_json).result(document, report.show)
     sys.exit(document.exit_code)
 
 
@@ -552,7 +567,7 @@ def down(lab_name: str, purge: bool) -> None:
 
 @cli.command()
 @_lab_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_json_option
 def kernels(lab_name: str, as_json: bool) -> None:
     """Show the kernels of a lab: what each is made from, whether it is built, and how big it is.
 

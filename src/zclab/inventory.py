@@ -301,15 +301,15 @@ class Lab(Model):
         Raises:
             UsageError: the lab has no such kernel.
         """
-        if variant is None:
-            return self
-        self._check_kernel(variant)
-        return self.model_copy(update={"kernel_variant": variant})
+        self.check_kernels(variant)
+        return self.model_copy(update={"kernel_variant": variant}) if variant else self
 
-    def _check_kernel(self, variant: str) -> None:
-        if variant not in self.kernel_variants:
-            known = ", ".join(self.kernel_variants) or "none"
-            raise UsageError(f"{self.name}: no kernel variant is called {variant!r}: {known}")
+    def check_kernels(self, *variants: str | None) -> None:
+        """Raise UsageError for the first that is not one of the lab's kernels; null asks for none."""
+        for variant in variants:
+            if variant is not None and variant not in self.kernel_variants:
+                known = ", ".join(self.kernel_variants) or "none"
+                raise UsageError(f"{self.name}: no kernel variant is called {variant!r}: {known}")
 
     def facts(self, variant: str | None = None) -> dict[str, Any]:
         """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values).
@@ -320,8 +320,7 @@ class Lab(Model):
             UsageError: the lab has no such kernel.
         """
         chosen = variant or self.kernel_variant
-        if chosen is not None:
-            self._check_kernel(chosen)
+        self.check_kernels(chosen)
         document = self.model_dump(mode="json")
         document["link"]["mss"] = self.link.mss
         document["kernels"] = document.pop("kernel_variants")

@@ -18,6 +18,7 @@ from zclab.metrics import METRICS, Metric
 from zclab.plan import Plan
 from zclab.playbooks import Timing
 from zclab.results import Run
+from zclab.terminal import print_line
 from zclab.virtual.hosts import HostStatus
 
 _STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
@@ -55,13 +56,13 @@ class RunReporter:
         """Say what one measurement gave."""
         line = measurement_line(document)
         if self._progress is None:
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            print_line(self._console, line)
         else:
             self._progress.update(
                 self._progress.task_ids[0], advance=1, description=document.id, refresh=True
             )
             if "invalid" in line:
-                self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+                print_line(self._progress.console, line)
 
     def finished(self, run: Run) -> None:
         """Take the progress bar away."""
@@ -100,17 +101,15 @@ def show(console: Console, document: RunDocument) -> None:
     if (by_design := designs.table(document)) is not None:
         console.print(by_design)
         for sentence in designs.sentences(document):
-            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, sentence)
     _show_profiles(console, document)
     for one in document.measurements:
         if not one.valid or one.phase == "integrity":
             line = measurement_line(one)
-            style = "" if one.valid and one.integrity != "mismatch" else "red"
-            console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
+            print_line(console, line, None if one.valid and one.integrity != "mismatch" else "red")
     for host, reports in document.console_reports.items():
         for report in reports:
-            line = f"{host}: console: {report}"
-            console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+            print_line(console, f"{host}: console: {report}", "red")
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
     verdict = document.verdict

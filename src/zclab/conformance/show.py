@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zclab.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
+from zclab.terminal import print_line
 
 _T = TypeVar("_T")
 _STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
@@ -21,19 +22,19 @@ def show(console: Console, document: ConformanceDocument) -> None:
     for rows in _alike(document.rows, lambda row: row.abi):
         abi = rows[0].abi
         if reason := _reason_of_all(rows):
-            _line(console, f"{abi}: all {len(rows)} rows skipped: {reason}", "yellow")
+            print_line(console, f"{abi}: all {len(rows)} rows skipped: {reason}", "yellow")
         else:
             console.print(_table(abi, rows))
     for host, reports in document.console_reports.items():
         for report in reports:
-            _line(console, f"{host}: the kernel reported: {report}", "red")
-    _line(console, summary(document), None if document.exit_code == 0 else "red")
+            print_line(console, f"{host}: the kernel reported: {report}", "red")
+    print_line(console, summary(document), None if document.exit_code == 0 else "red")
 
 
 def show_diff(console: Console, diff: Diff) -> None:
     """Print what moved between two kernels, and that what should not move did not."""
     for document in (diff.a, diff.b):
-        _line(console, summary(document))
+        print_line(console, summary(document))
     table = Table(title=f"moved from {diff.a.kernel} to {diff.b.kernel}", title_justify="left")
     for heading in ("interface", "row", "IP", "claims", diff.a.kernel, diff.b.kernel):
         table.add_column(heading)
@@ -45,12 +46,12 @@ def show_diff(console: Console, diff: Diff) -> None:
     console.print(table)
     for abi in FIXED:
         if not diff.compared[abi]:
-            _line(console, f"{abi}: no row was tried on both kernels", "red")
+            print_line(console, f"{abi}: no row was tried on both kernels", "red")
     of_each = " and ".join(f"{_called(abi)} ({diff.compared[abi]} rows on both)" for abi in FIXED)
     if moved_but_fixed := diff.moved_but_fixed:
-        _line(console, f"moved, but should not: {len(moved_but_fixed)} rows of {of_each}", "red")
+        print_line(console, f"moved, but should not: {len(moved_but_fixed)} rows of {of_each}", "red")
     elif all(diff.compared.values()):
-        _line(console, f"did not move: {of_each}", "green")
+        print_line(console, f"did not move: {of_each}", "green")
 
 
 def summary(document: ConformanceDocument) -> str:
@@ -114,7 +115,3 @@ def _alike(things: list[_T], key: Callable[[_T], object]) -> list[list[_T]]:
     for thing in things:
         groups.setdefault(key(thing), []).append(thing)
     return list(groups.values())
-
-
-def _line(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zclab.crosscheck.document import CrosscheckDocument, Observation, Ratio, ToolFigures
+from zclab.terminal import print_line
 
 _STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
 
@@ -28,26 +29,24 @@ class Progress:
         else:
             said = f"invalid: {'; '.join(one.problems)}"
         place = f"{self._made}/{self._total} {one.mode.receive_mode}, block {one.block + 1}, {one.tool}"
-        self._console.print(f"{place}: {said}", highlight=False, markup=False, soft_wrap=True)
+        print_line(self._console, f"{place}: {said}")
 
 
 def show(console: Console, document: CrosscheckDocument) -> None:
     """Print a cross-check as tables, and its verdict."""
     emulated = ", emulated: CPU figures are the emulator's" if document.emulated else ""
     versions = ", ".join(document.versions.values())
-    console.print(
+    print_line(
+        console,
         f"cross-check {document.run_id}  lab {document.lab}{emulated}  seed {document.seed}  "
         f"{document.chunk_bytes} bytes a call, {document.seconds} s each  ({versions})",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
     for mode in document.modes:
         title = f"{mode.send_mode} to {mode.receive_mode}"
         console.print(_figures(f"{title} (medians)", mode.tools))
         console.print(_ratios(f"{title}: zclab to the others", mode.ratios))
     for problem in document.problems:
-        console.print(problem, style="red", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, problem, "red")
     console.print(f"verdict: [{_STYLES[document.verdict]}]{document.verdict}[/]", highlight=False)
 
 

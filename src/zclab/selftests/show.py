@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zclab.selftests.document import Diff, SelftestsDocument, TestDocument
+from zclab.terminal import print_line
 
 _STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
 
@@ -24,17 +25,17 @@ def show(console: Console, document: SelftestsDocument) -> None:
     console.print(table)
     for host, reports in document.console_reports.items():
         for report in reports:
-            _line(console, f"{host}: the kernel reported: {report}", "red")
-    _line(console, summary(document), None if document.exit_code == 0 else "red")
+            print_line(console, f"{host}: the kernel reported: {report}", "red")
+    print_line(console, summary(document), None if document.exit_code == 0 else "red")
 
 
 def show_diff(console: Console, diff: Diff) -> None:
     """Print what moved between two kernels, and what did not although it failed."""
     for document in (diff.a, diff.b):
-        _line(console, summary(document))
+        print_line(console, summary(document))
         for host, reports in document.console_reports.items():
             for report in reports:
-                _line(console, f"{document.variant}: {host}: the kernel reported: {report}", "red")
+                print_line(console, f"{document.variant}: {host}: the kernel reported: {report}", "red")
     if diff.moved:
         table = Table(title=f"moved from {diff.a.variant} to {diff.b.variant}", title_justify="left")
         for heading in ("test", "part", diff.a.variant, diff.b.variant, "reason"):
@@ -48,9 +49,9 @@ def show_diff(console: Console, diff: Diff) -> None:
     moved = {one.test for one in diff.moved}
     for test in diff.b.tests:
         if test.result == "fail" and test.name not in moved:
-            _line(console, f"fails on both: {test.name}: {test.reason}", "yellow")
+            print_line(console, f"fails on both: {test.name}: {test.reason}", "yellow")
     text = f"{diff.compared} tests ran on both kernels, {len(moved)} of all moved"
-    _line(console, text, "green" if diff.exit_code == 0 else "red")
+    print_line(console, text, "green" if diff.exit_code == 0 else "red")
 
 
 def summary(document: SelftestsDocument) -> str:
@@ -66,7 +67,3 @@ def summary(document: SelftestsDocument) -> str:
 def _parts(test: TestDocument) -> str:
     failed = sum(part.result == "fail" for part in test.subtests)
     return f"{len(test.subtests)}, {failed} failed" if failed else str(len(test.subtests) or "-")
-
-
-def _line(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
