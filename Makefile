@@ -32,7 +32,7 @@ check: bootstrap
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	shellcheck scripts/* .ci/run src/zclab/namespaces/door.sh
+	shellcheck scripts/* .ci/run src/zclab/backends/namespaces/sshd_in_netns.sh
 	$(BIN)/ansible-lint --offline --strict </dev/null
 
 unit: bootstrap

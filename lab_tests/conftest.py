@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from zclab import schedule
+from zclab.plan import schedule
 from zclab.pytest_plugin import chosen_plan
 
 

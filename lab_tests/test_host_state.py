@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from zclab.inventory import Lab
-from zclab.link import IP_HEADER_BYTES, ipv4_route_mtu
+from zclab.lab.link import IP_HEADER_BYTES, ipv4_route_mtu
+from zclab.lab.model import Lab
 from zclab.pytest_plugin import HostUnderTest, Pair
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import pytest
 
-from zclab import hostfacts, measure
-from zclab.inventory import Lab
+from zclab.deploy import state as deploy_state
+from zclab.host import facts
+from zclab.lab.model import Lab
 from zclab.pytest_plugin import Measured, Pair
 
 
 def test_running_kernel_is_the_artifact(pair: Pair, lab: Lab) -> None:
     """Release and build id of each running kernel equal the artifact's."""
-    artifact = measure.deployed_kernel(lab)
+    artifact = deploy_state.deployed_kernel(lab)
     if artifact is None:
         pytest.skip("these hosts run this machine's own kernel: none was built or booted")
-    state = hostfacts.snapshot(
+    state = facts.snapshot(
         {host.declared.name: host.remote for host in pair}, [host.declared for host in pair]
     )
     for name, snapshot in state.items():

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from zclab import lockcheck
-from zclab.errors import InvalidError
-from zclab.inventory import Lab
+from zclab.base.errors import InvalidError
+from zclab.lab.model import Lab
+from zclab.suites import lockdep
 
 
 @pytest.mark.claim("M12", "M13")
@@ -16,7 +16,7 @@ def test_locks_are_taken_in_one_order(lab: Lab) -> None:
     if lab.kernel_variant is None:
         pytest.skip("these hosts run this machine's own kernel")
     try:
-        found = lockcheck.carry_out(lab)
+        found = lockdep.carry_out(lab)
     except InvalidError as error:
         pytest.skip(str(error))
     assert found.verdict == "pass", "; ".join(found.unexpected)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from zclab.inventory import Lab
-from zclab.metrics import METRICS
+from zclab.base.metrics import METRICS
+from zclab.lab.model import Lab
 from zclab.pytest_plugin import Measured, Pair
 
 

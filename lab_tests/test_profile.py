@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from zclab.documents import MeasurementDocument
-from zclab.plan import Plan
+from zclab.analysis.document import MeasurementDocument
+from zclab.plan.plan import Plan
 from zclab.pytest_plugin import Measured, chosen_plan
 
 #: What copies from user memory, by the names that Linux has had for it on x86.

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from tests.traffic_lab import TRAFFIC, Lab, run
 
-from zclab import results
+from zclab.runs import folder
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty runs directory in place of the project's own."""
     directory = tmp_path / "runs"
-    monkeypatch.setattr(results, "runs_dir", lambda: directory)
+    monkeypatch.setattr(folder, "runs_dir", lambda: directory)
     return directory
 
 

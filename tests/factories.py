@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
-from zclab import inventory, schedule
-from zclab.inventory import Lab
-from zclab.paths import project_root
-from zclab.plan import Plan
-from zclab.results import Artifact, Manifest, Record, Run
-from zclab.schedule import Measurement
+from zclab.base.paths import project_root
+from zclab.kernel.identity import Artifact
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
+from zclab.plan.schedule import Measurement
+from zclab.runs.folder import Run
+from zclab.runs.records import Manifest, Record
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

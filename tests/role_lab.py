@@ -16,8 +16,8 @@ from typing import Any
 import ansible_runner
 import yaml
 
-from zclab.paths import project_root
-from zclab.virtual import hosts
+from zclab.backends.virtual import lab as hosts
+from zclab.base.paths import project_root
 
 SENDER, RECEIVER = "role-sender", "role-receiver"
 ADDRESSES = {SENDER: "fd5a:6c61:64::1/64", RECEIVER: "fd5a:6c61:64::2/64"}
@@ -85,7 +85,9 @@ class RoleLab:
 
     def reset_command(self) -> str:
         """Return the command that resets a host, as a template for playbooks."""
-        return f"{sys.executable} -m zclab.virtual reset {self.state_dir} {{{{ inventory_hostname }}}}"
+        return (
+            f"{sys.executable} -m  zclab.backends.virtual reset {self.state_dir} {{{{ inventory_hostname }}}}"
+        )
 
     def play(self, *roles: dict[str, Any], check: bool = False, limit: str = "all") -> Played:
         """Run roles on the hosts, each one as {name, tasks_from (optional), vars (optional)}."""

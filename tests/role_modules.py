@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zclab.paths import project_root
+from zclab.base.paths import project_root
 
 ROLES = project_root() / "roles"
 

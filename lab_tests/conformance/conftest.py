@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from zclab.conformance import run, tables
-from zclab.conformance.document import ConformanceDocument
-from zclab.errors import ZclabError
-from zclab.inventory import Lab
+from zclab.base.errors import ZclabError
+from zclab.lab.model import Lab
+from zclab.suites import probe_command
+from zclab.suites.conformance import run
+from zclab.suites.conformance.document import ConformanceDocument
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,9 +24,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                     id=f"{abi}-{row.name}-{family}",
                     marks=pytest.mark.claim(*row.claims),
                 )
-                for abi in tables.ABIS
-                for row in tables.table(abi).rows
-                for family in tables.FAMILIES
+                for abi in probe_command.ABIS
+                for row in probe_command.table(abi).rows
+                for family in probe_command.FAMILIES
             ],
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from zclab.conformance.document import ConformanceDocument
+from zclab.suites.conformance.document import ConformanceDocument
 
 
 def test_row(suite: ConformanceDocument, abi: str, row: str, family: int) -> None:

@@ -13,15 +13,19 @@ import pytest
 import testinfra
 from rich.console import Console
 
-from zclab import claims, inventory, judge, measure, report
-from zclab import plan as plans
-from zclab.documents import RunDocument
-from zclab.errors import ZclabError
-from zclab.inventory import Host, Lab
-from zclab.paths import project_root
-from zclab.plan import Plan
-from zclab.remote import Remote, connected
-from zclab.results import Run
+from zclab.analysis import verdict
+from zclab.analysis.document import RunDocument
+from zclab.base.errors import ZclabError
+from zclab.base.paths import project_root
+from zclab.host.ssh import Remote, connected
+from zclab.lab import inventory
+from zclab.lab.model import Host, Lab
+from zclab.measure import engine
+from zclab.plan import claims
+from zclab.plan import plan as plans
+from zclab.plan.plan import Plan
+from zclab.report import console as report
+from zclab.runs.folder import Run
 
 _RUN = pytest.StashKey[Path]()
 _JUNIT = pytest.StashKey[Path]()
@@ -139,8 +143,8 @@ def measured(lab: Lab, pytestconfig: pytest.Config) -> Measured:
     """The lab's plan, carried out once and judged; runs/<id> holds it and this session's JUnit XML."""
     reporter = report.RunReporter(Console(force_terminal=False, width=160))
     try:
-        run = measure.execute(lab, chosen_plan(pytestconfig), reporter)
+        run = engine.execute(lab, chosen_plan(pytestconfig), reporter)
     except ZclabError as error:
         pytest.exit(str(error), returncode=error.exit_code)
     pytestconfig.stash[_RUN] = run.directory
-    return Measured(run, judge.judge(run.manifest(), run.records()))
+    return Measured(run, verdict.judge(run.manifest(), run.records()))

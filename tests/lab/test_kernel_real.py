@@ -11,12 +11,12 @@ import pytest
 import yaml
 from tests import kernel_fake
 
-from zclab.errors import InvalidError, LabError, UsageError
+from zclab.base.errors import InvalidError, LabError, UsageError
+from zclab.base.paths import cache_dir, project_root
 from zclab.kernel import artifact, build, source
 from zclab.kernel.artifact import Artifact
 from zclab.kernel.drivers import Requirement
 from zclab.kernel.spec import KernelVariant, parse_variant
-from zclab.paths import cache_dir, project_root
 
 pytestmark = pytest.mark.kernel
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zclab.errors import UsageError
+from zclab.base.errors import UsageError
+from zclab.base.paths import project_root
 from zclab.kernel import compilation, config, patches, source
 from zclab.kernel.spec import PatchFile, parse_variant
-from zclab.paths import project_root
 
 SERIES = project_root() / "kernel" / "patches"
 #: By directory, the variant of the virtual lab that has all of it.

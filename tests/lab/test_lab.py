@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from zclab import inventory, schedule
-from zclab.inventory import Lab
-from zclab.paths import project_root, runs_dir
-from zclab.plan import Plan
-from zclab.remote import Remote, RemoteError
+from zclab.base.paths import project_root, runs_dir
+from zclab.host.ssh import Remote, RemoteError
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
 
 pytestmark = pytest.mark.lab
 

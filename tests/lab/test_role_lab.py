@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.role_lab import ADDRESSES, RECEIVER, SENDER, Played, RoleLab, role_lab
 
-from zclab import inventory
 from zclab.kernel import build
+from zclab.lab import inventory
 
 pytestmark = pytest.mark.lab
 

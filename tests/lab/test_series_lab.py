@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.test_lab import LabUnderTest
+from tests.lab.test_lab import LabUnderTest
 
-from zclab import claims
+from zclab.plan import claims
 
 pytestmark = [pytest.mark.lab, pytest.mark.kernel]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from zclab.virtual import hosts
-from zclab.virtual.host import Host, sockets_dir
-from zclab.virtual.hosts import HostSpec, LabSpec
+from zclab.backends.virtual import lab as hosts
+from zclab.backends.virtual.host import Host, sockets_dir
+from zclab.backends.virtual.lab import HostSpec, LabSpec
 
 pytestmark = pytest.mark.lab
 ADDRESSES = {"sender1": "fd5a:6c61:62:9::1", "receiver1": "fd5a:6c61:62:9::2"}

@@ -27,19 +27,25 @@ from rich.console import Console
 from tests import factories
 from tests.ssh_server import SshServer
 
-from zclab import cli, console, hostfacts, inventory, measure, namespaces
-from zclab.conformance import document as documents
-from zclab.conformance import probe, run, show, tables
-from zclab.conformance.document import ConformanceDocument, RowDocument
-from zclab.conformance.probe import settings
-from zclab.conformance.probe import table as probe_table
-from zclab.conformance.probe.table import NotHereError, Row, Table, attempt
-from zclab.errors import InvalidError, LabError
-from zclab.inventory import Lab
+from zclab import probe
+from zclab.backends.namespaces import lab as namespaces
+from zclab.base.errors import InvalidError, LabError
+from zclab.cli import main as cli
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.kernel.identity import Artifact
 from zclab.kernel.spec import parse_variant
-from zclab.results import Artifact
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.probe import sysctl
+from zclab.probe import table as probe_table
+from zclab.probe.table import NotHereError, Row, Table, attempt
+from zclab.suites import probe_command
+from zclab.suites.conformance import document as documents
+from zclab.suites.conformance import run, show
+from zclab.suites.conformance.document import ConformanceDocument, RowDocument
 
-PLANTED = Path(__file__).parent / "data" / "conformance"
+PLANTED = Path(__file__).parents[1] / "data" / "conformance"
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
 LIMIT = 60
 
@@ -47,7 +53,7 @@ LIMIT = 60
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add the planted tables to the probe, here and in what is sent to hosts."""
-    real = tables.archive()
+    real = probe_command.archive()
     monkeypatch.setattr(probe_table, "ROW_SECONDS", probe_table.ROW_SECONDS)  # a planted table changes it
     held = io.BytesIO(real)
     with zipfile.ZipFile(held, "a") as file:
@@ -59,7 +65,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(tables, "archive", held.getvalue)
+    monkeypatch.setattr(probe_command, "archive", held.getvalue)
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def lab(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
     config = server.ssh_config.read_text(encoding="utf-8")
     server.ssh_config.write_text(config.replace("Host host1", "Host sender1 receiver1"), encoding="utf-8")
     runs("6.1.90-zclab", monkeypatch)
-    monkeypatch.setattr(measure, "accelerator", lambda lab: None)
+    monkeypatch.setattr(deploy_state, "accelerator", lambda lab: None)
     return factories.lab("namespaces").model_copy(update={"state_dir": tmp_path})
 
 
@@ -86,13 +92,13 @@ def runs(release: str, monkeypatch: pytest.MonkeyPatch, build_ids: tuple[str, st
         name: SimpleNamespace(kernel_release=release, kernel_build_id=build_id)
         for name, build_id in zip(("sender1", "receiver1"), build_ids, strict=True)
     }
-    monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: found)
+    monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
 
 
 def carry_out(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, *names: str, role: str = "receiver"
 ) -> ConformanceDocument:
-    monkeypatch.setattr(tables, "ABIS", dict.fromkeys(names, role))
+    monkeypatch.setattr(probe_command, "ABIS", dict.fromkeys(names, role))
     return run.carry_out(lab, lambda line: None)
 
 
@@ -120,7 +126,7 @@ def runs_still(pid: int) -> bool:
 def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     document = carry_out(lab, monkeypatch, "planted_rows")
     assert document.exit_code == 1
-    for family in tables.FAMILIES:
+    for family in probe_command.FAMILIES:
         rows = by_row(document, family)
         verdicts = {name: (row.verdict, row.outcome, row.reason) for name, row in rows.items()}
         assert verdicts == {
@@ -146,7 +152,7 @@ def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_expected_goes_by_the_release(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, release: str, expected: str, since: str
 ) -> None:
-    row = next(one for one in tables.table("planted_rows").rows if one.name == "changed")
+    row = next(one for one in probe_command.table("planted_rows").rows if one.name == "changed")
     judged = documents.judged("planted_rows", row, 4, release, "new", None)
     assert (judged.expected, judged.since) == (expected, since)
     assert judged.verdict == ("pass" if expected == "new" else "fail")
@@ -170,7 +176,7 @@ def test_a_host_that_is_lost(
 ) -> None:
     """Its row fails with the reason; the tables after it are named and not passed."""
     monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
-    monkeypatch.setattr(tables, "FAMILIES", (6,))
+    monkeypatch.setattr(probe_command, "FAMILIES", (6,))
 
     def crash() -> None:
         wait_for((tmp_path / "pids").exists)
@@ -201,7 +207,7 @@ def test_a_sender_has_its_peer_on_the_receiver(
     hosts = [host.model_copy(update={"peer_address_ipv4": "127.0.0.1"}) for host in lab.hosts]
     own = [host.model_copy(update={"data_address_ipv4": None}) for host in hosts]
     own = [one.model_copy(update={"data_address_ipv4": "127.0.0.1/8"}) for one in own]
-    monkeypatch.setattr(tables, "FAMILIES", (4,))
+    monkeypatch.setattr(probe_command, "FAMILIES", (4,))
     document = carry_out(lab.model_copy(update={"hosts": own}), monkeypatch, "planted_rows", role="sender")
     assert by_row(document, 4)["peered"].verdict == "pass"
     wait_for(lambda: all(child.poll() is not None for child in server._children))
@@ -215,7 +221,7 @@ def test_hosts_with_different_kernels(lab: Lab, monkeypatch: pytest.MonkeyPatch)
 
 def test_another_kernel_than_the_recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = Artifact(variant="stock", key="k" * 64, release="6.1.90", build_id="c")
-    monkeypatch.setattr(measure, "running_kernel", lambda lab: artifact)
+    monkeypatch.setattr(deploy_state, "running_kernel", lambda lab: artifact)
     with pytest.raises(InvalidError, match="sender1: runs"):
         carry_out(lab, monkeypatch, "planted_rows")
 
@@ -229,7 +235,7 @@ def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
         with path.open("a", encoding="utf-8") as file:
             file.write("[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1\n")
 
-    monkeypatch.setattr(tables, "ABIS", {"planted_missing": "receiver"})
+    monkeypatch.setattr(probe_command, "ABIS", {"planted_missing": "receiver"})
     document = run.carry_out(lab, told)
     assert document.console_reports == {
         "receiver1": ["[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1"] * 2
@@ -238,7 +244,7 @@ def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_host_without_python(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "rows_command", lambda *_: "echo 'python3: not found' >&2; exit 127")
+    monkeypatch.setattr(probe_command, "rows_command", lambda *_: "echo 'python3: not found' >&2; exit 127")
     with pytest.raises(LabError, match=r"^receiver1: the probe did not begin: .*python3: not found"):
         carry_out(lab, monkeypatch, "planted_rows")
 
@@ -251,7 +257,7 @@ def start(command: str) -> subprocess.Popen[bytes]:
         shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdin is not None
-    process.stdin.write(tables.handed_over())
+    process.stdin.write(probe_command.handed_over())
     process.stdin.flush()
     return process
 
@@ -261,7 +267,7 @@ def test_the_end_of_the_channel_ends_the_row_and_puts_back_what_was_set(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
-    process = start(tables.rows_command("planted_waiting", 6, None).removeprefix("exec "))
+    process = start(probe_command.rows_command("planted_waiting", 6, None).removeprefix("exec "))
     wait_for((tmp_path / "pids").exists)
     assert (tmp_path / "setting").read_text(encoding="ascii") == "other"
     if how == "stdin":
@@ -278,7 +284,7 @@ def test_the_end_of_the_channel_ends_the_row_and_puts_back_what_was_set(
 def test_a_row_ends_with_its_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when nothing is left to end it."""
     monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
-    process = start(tables.rows_command("planted_waiting", 6, None).removeprefix("exec "))
+    process = start(probe_command.rows_command("planted_waiting", 6, None).removeprefix("exec "))
     wait_for((tmp_path / "pids").exists)
     process.kill()
     process.wait(LIMIT)
@@ -292,7 +298,7 @@ def test_a_row_ends_with_its_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_sink_says_what_came_and_ends_with_its_channel(address: str) -> None:
-    process = start(tables.sink_command(address, address).removeprefix("exec "))
+    process = start(probe_command.sink_command(address, address).removeprefix("exec "))
     assert process.stderr is not None and process.stdin is not None
     port = int(process.stderr.readline().split()[1])
     sent = os.urandom(300_000)
@@ -307,7 +313,7 @@ def test_the_sink_says_what_came_and_ends_with_its_channel(address: str) -> None
 
 
 def test_the_sink_takes_nothing_from_strangers() -> None:
-    process = start(tables.sink_command("127.0.0.1", "127.0.0.2").removeprefix("exec "))
+    process = start(probe_command.sink_command("127.0.0.1", "127.0.0.2").removeprefix("exec "))
     assert process.stderr is not None and process.stdin is not None
     port = int(process.stderr.readline().split()[1])
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -327,10 +333,10 @@ def test_the_command_by_hand() -> None:
             "fail    wrong IPv6: something else over IPv6\n        expected: as expected\n",
         ),
     ):
-        loader = shlex.split(tables.rows_command("x", 4, None))[1:6]
+        loader = shlex.split(probe_command.rows_command("x", 4, None))[1:6]
         process = subprocess.run(
             [*loader[:5], "planted_rows", *arguments],
-            input=tables.handed_over(),
+            input=probe_command.handed_over(),
             capture_output=True,
             timeout=LIMIT,
             check=False,
@@ -350,7 +356,7 @@ def test_two_rows_of_one_name_are_refused() -> None:
 
 
 def test_the_probe_needs_nothing_but_the_standard_library() -> None:
-    with zipfile.ZipFile(io.BytesIO(tables.archive())) as file:
+    with zipfile.ZipFile(io.BytesIO(probe_command.archive())) as file:
         sources = {name: file.read(name).decode() for name in file.namelist()}
     assert "probe/sink.py" in sources
     for name, text in sources.items():
@@ -366,14 +372,14 @@ def test_what_mmap_does_is_set_and_put_back(
     before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = tmp_path / "consume"
-    monkeypatch.setattr(settings, "CONSUME", setting)
-    with pytest.raises(NotHereError, match="as on no released one"), settings.consuming():
+    monkeypatch.setattr(sysctl, "CONSUME", setting)
+    with pytest.raises(NotHereError, match="as on no released one"), sysctl.consuming():
         raise AssertionError
-    with settings.standing():
+    with sysctl.standing():
         pass
     assert not setting.exists()
     setting.write_text(before, encoding="ascii")
-    for change, value in ((settings.consuming, "1"), (settings.standing, "0")):
+    for change, value in ((sysctl.consuming, "1"), (sysctl.standing, "0")):
         with contextlib.suppress(ValueError), change():
             assert setting.read_text(encoding="ascii") == value
             raise ValueError
@@ -389,7 +395,9 @@ def result(kernel: str, **outcomes: str | None) -> ConformanceDocument:
     for abi, outcome in {"map_each": None, "zerocopy_receive": "x", "msg_zerocopy": "x", **outcomes}.items():
         row = Row("a-row", "given", outcome or "x", ("S1",), None, lambda bench: "")
         reason = None if outcome else "why"
-        rows += [documents.judged(abi, row, family, "6.1", outcome, reason) for family in tables.FAMILIES]
+        rows += [
+            documents.judged(abi, row, family, "6.1", outcome, reason) for family in probe_command.FAMILIES
+        ]
     return ConformanceDocument(
         lab="virtual",
         emulated=True,
@@ -480,7 +488,7 @@ def test_a_result_is_kept_until_something_changes(
     assert documents.kept(lab, "mine") is None
     patch.write_text(text, encoding="utf-8")
     assert documents.kept(lab, "mine") == document
-    monkeypatch.setattr(tables, "archive", lambda: b"other rows")
+    monkeypatch.setattr(probe_command, "archive", lambda: b"other rows")
     assert documents.kept(lab, "mine") is None
     (tmp_path / "conformance" / "mine.json").write_text("{", encoding="utf-8")
     assert documents.kept(lab, "mine") is None
@@ -537,7 +545,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(inventory, "load", with_full)
     monkeypatch.setattr(cli, "_boot", boot)
-    monkeypatch.setattr(measure, "running_kernel", running_kernel)
+    monkeypatch.setattr(deploy_state, "running_kernel", running_kernel)
     monkeypatch.setattr(run, "carry_out", carry_out)
     monkeypatch.setattr(namespaces, "ready", lambda *_: True)
     return running
@@ -601,9 +609,9 @@ def test_impossible_asks_exit_2(
 # ------------------------------------------------------------------------------------------- the real tables
 
 
-@pytest.mark.parametrize("abi", tables.ABIS)
+@pytest.mark.parametrize("abi", probe_command.ABIS)
 def test_rows_say_what_they_do(abi: str) -> None:
-    table = tables.table(abi)
+    table = probe_command.table(abi)
     assert table.abi == abi
     assert table.rows
     for row in table.rows:
@@ -615,7 +623,7 @@ def test_rows_say_what_they_do(abi: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the hosts' rows are tried as root")
 def test_a_wrong_expectation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of a real table, with another outcome expected, fails."""
-    row = next(one for one in tables.table("zerocopy_receive").rows if one.name == "whole-pages")
+    row = next(one for one in probe_command.table("zerocopy_receive").rows if one.name == "whole-pages")
     outcome, reason = attempt(row, 6).values()
     right = documents.judged("zerocopy_receive", row, 6, os.uname().release, outcome, reason)
     assert right.verdict == "pass", right

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from zclab.conformance import document as documents
-from zclab.conformance.probe import msg_zerocopy, own_network, zerocopy_sends
-from zclab.conformance.probe.completions import Completion, said
-from zclab.conformance.probe.msg_zerocopy import OPTMEM_MAX, TABLE
-from zclab.conformance.probe.own_network import SCATTER_GATHER, TX_CHECKSUM
-from zclab.conformance.probe.sink import serve
-from zclab.conformance.probe.table import Bench, Row, attempt
+from zclab.probe import netns, zerocopy_sends
+from zclab.probe.completions import Completion, said
+from zclab.probe.netns import SCATTER_GATHER, TX_CHECKSUM
+from zclab.probe.sink import serve
+from zclab.probe.table import Bench, Row, attempt
+from zclab.probe.tables import msg_zerocopy
+from zclab.probe.tables.msg_zerocopy import OPTMEM_MAX, TABLE
+from zclab.suites.conformance import document as documents
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and other users need root")
 families = pytest.mark.parametrize("family", [4, 6])
@@ -74,8 +75,8 @@ def test_a_link_that_loops_back_is_not_tried(name: str, family: int, sink: tuple
 @root
 @pytest.mark.parametrize("missing", [SCATTER_GATHER, TX_CHECKSUM])
 def test_a_device_that_needs_a_copy_is_not_tried(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_network, "_has_device", lambda _: True)
-    monkeypatch.setattr(own_network, "offload", lambda _, which: which != missing)
+    monkeypatch.setattr(netns, "_has_device", lambda _: True)
+    monkeypatch.setattr(netns, "offload", lambda _, which: which != missing)
     reason = attempt(ROWS["not-copied-on-the-link"], 4, ("127.0.0.1", 1))["reason"]
     assert reason == (
         "the device to the peer does not gather fragments and compute checksums: "

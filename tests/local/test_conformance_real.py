@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from tests import factories
 
-from zclab import inventory, namespaces
-from zclab.conformance import document as documents
-from zclab.conformance import tables
-from zclab.inventory import Lab
-from zclab.paths import project_root
+from zclab.backends.namespaces import lab as namespaces
+from zclab.base.paths import project_root
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.suites import probe_command
+from zclab.suites.conformance import document as documents
 
 pytestmark = [
     pytest.mark.lab,
@@ -92,7 +93,9 @@ def test_every_table_on_this_machines_kernel(under_test: LabUnderTest) -> None:
     assert process.returncode == document.exit_code
     assert (document.kernel, document.kernel_release) == ("machine", os.uname().release)
     names = Counter((row.abi, row.row) for row in document.rows)
-    assert names == {(abi, row.name): 2 for abi in tables.ABIS for row in tables.table(abi).rows}
+    assert names == {
+        (abi, row.name): 2 for abi in probe_command.ABIS for row in probe_command.table(abi).rows
+    }
     wrong = [row for row in document.rows if row.abi == "zerocopy_receive" and row.verdict != "pass"]
     assert wrong == []
     if not Path("/proc/sys/net/ipv4/tcp_mmap_consume").exists():

@@ -14,13 +14,13 @@ import pytest
 from tests import factories
 from tests.ssh_server import SshServer
 
-from zclab.crosscheck import document, programs, run
-from zclab.crosscheck.document import Mode, Observation, Settings
-from zclab.crosscheck.programs import Sample, Task, ToolError
-from zclab.errors import UsageError
-from zclab.inventory import Crosscheck, Lab
-from zclab.remote import Completed, Remote
-from zclab.statistics import Interval
+from zclab.analysis.statistics import Interval
+from zclab.base.errors import UsageError
+from zclab.host.ssh import Completed, Remote
+from zclab.lab.model import Crosscheck, Lab
+from zclab.suites.crosscheck import document, programs, run
+from zclab.suites.crosscheck.document import Mode, Observation, Settings
+from zclab.suites.crosscheck.programs import Sample, Task, ToolError
 
 LIMIT = 30
 COPY = Mode(receive_mode="copy", send_mode="copy")

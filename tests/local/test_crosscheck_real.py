@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from tests import factories
 
-from zclab import inventory, namespaces
-from zclab.inventory import Lab
-from zclab.paths import project_root
+from zclab.backends.namespaces import lab as namespaces
+from zclab.base.paths import project_root
+from zclab.lab import inventory
+from zclab.lab.model import Lab
 
 pytestmark = [
     pytest.mark.lab,

@@ -11,10 +11,10 @@ import pytest
 from tests import factories
 from tests.ssh_server import SshServer
 
-from zclab import hostfacts
-from zclab.inventory import Host
-from zclab.remote import Completed, Remote, RemoteError
-from zclab.results import Snapshot
+from zclab.host import facts as hostfacts
+from zclab.host.snapshot import Snapshot
+from zclab.host.ssh import Completed, Remote, RemoteError
+from zclab.lab.model import Host
 
 HOST = factories.manifest().pair[1]
 NIC = "/sys/class/net/data0"

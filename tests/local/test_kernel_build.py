@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests import kernel_fake
 
-from zclab.errors import InvalidError, LabError, UsageError
+from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.kernel import artifact, build, compilation
 from zclab.kernel.compilation import Compilation
 from zclab.kernel.drivers import Requirement

@@ -13,13 +13,14 @@ import time
 
 import pytest
 
-from zclab import claims
-from zclab.conformance.probe import map_each, stream, waiter
-from zclab.conformance.probe.settings import CONSUME
-from zclab.conformance.probe.sockets import PAGE, map_memory
-from zclab.conformance.probe.stream import Stream, forked
-from zclab.conformance.probe.table import Bench, NotHereError, Row, attempt
-from zclab.conformance.probe.zerocopy_receive import Request, ask
+from zclab.plan import claims
+from zclab.probe import stream, waiter
+from zclab.probe.sockets import PAGE, map_memory
+from zclab.probe.stream import Stream, forked
+from zclab.probe.sysctl import CONSUME
+from zclab.probe.table import Bench, NotHereError, Row, attempt
+from zclab.probe.tables import map_each
+from zclab.probe.tables.zerocopy_receive import Request, ask
 
 #: Rows that come out the same where mmap() of a socket gives an empty area and takes nothing.
 SAME_WITHOUT = {

@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 import yaml
 
-from zclab import plan as plans
-from zclab import schedule
-from zclab.paths import project_root, runs_dir
-from zclab.plan import Plan
+from zclab.base.paths import project_root, runs_dir
+from zclab.plan import plan as plans
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
 
 pytestmark = [
     pytest.mark.lab,

@@ -20,9 +20,10 @@ import pytest
 import yaml
 from tests import factories
 
-from zclab import inventory, namespaces
-from zclab.inventory import Lab
-from zclab.paths import project_root
+from zclab.backends.namespaces import lab as namespaces
+from zclab.base.paths import project_root
+from zclab.lab import inventory
+from zclab.lab.model import Lab
 
 pytestmark = [
     pytest.mark.lab,

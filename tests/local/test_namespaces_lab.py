@@ -25,13 +25,15 @@ import testinfra
 import yaml
 from tests import factories
 
-from zclab import inventory, judge, namespaces
-from zclab.errors import LabError, UsageError
-from zclab.inventory import Lab
-from zclab.namespaces import hosts
-from zclab.paths import project_root, runs_dir
-from zclab.remote import Remote, RemoteError
-from zclab.results import Run
+from zclab.analysis import verdict
+from zclab.backends.namespaces import lab as hosts
+from zclab.backends.namespaces import lab as namespaces
+from zclab.base.errors import LabError, UsageError
+from zclab.base.paths import project_root, runs_dir
+from zclab.host.ssh import Remote, RemoteError
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.runs.folder import Run
 
 SENDER, RECEIVER = "sender1", "receiver1"
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
@@ -121,7 +123,7 @@ class LabUnderTest:
         match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
         assert match, str(done)
         found = Run.find(match[1])
-        document = judge.judge(found.manifest(), found.records()).model_dump(mode="json")
+        document = verdict.judge(found.manifest(), found.records()).model_dump(mode="json")
         shutil.rmtree(found.directory)
         return done, document
 
@@ -354,7 +356,7 @@ def test_lab_tests_pass(lab: LabUnderTest) -> None:
 
 def test_a_killed_controller_leaves_nothing_running(lab: LabUnderTest) -> None:
     script = (
-        "import sys, pathlib; from zclab.remote import *\n"
+        "import sys, pathlib; from zclab.host.ssh import *\n"
         "remote = Remote('sender1', pathlib.Path(sys.argv[1]))\n"
         "process = remote.start('cat')\n"
         "print('runs', flush=True); process.wait(1000)"
@@ -426,7 +428,7 @@ def test_check_mode_says_what_would_be_done_and_does_nothing(spec: hosts.LabSpec
 
 
 def facts_of(spec: hosts.LabSpec) -> str:
-    """Return the resolved lab as `python -m zclab.namespaces` reads it."""
+    """Return the resolved lab as `python -m  zclab.backends.namespaces` reads it."""
     ends = [{"name": one.name, "data_interface": one.interface, "peer": one.peer} for one in spec.hosts]
     limits = {"machine_sysctls": spec.machine_sysctls}
     return json.dumps({"state_dir": str(spec.state_dir), "hosts": ends, "limits": limits})
@@ -434,7 +436,7 @@ def facts_of(spec: hosts.LabSpec) -> str:
 
 @pytest.mark.parametrize("seconds", [0.02, 0.05, 0.1, 0.2])
 def test_an_interrupted_up_is_finished_by_the_next(spec: hosts.LabSpec, seconds: float) -> None:
-    command = [sys.executable, "-m", "zclab.namespaces", "up"]
+    command = [sys.executable, "-m", "zclab.backends.namespaces", "up"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as killed:
         assert killed.stdin is not None
         killed.stdin.write(facts_of(spec))
@@ -448,7 +450,7 @@ def test_an_interrupted_up_is_finished_by_the_next(spec: hosts.LabSpec, seconds:
 
 
 def test_two_at_once_make_one_lab(spec: hosts.LabSpec) -> None:
-    command = [sys.executable, "-m", "zclab.namespaces", "up"]
+    command = [sys.executable, "-m", "zclab.backends.namespaces", "up"]
     both = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]

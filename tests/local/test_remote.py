@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.ssh_server import SshServer, new_key
 
-from zclab.remote import Completed, Remote, RemoteError, connected
+from zclab.host.ssh import Completed, Remote, RemoteError, connected
 
 #: Seconds after which a test counts as hung. Nothing depends on its being reached.
 LIMIT = 30
@@ -242,7 +242,7 @@ def test_a_refused_host_is_one_line_on_the_terminal(server: SshServer) -> None:
         threading.Thread(target=lambda: rude.accept()[0].close(), daemon=True).start()
         # A process of its own: pytest takes what is logged in this one.
         script = (
-            "import sys, pathlib; from zclab.remote import *\n"
+            "import sys, pathlib; from zclab.host.ssh import *\n"
             "try: Remote('host1', pathlib.Path(sys.argv[1])).connect()\n"
             "except RemoteError as error: print(error)"
         )
@@ -357,7 +357,7 @@ def test_a_command_that_reaches_nothing(server: SshServer, remote: Remote, comma
 def test_a_command_that_does_not_end_by_itself_is_ended(
     server: SshServer, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zclab.remote._PROXY_SECONDS", 0.2)
+    monkeypatch.setattr("zclab.host.ssh._PROXY_SECONDS", 0.2)
     behind(server, "sh -c 'trap \"\" TERM; exec sleep 1000 </dev/null >/dev/null'")
     before = children()
     problem_of(remote, 1)

@@ -16,7 +16,7 @@ import pytest
 from tests.role_modules import load, run_module
 
 link = load("link_tuning/library/zclab_link.py")
-DATA = Path(__file__).parent / "data/roles"
+DATA = Path(__file__).parents[1] / "data/roles"
 MODULE = "link_tuning/library/zclab_link.py"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.role_modules import load, write_tree
 
-from zclab.errors import ZclabError
+from zclab.base.errors import ZclabError
 
 tool = load("traffic_tool/action_plugins/zclab_traffic_binary.py")
 

@@ -14,11 +14,12 @@ import pytest
 from tests import kernel_fake
 from tests.ssh_server import SshServer
 
-from zclab.errors import UsageError
+from zclab.base.errors import UsageError
+from zclab.host.ssh import Completed, Remote
 from zclab.kernel.spec import KernelVariant, PatchFile
-from zclab.remote import Completed, Remote
-from zclab.selftests import build, reading, run, table
-from zclab.selftests.table import Selftest
+from zclab.suites.selftests import build, run, table
+from zclab.suites.selftests import output as reading
+from zclab.suites.selftests.table import Selftest
 
 LIMIT = 30
 root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="namespaces need root and ip")

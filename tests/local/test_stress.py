@@ -24,18 +24,24 @@ from click.testing import CliRunner
 from tests import factories
 from tests.ssh_server import SshServer
 
-from zclab import cli, console, hostfacts, inventory, measure, namespaces, playbooks
-from zclab.conformance import tables
-from zclab.conformance.probe import memory, stress, stress_worker
-from zclab.conformance.probe.sockets import mapped
-from zclab.conformance.probe.stress_worker import OPERATIONS, Connection, MismatchError, Worker
-from zclab.errors import InvalidError, LabError, UsageError
-from zclab.inventory import Lab
-from zclab.paths import project_root
-from zclab.results import Artifact
-from zclab.stress import document as documents
-from zclab.stress import run
-from zclab.stress.document import HostStress, Outcome, StressDocument
+from zclab.backends.namespaces import lab as namespaces
+from zclab.base.errors import InvalidError, LabError, UsageError
+from zclab.base.paths import project_root
+from zclab.cli import main as cli
+from zclab.deploy import playbooks
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.kernel.identity import Artifact
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.probe.sockets import mapped
+from zclab.probe.stress import main, memory
+from zclab.probe.stress import worker as stress_worker
+from zclab.probe.stress.worker import OPERATIONS, Connection, MismatchError, Worker
+from zclab.suites import probe_command
+from zclab.suites.stress import document as documents
+from zclab.suites.stress import run
+from zclab.suites.stress.document import HostStress, Outcome, StressDocument
 
 SEED = 4168
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a worker makes a network namespace")
@@ -138,7 +144,7 @@ def test_a_kept_mapping_that_changes_is_seen() -> None:
 @needs_root
 def test_a_short_stress_of_this_kernel() -> None:
     arguments = ["stress", "--seconds", "2", "--workers", "2", "--seed", str(SEED), "--no-memory"]
-    command = [sys.executable, "-m", "zclab.conformance.probe", *arguments, "--watch-stdin"]
+    command = [sys.executable, "-m", "zclab.probe", *arguments, "--watch-stdin"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         *going_on, last = process.stdout.read().splitlines()  # it ends by itself, with stdin open
@@ -153,7 +159,7 @@ def test_a_short_stress_of_this_kernel() -> None:
 @needs_root
 def test_a_stress_ends_with_its_channel() -> None:
     arguments = ["stress", "--seconds", "3600", "--no-memory", "--watch-stdin"]
-    command = [sys.executable, "-m", "zclab.conformance.probe", *arguments]
+    command = [sys.executable, "-m", "zclab.probe", *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline()
@@ -178,12 +184,12 @@ def test_a_worker_that_does_not_end_as_it_should(
     planted: Callable[[Worker], None], wrong: str, stuck: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OPERATIONS, "read", (1.0, planted))
-    monkeypatch.setattr(stress, "_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(main, "_GRACE_SECONDS", 1.0)
     held: list[int] = []
     if stuck:
-        monkeypatch.setattr(stress, "_KILLED_SECONDS", 0.1)
+        monkeypatch.setattr(main, "_KILLED_SECONDS", 0.1)
         monkeypatch.setattr(os, "kill", lambda pid, number: held.append(pid))
-    done = stress._round(0.1, SEED, 1, ["read"])
+    done = main._round(0.1, SEED, 1, ["read"])
     monkeypatch.undo()
     for pid in held:
         os.kill(pid, signal.SIGKILL)
@@ -311,9 +317,9 @@ class Bench:
         self.console.write_text("[    0.1] before\n" + REPORT, encoding="utf-8")
         monkeypatch.setattr(run, "runs_dir", lambda: directory / "runs")
         monkeypatch.setattr(run, "_BOOT_ID", f"cat {self.boot}")
-        monkeypatch.setattr(measure, "accelerator", lambda lab: "tcg")
+        monkeypatch.setattr(deploy_state, "accelerator", lambda lab: "tcg")
         found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
-        monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: found)
+        monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
 
     def serve(self, boot: str) -> SshServer:
         """Have the host answer, from this boot on."""
@@ -335,7 +341,7 @@ class Bench:
         with zipfile.ZipFile(held, "w") as file:
             file.writestr("probe/__init__.py", "")
             file.writestr("probe/__main__.py", f"import json, os, sys, time\nOUTCOME = {OUTCOME!r}\n{code}")
-        self.monkeypatch.setattr(tables, "archive", held.getvalue)
+        self.monkeypatch.setattr(probe_command, "archive", held.getvalue)
 
     def tell(self, **changes: Any) -> None:
         """Have the probe tell an outcome."""
@@ -470,7 +476,7 @@ def test_a_host_that_crashes_and_comes_back_is_not_reset(bench: Bench) -> None:
         f"open({str(bench.boot)!r}, 'w').write('second'); print('{{}}', flush=True); time.sleep(3600)"
     )
 
-    real = tables.handed_over
+    real = probe_command.handed_over
 
     def handed_over() -> bytes:
         """Cut the connection once the probe has begun."""
@@ -484,7 +490,7 @@ def test_a_host_that_crashes_and_comes_back_is_not_reset(bench: Bench) -> None:
         threading.Thread(target=cut, daemon=True).start()
         return data
 
-    bench.monkeypatch.setattr(tables, "handed_over", handed_over)
+    bench.monkeypatch.setattr(probe_command, "handed_over", handed_over)
     document = bench.carry_out()
     host = only(document)
     assert bench.resets == [] and document.exit_code == 1
@@ -526,7 +532,7 @@ def test_a_probe_that_goes_on_for_ever_is_ended(bench: Bench) -> None:
 
 def test_another_kernel_than_the_labs_is_not_stressed(bench: Bench) -> None:
     artifact = Artifact(variant="full", key="k", release="6.1.91-zclab", build_id="b")
-    bench.monkeypatch.setattr(measure, "running_kernel", lambda lab: artifact)
+    bench.monkeypatch.setattr(deploy_state, "running_kernel", lambda lab: artifact)
     with pytest.raises(InvalidError, match=r"receiver1: runs 6\.1\.90-zclab, not 6\.1\.91-zclab"):
         bench.carry_out()
 

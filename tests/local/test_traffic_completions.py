@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-TRAFFIC = Path(__file__).resolve().parents[1] / "traffic"
+TRAFFIC = Path(__file__).resolve().parents[2] / "traffic"
 
 PROGRAM = r"""
 #include "completions.h"

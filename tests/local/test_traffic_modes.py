@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.traffic_lab import TOKEN, TRAFFIC, Document, Lab, connect_as_sender, hello, run, veth_transfer
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 WRAPPED = ("mmap", "munmap", "recv", "ioctl", "getsockopt", "fopen")
 CAUSES = ["short_segment", "unaligned", "compound_page", "less_than_page", "urgent", "refused", "unknown"]
 RECEIVER, SENDER = "fd00:7a63::1", "fd00:7a63::2"

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, hello, port_of, refuse_option
 
-from zclab.latency import Histogram, bucket, maximum_us, mean_us, minimum_us, percentile_us
-from zclab.rpc_documents import RpcDocument
+from zclab.traffic.histogram import Histogram, bucket, maximum_us, mean_us, minimum_us, percentile_us
+from zclab.traffic.rpc_document import RpcDocument
 
 MODES = ("recvmsg", "poll_recvmsg", "map_recvmsg", "map_copy_buffer")
 SIZES = "--request-bytes 100 --reply-bytes 200"

@@ -28,7 +28,7 @@ from tests.traffic_lab import (
     veth_transfer,
 )
 
-from zclab.traffic import TrafficDocument
+from zclab.traffic.document import TrafficDocument
 
 SIZE = 16 * 2**20 + 3
 HUGE = 2 * 2**20

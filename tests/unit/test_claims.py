@@ -11,10 +11,10 @@ import pytest
 import yaml
 from tests import factories
 
-from zclab import claims
-from zclab import plan as plans
-from zclab.conformance import tables
-from zclab.paths import project_root
+from zclab.base.paths import project_root
+from zclab.plan import claims
+from zclab.plan import plan as plans
+from zclab.suites import probe_command
 
 WANTED = {
     f"{letter}{number}"
@@ -59,7 +59,9 @@ def served_by_tests() -> set[str]:
 
 def served_by_rows() -> set[str]:
     """Return the claims that rows of the conformance suite serve."""
-    return {claim for abi in tables.ABIS for row in tables.table(abi).rows for claim in row.claims}
+    return {
+        claim for abi in probe_command.ABIS for row in probe_command.table(abi).rows for claim in row.claims
+    }
 
 
 @functools.cache

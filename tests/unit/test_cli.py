@@ -18,14 +18,19 @@ import yaml
 from tests import factories
 from tests.factories import changed
 
-from zclab import cache, cli, console, inventory, measure, playbooks
-from zclab.errors import InvalidError, LabError, UsageError, ZclabError
-from zclab.inventory import Lab
-from zclab.paths import project_root
-from zclab.plan import Plan
-from zclab.playbooks import Outcome, Timing
-from zclab.results import Manifest, Record, Run
-from zclab.virtual import hosts
+from zclab.backends.virtual import lab as hosts
+from zclab.base.errors import InvalidError, LabError, UsageError, ZclabError
+from zclab.base.paths import project_root
+from zclab.cli import main as cli
+from zclab.deploy import cache, playbooks
+from zclab.deploy.playbooks import Outcome, Timing
+from zclab.host import console
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.measure import engine as measure
+from zclab.plan.plan import Plan
+from zclab.runs.folder import Run
+from zclab.runs.records import Manifest, Record
 
 COMMANDS = sorted(cli.cli.commands)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zclab import console
+from zclab.host import console
 
 REPORTS = {
     "warning": "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1234 tcp_recvmsg+0x1/0x2",

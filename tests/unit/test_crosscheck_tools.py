@@ -10,9 +10,9 @@ import pytest
 from tests import factories
 from tests.kernel_fake import tarball_of
 
-from zclab.crosscheck import tools
-from zclab.errors import LabError, UsageError
+from zclab.base.errors import LabError, UsageError
 from zclab.kernel.spec import PatchFile, TarballSource
+from zclab.suites.crosscheck import tools
 
 PROGRAM = """\
 #include <linux/tcp.h>

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tests import factories
 
-from zclab import designs, judge, plan, schedule
-from zclab.documents import RunDocument
+from zclab.analysis import verdict
+from zclab.analysis.document import RunDocument
+from zclab.plan import plan, schedule
+from zclab.report import designs
 
 
 def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocument:
@@ -26,7 +28,7 @@ def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocum
         factor = 1 + (number % 5 - 2) * 0.002
         seconds = cost[planned.keep_bytes > 0, planned.receive_mode] * factor
         made.append(factories.record(planned, receiver_cpu_s=seconds))
-    return judge.judge(manifest, made)
+    return verdict.judge(manifest, made)
 
 
 def _anything() -> dict[str, Any]:
@@ -74,5 +76,5 @@ def test_the_table_has_a_row_for_each_reader_and_size() -> None:
 
 def test_a_run_without_designs_has_none() -> None:
     manifest = factories.manifest()
-    document = judge.judge(manifest, factories.records(manifest))
+    document = verdict.judge(manifest, factories.records(manifest))
     assert designs.table(document) is None and designs.sentences(document) == []

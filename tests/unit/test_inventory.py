@@ -16,10 +16,10 @@ import pytest
 import yaml
 from tests import factories
 
-from zclab import inventory
-from zclab.errors import UsageError
-from zclab.inventory import Lab
-from zclab.paths import project_root
+from zclab.base.errors import UsageError
+from zclab.base.paths import project_root
+from zclab.lab import inventory
+from zclab.lab.model import Lab
 
 LABS = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
 Edit = Callable[[Any], None]

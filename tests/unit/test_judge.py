@@ -9,10 +9,13 @@ import pytest
 from tests import factories
 from tests.factories import RECEIVER, SENDER, changed
 
-from zclab import judge, measured, schedule, validity
-from zclab.documents import ComparisonDocument, RunDocument, Verdict
-from zclab.results import Manifest, Record, Snapshot
-from zclab.schedule import Measurement
+from zclab.analysis import measurement, validity
+from zclab.analysis import verdict as judge
+from zclab.analysis.document import ComparisonDocument, RunDocument, Verdict
+from zclab.host.snapshot import Snapshot
+from zclab.plan import schedule
+from zclab.plan.schedule import Measurement
+from zclab.runs.records import Manifest, Record
 
 
 def planned(receive_mode: str = "map_once", send_mode: str = "copy") -> Measurement:
@@ -25,7 +28,7 @@ def healthy(receive_mode: str = "map_once", send_mode: str = "copy") -> Record:
 
 
 def reasons(record: Record, manifest: Manifest | None = None) -> list[str]:
-    return measured.document(manifest or factories.manifest(), record).invalid_reasons
+    return measurement.document(manifest or factories.manifest(), record).invalid_reasons
 
 
 def run(manifest: Manifest, records: list[Record] | None = None) -> RunDocument:
@@ -48,7 +51,7 @@ MODES = [
 
 @pytest.mark.parametrize(("receive_mode", "send_mode"), MODES)
 def test_a_healthy_measurement_is_valid(receive_mode: str, send_mode: str) -> None:
-    document = measured.document(factories.manifest(), healthy(receive_mode, send_mode))
+    document = measurement.document(factories.manifest(), healthy(receive_mode, send_mode))
     assert document.invalid_reasons == []
     assert document.valid
 
@@ -485,7 +488,7 @@ def test_the_low_water_mark_is_the_declared_one(rcvlowat: Any) -> None:
 
 
 def test_figures() -> None:
-    one = measured.document(factories.manifest(), healthy("map_once", "zerocopy"))
+    one = measurement.document(factories.manifest(), healthy("map_once", "zerocopy"))
     assert one.bytes_received == factories.WINDOW_BYTES
     assert one.gbit_per_s == pytest.approx(factories.WINDOW_BYTES * 8 / 2.0 / 1e9)
     assert one.mapped_fraction == pytest.approx(0.998, abs=1e-6)
@@ -528,7 +531,7 @@ def test_figures() -> None:
     ],
 )
 def test_what_was_not_measured_is_null(path: str, field: str) -> None:
-    value: Any = measured.document(factories.manifest(), changed(healthy(), {path: None}))
+    value: Any = measurement.document(factories.manifest(), changed(healthy(), {path: None}))
     for name in field.split("."):
         value = getattr(value, name)
     assert value is None
@@ -536,7 +539,7 @@ def test_what_was_not_measured_is_null(path: str, field: str) -> None:
 
 def test_nothing_is_measured_of_ends_that_are_not_there() -> None:
     record = changed(healthy(), {"receiver": None, "sender": None, "before": {}, "after": {}})
-    one = measured.document(factories.manifest(), record)
+    one = measurement.document(factories.manifest(), record)
     figures = one.model_dump(
         include={
             "seconds",
@@ -860,7 +863,7 @@ def checked(**integrity: Any) -> Record:
 
 
 def test_every_byte_was_checked() -> None:
-    one = measured.document(factories.manifest(), checked())
+    one = measurement.document(factories.manifest(), checked())
     assert (one.integrity, one.phase, one.invalid_reasons) == ("verified", "integrity", [])
 
 
@@ -907,12 +910,12 @@ def test_a_damaged_byte_fails_the_run(changes: dict[str, Any]) -> None:
     ],
 )
 def test_a_check_that_checked_nothing_is_invalid(changes: dict[str, Any], reason: str) -> None:
-    assert measured.document(factories.manifest(), checked(**changes)).invalid_reasons == [reason]
+    assert measurement.document(factories.manifest(), checked(**changes)).invalid_reasons == [reason]
 
 
 def test_bytes_that_were_not_all_checked_are_not_verified() -> None:
     record = checked(**{"receiver.document.integrity.checked_bytes": 4096})
-    assert measured.document(factories.manifest(), record).integrity == "not checked"
+    assert measurement.document(factories.manifest(), record).integrity == "not checked"
 
 
 # ---------------------------------------------------------------------------------------------- differences
@@ -1037,7 +1040,7 @@ def ping_pong(**changes: Any) -> Record:
 
 
 def test_figures_of_a_ping_pong() -> None:
-    document = measured.document(factories.manifest(), ping_pong())
+    document = measurement.document(factories.manifest(), ping_pong())
     assert (document.valid, document.invalid_reasons) == (True, [])
     rpc = document.rpc
     assert rpc is not None
@@ -1064,4 +1067,4 @@ def test_figures_of_a_ping_pong() -> None:
     ],
 )
 def test_a_ping_pong_that_is_another_than_planned(changes: dict[str, Any], reason: str) -> None:
-    assert measured.document(factories.manifest(), ping_pong(**changes)).invalid_reasons == [reason]
+    assert measurement.document(factories.manifest(), ping_pong(**changes)).invalid_reasons == [reason]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tests import kernel_fake
 
-from zclab.errors import InvalidError, UsageError
+from zclab.base.errors import InvalidError, UsageError
+from zclab.base.paths import project_root
 from zclab.kernel import config, drivers
 from zclab.kernel.drivers import Requirement
 from zclab.kernel.spec import KernelConfig
-from zclab.paths import project_root
 
 
 def configure(

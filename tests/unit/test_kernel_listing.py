@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 from tests import factories
 
-from zclab import measure
-from zclab.errors import LabError
-from zclab.kernel import artifact, build, listing
+from zclab.base.errors import LabError
+from zclab.deploy import state as deploy_state
+from zclab.kernel import artifact, build
 from zclab.kernel.artifact import Artifact
 from zclab.kernel.spec import KernelVariant
+from zclab.report import kernels
 
 KEY = "ab" * 32
 
@@ -52,13 +53,13 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
         return found if variant == "full" else None
 
     monkeypatch.setattr(build, "find", find)
-    monkeypatch.setattr(measure, "running_kernel", lambda lab: found)
+    monkeypatch.setattr(deploy_state, "running_kernel", lambda lab: found)
     return found
 
 
 def test_what_is_built_from_what_and_how_big(made: Artifact) -> None:
     lab = factories.lab("virtual")
-    found = {one.variant: one for one in listing.entries(lab)}
+    found = {one.variant: one for one in kernels.entries(lab)}
     assert set(found) == set(lab.kernel_variants)
     full, stock, mmap = found["full"], found["stock"], found["mmap"]
     assert (full.key, full.release, full.built_at) == (KEY, made.release, made.built_at)
@@ -73,7 +74,7 @@ def test_what_is_built_from_what_and_how_big(made: Artifact) -> None:
 def test_the_table_says_what_is_not_built_and_what_is_not_known(made: Artifact) -> None:
     console = Console(width=250, record=True, file=io.StringIO())
     lab = factories.lab("virtual")
-    listing.show(console, lab, listing.entries(lab))
+    kernels.show(console, lab, kernels.entries(lab))
     text = console.export_text()
     rows = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
     assert "full (booted)" in text and "3.8 MiB" in rows["full"] and "6.1.9-zclab-abababab" in rows["full"]
@@ -85,6 +86,6 @@ def test_a_lab_that_was_never_up(made: Artifact, monkeypatch: pytest.MonkeyPatch
     def never(lab: object) -> None:
         raise LabError("this lab has booted no kernel yet")
 
-    monkeypatch.setattr(measure, "running_kernel", never)
-    assert not any(one.booted for one in listing.entries(factories.lab("virtual")))
-    assert listing.entries(factories.lab("namespaces")) == []
+    monkeypatch.setattr(deploy_state, "running_kernel", never)
+    assert not any(one.booted for one in kernels.entries(factories.lab("virtual")))
+    assert kernels.entries(factories.lab("namespaces")) == []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests import kernel_fake
 
-from zclab.errors import LabError, UsageError
+from zclab.base.errors import LabError, UsageError
 from zclab.kernel import patches
 from zclab.kernel.spec import parse_variant
 

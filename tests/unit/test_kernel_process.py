@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from zclab.errors import LabError
-from zclab.kernel.process import CommandError, require_tools, run, stream
+from zclab.base.errors import LabError
+from zclab.base.process import CommandError, require_tools, run, stream
 
 # Two processes of the group write down who they are and wait.
 WAIT = 'echo $$ >"$1/one"; sh -c \'echo $$ >"$1/two"; exec sleep 600\' sh "$1" & '
@@ -65,7 +65,7 @@ def test_group_dies_with_an_exception(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_group_dies_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
-    program = f"from zclab.kernel.process import run; run(['sh', '-c', {WAIT!r}, 'sh', {str(tmp_path)!r}])"
+    program = f"from zclab.base.process import run; run(['sh', '-c', {WAIT!r}, 'sh', {str(tmp_path)!r}])"
     parent = subprocess.Popen([sys.executable, "-c", program])
     started = pids(tmp_path)
     os.kill(parent.pid, number)

@@ -17,7 +17,7 @@ import yaml
 from tests import kernel_fake
 from tests.role_modules import load, run_module, write_tree
 
-from zclab.paths import project_root
+from zclab.base.paths import project_root
 
 DRIVERS = "kernel_build/library/zclab_host_drivers.py"
 

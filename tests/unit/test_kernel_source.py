@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from tests import kernel_fake
 
-from zclab.errors import LabError, UsageError
-from zclab.kernel import process, source
+from zclab.base import process
+from zclab.base.errors import LabError, UsageError
+from zclab.base.locks import in_use
+from zclab.kernel import source
 from zclab.kernel.spec import parse_variant
-from zclab.kernel.workspace import in_use
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from pydantic import ValidationError
 
-from zclab.errors import InvalidError
-from zclab.latency import (
+from zclab.base.errors import InvalidError
+from zclab.traffic.histogram import (
     Histogram,
     bucket,
     decoded,

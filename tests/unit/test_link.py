@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from zclab import link
+from zclab.lab import link
 
 
 @pytest.mark.parametrize(("ip_version", "pages", "mtu"), [(6, 1, 4168), (4, 1, 4148), (6, 15, 61512)])

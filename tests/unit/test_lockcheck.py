@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from zclab import inventory, lockcheck
-from zclab.conformance import tables
+from zclab.lab import inventory
+from zclab.suites import lockdep, probe_command
 
 LOCKS = ["sk_lock-AF_INET", "&mm->mmap_lock"]
 REPORT = """\
@@ -38,7 +38,7 @@ SPLAT = "[   40.2] BUG: KASAN: use-after-free in tcp_mmap_next+0x1/0x2\n"
 def test_what_is_not_as_it_should_be(
     expected: list[str], receiver: str, sender: str, wrong: list[str]
 ) -> None:
-    found = lockcheck._unexpected(expected, "receiver1", {"sender1": sender, "receiver1": receiver})
+    found = lockdep._unexpected(expected, "receiver1", {"sender1": sender, "receiver1": receiver})
     assert len(found) == len(wrong), found
     assert all(part in line for part, line in zip(wrong, found, strict=True))
 
@@ -46,13 +46,13 @@ def test_what_is_not_as_it_should_be(
 def test_a_row_that_came_out_otherwise_is_named() -> None:
     rows = {
         f"{row.name} IPv{family}": row.rule("0")[1]
-        for row in tables.table("lock_order").rows
-        for family in tables.FAMILIES
+        for row in probe_command.table("lock_order").rows
+        for family in probe_command.FAMILIES
     }
-    assert lockcheck._unlike(rows) == []
+    assert lockdep._unlike(rows) == []
     rows["copying IPv4"] = "killed by signal 9"
     del rows["pinning IPv6"]
-    assert [line.split(":")[0] for line in lockcheck._unlike(rows)] == ["copying IPv4", "pinning IPv6"]
+    assert [line.split(":")[0] for line in lockdep._unlike(rows)] == ["copying IPv4", "pinning IPv6"]
 
 
 def test_only_the_first_version_of_the_series_is_to_be_reported() -> None:

@@ -15,16 +15,22 @@ import pytest
 from filelock import FileLock
 from tests import factories
 
-from zclab import commands, console, hostfacts, judge, measure, schedule
-from zclab.documents import MeasurementDocument
-from zclab.errors import LabError, UsageError
-from zclab.inventory import Host, Lab
-from zclab.plan import Plan
-from zclab.remote import Completed, RemoteError
-from zclab.results import Run, Snapshot
-from zclab.schedule import Measurement
-from zclab.virtual import hosts
-from zclab.virtual.hosts import HostStatus
+from zclab.analysis import verdict as judge
+from zclab.analysis.document import MeasurementDocument
+from zclab.backends.virtual import lab as hosts
+from zclab.backends.virtual.lab import HostStatus
+from zclab.base.errors import LabError, UsageError
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.host.snapshot import Snapshot
+from zclab.host.ssh import Completed, RemoteError
+from zclab.lab.model import Host, Lab
+from zclab.measure import engine as measure
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
+from zclab.plan.schedule import Measurement
+from zclab.runs.folder import Run
+from zclab.traffic import command as commands
 
 PLAN = factories.plan(repeats=2, seed=5)
 MEMBERS = ["sender1", "receiver1"]
@@ -62,7 +68,7 @@ class Pretended:
             path.write_text("[    1.000000] WARNING: long before\n", encoding="utf-8")
         self.record_kernel()
         monkeypatch.setattr(measure, "connected", self._connected)
-        monkeypatch.setattr(hostfacts, "snapshot", lambda remotes, hosts: dict(self.state))
+        monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: dict(self.state))
         monkeypatch.setattr(measure._Engine, "_transfer", lambda engine, planned: self._transfer(planned))
         self.status = [
             HostStatus(host.name, True, 1, 2201, "tcg", 1.0, Path("console.log"), "abc") for host in lab.hosts
@@ -260,7 +266,7 @@ def test_a_lab_that_was_never_up(pretended: Pretended) -> None:
 def test_a_damaged_record_of_the_kernel(pretended: Pretended, text: str) -> None:
     (pretended.lab.state_dir / "kernel.json").write_text(text, encoding="utf-8")
     with pytest.raises(LabError) as caught:
-        measure.deployed_kernel(pretended.lab)
+        deploy_state.deployed_kernel(pretended.lab)
     assert "run `zclab up`" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 

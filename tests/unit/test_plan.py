@@ -10,11 +10,11 @@ import pytest
 import yaml
 from tests import factories
 
-from zclab import plan as plans
-from zclab import schedule
-from zclab.errors import UsageError
-from zclab.paths import project_root
-from zclab.plan import Plan
+from zclab.base.errors import UsageError
+from zclab.base.paths import project_root
+from zclab.plan import plan as plans
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
 
 PLANS = sorted(path.stem for path in (project_root() / "lab_tests" / "plans").glob("*.yml"))
 

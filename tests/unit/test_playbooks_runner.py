@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from zclab import playbooks
-from zclab.errors import LabError
-from zclab.paths import project_root
-from zclab.playbooks import Outcome, Timing
+from zclab.base.errors import LabError
+from zclab.base.paths import project_root
+from zclab.deploy import playbooks
+from zclab.deploy.playbooks import Outcome, Timing
 
 
 class Heard:

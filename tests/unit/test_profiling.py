@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zclab import profiling
+from zclab.traffic import profile as profiling
 
 REPORT = """\
 listening fd5a::2 4711

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zclab.paths import project_root
+from zclab.base.paths import project_root
 
 ROOT = project_root()
 #: Kinds of files that carry a licence line.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zclab import pytest_plugin
-from zclab.paths import project_root
+from zclab.base.paths import project_root
 
 
 class Item:

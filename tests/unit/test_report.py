@@ -12,10 +12,13 @@ from rich.console import Console
 from tests import factories
 from tests.factories import changed
 
-from zclab import judge, measured, report, schedule
-from zclab.playbooks import Timing
-from zclab.results import Manifest, Record, Run
-from zclab.virtual.hosts import HostStatus
+from zclab.analysis import measurement, verdict
+from zclab.backends.virtual.lab import HostStatus
+from zclab.deploy.playbooks import Timing
+from zclab.plan import schedule
+from zclab.report import console as report
+from zclab.runs.folder import Run
+from zclab.runs.records import Manifest, Record
 
 
 class Screen:
@@ -33,7 +36,7 @@ class Screen:
 def shown(manifest: Manifest, records: list[Record] | None = None) -> str:
     screen = Screen()
     made = factories.records(manifest) if records is None else records
-    report.show(screen.console, judge.judge(manifest, made))
+    report.show(screen.console, verdict.judge(manifest, made))
     return screen.text
 
 
@@ -115,7 +118,7 @@ def line(receive_mode: str = "map_once", changes: dict[str, Any] | None = None) 
     plan = factories.plan(comparisons=[factories.comparison(b=("copy", receive_mode))])
     planned = next(one for one in schedule.measurements(plan) if one.arm == "b")
     record = changed(factories.record(planned), changes or {})
-    return report.measurement_line(measured.document(factories.manifest(), record))
+    return report.measurement_line(measurement.document(factories.manifest(), record))
 
 
 def test_line_of_a_measurement() -> None:
@@ -144,7 +147,7 @@ def reported(terminal: bool, records: list[Record], tmp_path: Path) -> str:
     run = Run(tmp_path / "run1")
     reporter.started(run, manifest.plan, 2.0)
     for record in records:
-        reporter.measured(run, measured.document(manifest, record))
+        reporter.measured(run, measurement.document(manifest, record))
     reporter.finished(run)
     return screen.text
 

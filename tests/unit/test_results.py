@@ -11,9 +11,11 @@ import pytest
 from tests import factories
 from tests.factories import changed
 
-from zclab import documents, judge
-from zclab.errors import UsageError
-from zclab.results import Manifest, Record, Run
+from zclab.analysis import document as documents
+from zclab.analysis import verdict
+from zclab.base.errors import UsageError
+from zclab.runs.folder import Run
+from zclab.runs.records import Manifest, Record
 
 
 @pytest.fixture
@@ -248,7 +250,7 @@ def missing(document: Any, wanted: Any, place: str = "") -> list[str]:
 
 
 def document_of(manifest: Manifest) -> dict[str, Any]:
-    judged = judge.judge(manifest, factories.records(manifest))
+    judged = verdict.judge(manifest, factories.records(manifest))
     document: dict[str, Any] = json.loads(judged.model_dump_json())
     return document
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zclab.paths import project_root
+from zclab.base.paths import project_root
 
 ROLES = sorted(path for path in (project_root() / "roles").iterdir() if path.is_dir())
 

@@ -14,17 +14,20 @@ import pytest
 from rich.console import Console
 from tests import factories
 
-from zclab import cli, inventory, measure
-from zclab.crosscheck.run import Ends
-from zclab.errors import UsageError
-from zclab.inventory import Lab
-from zclab.remote import Completed, RemoteError
-from zclab.results import Artifact
-from zclab.selftests import document as documents
-from zclab.selftests import reading, run, show, table
-from zclab.selftests.build import Built
-from zclab.selftests.document import Result, SelftestsDocument, Subtest, TestDocument
-from zclab.selftests.table import PAIR_TESTS, TESTS, TOTAL_MIB, Excuse, PairTest, Selftest, Wrong
+from zclab.base.errors import UsageError
+from zclab.cli import main as cli
+from zclab.deploy import state as deploy_state
+from zclab.host.ssh import Completed, RemoteError
+from zclab.kernel.identity import Artifact
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.suites.crosscheck.run import Ends
+from zclab.suites.selftests import document as documents
+from zclab.suites.selftests import output as reading
+from zclab.suites.selftests import run, show, table
+from zclab.suites.selftests.build import Built
+from zclab.suites.selftests.document import Result, SelftestsDocument, Subtest, TestDocument
+from zclab.suites.selftests.table import PAIR_TESTS, TESTS, TOTAL_MIB, Excuse, PairTest, Selftest, Wrong
 
 BY_NAME = {test.name: test for test in TESTS}
 PLAIN = Selftest("plain", "", "./plain", ())
@@ -549,7 +552,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(inventory, "load", load)
     monkeypatch.setattr(cli, "_boot", boot)
-    monkeypatch.setattr(measure, "running_kernel", running_kernel)
+    monkeypatch.setattr(deploy_state, "running_kernel", running_kernel)
     monkeypatch.setattr(run, "carry_out", carry_out)
     return running
 

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from zclab import statistics
-from zclab.statistics import FEWEST_SAMPLES, Interval, decide, median_interval
+from zclab.analysis import statistics
+from zclab.analysis.statistics import FEWEST_SAMPLES, Interval, decide, median_interval
 
 LOW, HIGH = 0.4, 0.6
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from zclab.errors import LabError
-from zclab.virtual import accel
-from zclab.virtual.accel import Machine, choose
+from zclab.backends.virtual import accel
+from zclab.backends.virtual.accel import Machine, choose
+from zclab.base.errors import LabError
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from zclab.errors import LabError, UsageError
-from zclab.virtual import accel, hosts, image, ports, qemu
-from zclab.virtual.__main__ import main
-from zclab.virtual.accel import Accelerator
-from zclab.virtual.host import Host, sockets_dir
-from zclab.virtual.hosts import HostSpec, LabSpec
+from zclab.backends.virtual import accel, image, lab, ports, qemu
+from zclab.backends.virtual.__main__ import main
+from zclab.backends.virtual.accel import Accelerator
+from zclab.backends.virtual.host import Host, sockets_dir
+from zclab.backends.virtual.lab import HostSpec, LabSpec
+from zclab.base.errors import LabError, UsageError
 
 # Understands what an emulator is told as far as these tests need: it has a pidfile, answers on its control
 # socket, greets as an SSH server on its forwarded port, and ends when told to.
@@ -80,8 +80,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabSpec:
     monkeypatch.setattr(qemu, "EMULATOR", str(program))
     monkeypatch.setattr(Host, "login_problem", lambda self: "")
     monkeypatch.setattr(Host, "_ssh", lambda self, command, seconds: None)
-    monkeypatch.setattr(hosts, "BOOT_SECONDS", 3.0)
-    monkeypatch.setattr(hosts, "REBOOT_SECONDS", 0.5)
+    monkeypatch.setattr(lab, "BOOT_SECONDS", 3.0)
+    monkeypatch.setattr(lab, "REBOOT_SECONDS", 0.5)
     declared = (HostSpec("sender1", "virtio-net", "receiver1"), HostSpec("receiver1", "e1000e", "sender1"))
     return LabSpec(tmp_path / "s", declared)
 
@@ -89,12 +89,12 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabSpec:
 @pytest.fixture(autouse=True)
 def clean(spec: LabSpec) -> Any:
     yield
-    hosts.down(spec.state_dir, purge=True)
+    lab.down(spec.state_dir, purge=True)
     assert [one for one in spec.hosts if Host(spec.state_dir, one.name).running()] == []
 
 
 def pids(spec: LabSpec) -> list[int | None]:
-    return [one.pid for one in hosts.status(spec.state_dir)]
+    return [one.pid for one in lab.status(spec.state_dir)]
 
 
 def crash(spec: LabSpec, name: str) -> None:
@@ -109,19 +109,19 @@ def crash(spec: LabSpec, name: str) -> None:
 
 
 def test_up_twice_changes_nothing(spec: LabSpec) -> None:
-    assert hosts.pending(spec) == ["start sender1", "start receiver1"]
-    first = hosts.up(spec)
+    assert lab.pending(spec) == ["start sender1", "start receiver1"]
+    first = lab.up(spec)
     assert first.changes == ["started sender1", "started receiver1"]
     assert sorted(one.part for one in first.timings) == ["boot receiver1", "boot sender1"]
-    assert hosts.pending(spec) == []
+    assert lab.pending(spec) == []
     before = pids(spec), (spec.state_dir / "ssh_config").stat().st_mtime_ns
-    again = hosts.up(spec)
+    again = lab.up(spec)
     assert not again.changed and again.timings == []
     assert (pids(spec), (spec.state_dir / "ssh_config").stat().st_mtime_ns) == before
 
 
 def test_nobody_else_can_reach_sockets_and_keys(spec: LabSpec) -> None:
-    hosts.up(spec)
+    lab.up(spec)
     for path in (spec.state_dir, sockets_dir(spec.state_dir), spec.state_dir / "keys"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for path in (spec.state_dir / "keys/id_ed25519", spec.state_dir / "hosts/sender1/identity/ssh_host_key"):
@@ -129,24 +129,24 @@ def test_nobody_else_can_reach_sockets_and_keys(spec: LabSpec) -> None:
 
 
 def test_a_dead_host_is_started_again_on_its_port(spec: LabSpec) -> None:
-    hosts.up(spec)
-    before = {one.name: (one.pid, one.ssh_port) for one in hosts.status(spec.state_dir)}
+    lab.up(spec)
+    before = {one.name: (one.pid, one.ssh_port) for one in lab.status(spec.state_dir)}
     crash(spec, "sender1")
-    assert hosts.pending(spec) == ["start sender1"]
-    assert hosts.up(spec).changes == ["started sender1"]
-    after = {one.name: (one.pid, one.ssh_port) for one in hosts.status(spec.state_dir)}
+    assert lab.pending(spec) == ["start sender1"]
+    assert lab.up(spec).changes == ["started sender1"]
+    after = {one.name: (one.pid, one.ssh_port) for one in lab.status(spec.state_dir)}
     assert after["receiver1"] == before["receiver1"]
     assert after["sender1"][0] != before["sender1"][0] and after["sender1"][1] == before["sender1"][1]
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced_everywhere(spec: LabSpec) -> None:
-    hosts.up(spec)
-    port = hosts.status(spec.state_dir)[1].ssh_port
+    lab.up(spec)
+    port = lab.status(spec.state_dir)[1].ssh_port
     assert port is not None
     crash(spec, "sender1")
     with socket.create_server((ports.LOOPBACK, port)):
-        hosts.up(spec)
-        new = hosts.status(spec.state_dir)[1].ssh_port
+        lab.up(spec)
+        new = lab.status(spec.state_dir)[1].ssh_port
     assert new is not None and new != port
     assert f"Port {new}\n" in (spec.state_dir / "ssh_config").read_text()
     assert f"Port {port}\n" not in (spec.state_dir / "ssh_config").read_text()
@@ -158,9 +158,9 @@ def test_a_fixed_port_in_use_names_its_owner(spec: LabSpec) -> None:
         port = server.getsockname()[1]
         fixed = replace(spec, hosts=(replace(spec.hosts[0], ssh_port=port), spec.hosts[1]))
         with pytest.raises(LabError, match=rf"^sender1: port {port} .* in use by pid \d+ \(.*\): end that"):
-            hosts.up(fixed)
-    hosts.up(fixed)
-    assert hosts.status(spec.state_dir)[1].ssh_port == port
+            lab.up(fixed)
+    lab.up(fixed)
+    assert lab.status(spec.state_dir)[1].ssh_port == port
 
 
 def test_a_port_lost_in_a_race_is_asked_for_again(spec: LabSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,39 +173,39 @@ def test_a_port_lost_in_a_race_is_asked_for_again(spec: LabSpec, monkeypatch: py
         return launch(emulator, command, seconds)
 
     monkeypatch.setattr(qemu, "launch", unlucky)
-    hosts.up(spec)
+    lab.up(spec)
     assert len(tries) == 3
 
 
 @pytest.mark.parametrize("change", ["memory", "nic"])
 def test_a_changed_declaration_restarts(spec: LabSpec, change: str) -> None:
-    hosts.up(spec)
+    lab.up(spec)
     if change == "memory":
         other = replace(spec, memory_mib=512)
-        assert hosts.pending(other)[0] == "restart sender1: runs with -m 384, declared is -m 512"
-        assert len(hosts.up(other).changes) == 4
+        assert lab.pending(other)[0] == "restart sender1: runs with -m 384, declared is -m 512"
+        assert len(lab.up(other).changes) == 4
     else:
         other = replace(spec, hosts=(spec.hosts[0], replace(spec.hosts[1], nic_model="virtio-net")))
-        assert hosts.up(other).changes[0].startswith("stopped receiver1: runs with -device e1000e")
-    assert hosts.pending(other) == []
+        assert lab.up(other).changes[0].startswith("stopped receiver1: runs with -device e1000e")
+    assert lab.pending(other) == []
 
 
 def test_new_keys_restart(spec: LabSpec) -> None:
-    hosts.up(spec)
+    lab.up(spec)
     (spec.state_dir / "hosts/sender1/ssh_host_ed25519_key").unlink()
-    changes = hosts.up(spec).changes
+    changes = lab.up(spec).changes
     assert changes == ["stopped sender1: its keys were made anew", "started sender1"]
 
 
 @pytest.mark.parametrize("text", ["", "0", "99999999", "{}", "\0\xff"])
 def test_damaged_state_files_do_no_harm(spec: LabSpec, text: str) -> None:
-    hosts.up(spec)
+    lab.up(spec)
     before = pids(spec)
     for name in ("pid", "port"):
         (spec.state_dir / "hosts/sender1" / name).write_text(text)
-    assert not hosts.up(spec).changed and pids(spec) == before
+    assert not lab.up(spec).changed and pids(spec) == before
     crash(spec, "sender1")
-    assert hosts.up(spec).changes == ["started sender1"]
+    assert lab.up(spec).changes == ["started sender1"]
 
 
 def test_a_guest_that_hangs_is_reset_and_then_given_up(
@@ -214,47 +214,47 @@ def test_a_guest_that_hangs_is_reset_and_then_given_up(
     monkeypatch.setenv("MUTE", "1")
     expected = r"^(sender|receiver)1: no SSH after 3 s \(guest running\): last on the console: .* see .*log$"
     with pytest.raises(LabError, match=expected):
-        hosts.up(spec)
+        lab.up(spec)
     assert pids(spec) == [None, None], "hosts that did not get ready are stopped"
     monkeypatch.delenv("MUTE")
-    assert hosts.up(spec).changed
+    assert lab.up(spec).changed
 
 
 def test_a_guest_stopped_by_a_full_disk_is_named(spec: LabSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATUS", "io-error")
-    hosts.up(spec)
+    lab.up(spec)
     with pytest.raises(LabError, match=r"sender1: stopped, as it could not write to .*disk is full"):
-        hosts.up(spec)
+        lab.up(spec)
 
 
 def test_an_emulator_that_does_not_start(spec: LabSpec, tmp_path: Path) -> None:
     emulator_program(tmp_path).write_text("#!/bin/sh\necho 'no such device' >&2\nexit 1\n")
     with pytest.raises(LabError, match=r"^sender1: the emulator ended at once: no such device: see "):
-        hosts.up(spec)
+        lab.up(spec)
     assert pids(spec) == [None, None]
 
 
 def test_a_base_image_that_is_gone(spec: LabSpec) -> None:
-    hosts.up(spec)
-    hosts.down(spec.state_dir)
+    lab.up(spec)
+    lab.down(spec.state_dir)
     record = spec.state_dir / "hosts/sender1/disk.json"
     record.write_text(json.dumps({"image_key": "x", "base": "/gone/base.qcow2"}))
     with pytest.raises(LabError, match=r"the base image of .* is gone \(/gone/base.qcow2\): .*purge"):
-        hosts.up(spec)
+        lab.up(spec)
     record.write_text("{")
     with pytest.raises(LabError, match="not recorded"):
-        hosts.up(spec)
+        lab.up(spec)
 
 
 def test_an_existing_disk_keeps_its_base(spec: LabSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts.up(spec)
-    hosts.down(spec.state_dir)
+    lab.up(spec)
+    lab.down(spec.state_dir)
     newer = image.Image("newer", image.images_dir() / "newer")
     newer.directory.mkdir()
     newer.path.write_text("")
     monkeypatch.setattr(image, "ensure", lambda disk_mib, progress: newer)
-    hosts.up(spec)
-    assert {one.image_key for one in hosts.status(spec.state_dir)} == {"k"}
+    lab.up(spec)
+    assert {one.image_key for one in lab.status(spec.state_dir)} == {"k"}
     assert [one.image.key for one in image.prune()] == ["newer"]
 
 
@@ -262,9 +262,9 @@ def test_an_existing_disk_keeps_its_base(spec: LabSpec, monkeypatch: pytest.Monk
 
 
 def test_console_log_is_kept_and_marked(spec: LabSpec) -> None:
-    hosts.up(spec)
-    hosts.down(spec.state_dir)
-    hosts.up(spec)
+    lab.up(spec)
+    lab.down(spec.state_dir)
+    lab.up(spec)
     marks = [
         line.split(": ", 2)[2]
         for line in (spec.state_dir / "hosts/sender1/console.log").read_text().splitlines()
@@ -277,37 +277,37 @@ def test_console_log_is_kept_and_marked(spec: LabSpec) -> None:
 
 
 def test_down_leaves_disks_and_keys_and_nothing_else(spec: LabSpec) -> None:
-    hosts.up(spec)
-    outcome = hosts.down(spec.state_dir)
+    lab.up(spec)
+    outcome = lab.down(spec.state_dir)
     assert outcome.changes == ["stopped receiver1", "stopped sender1"]
     assert pids(spec) == [None, None]
     assert not sockets_dir(spec.state_dir).exists()
     assert not (spec.state_dir / "lock").exists()
     assert not list(spec.state_dir.rglob("pid"))
     assert (spec.state_dir / "hosts/sender1/disk.qcow2").is_file()
-    assert not hosts.down(spec.state_dir).changed
+    assert not lab.down(spec.state_dir).changed
     assert not (spec.state_dir / "lock").exists()
 
 
 def test_purge_leaves_nothing(spec: LabSpec) -> None:
-    hosts.up(spec)
-    assert hosts.down(spec.state_dir, purge=True).changed
+    lab.up(spec)
+    assert lab.down(spec.state_dir, purge=True).changed
     assert not spec.state_dir.exists() and not sockets_dir(spec.state_dir).exists()
     assert len(image.prune()) == 1
-    assert not hosts.down(spec.state_dir, purge=True).changed
+    assert not lab.down(spec.state_dir, purge=True).changed
 
 
 def test_purge_of_another_directory_removes_nothing(spec: LabSpec, tmp_path: Path) -> None:
     other = tmp_path / "documents"
     other.mkdir()
     (other / "letter").write_text("dear")
-    assert not hosts.down(other, purge=True).changed
+    assert not lab.down(other, purge=True).changed
     assert [path.name for path in other.iterdir()] == ["letter"]
 
 
 def test_down_works_for_a_lab_that_declares_no_host_any_more(spec: LabSpec) -> None:
-    hosts.up(spec)
-    assert hosts.down(spec.state_dir).changed
+    lab.up(spec)
+    assert lab.down(spec.state_dir).changed
 
 
 # ------------------------------------------------------------------------------------------------ buttons
@@ -317,11 +317,11 @@ def test_power_buttons(spec: LabSpec, capsys: pytest.CaptureFixture[str]) -> Non
     state = str(spec.state_dir)
     assert main(["reset", state, "sender1"]) == 5
     assert "sender1: does not run: bring the lab up" in capsys.readouterr().err
-    hosts.up(spec)
+    lab.up(spec)
     assert main(["reset", state, "sender1"]) == 0
     assert "sender1: reset" in (spec.state_dir / "hosts/sender1/console.log").read_text()
     assert main(["kill", state, "sender1"]) == 0
-    assert [one.running for one in hosts.status(spec.state_dir)] == [True, False]
+    assert [one.running for one in lab.status(spec.state_dir)] == [True, False]
     assert main(["explode", state, "sender1"]) == 2
     assert main([]) == 2
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from zclab.errors import LabError
-from zclab.virtual import disk, image, process
+from zclab.backends.virtual import disk, image
+from zclab.base import child as process
+from zclab.base.errors import LabError
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_key_changes_with_each_input(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         changed.setattr(image, "RECIPE", image.RECIPE + 1)
         keys.add(image.image_key(3072))
     with monkeypatch.context() as changed:
-        changed.setattr("zclab.virtual.sources.debian_sources", lambda etc: "Types: deb\n")
+        changed.setattr("zclab.backends.virtual.apt_sources.debian_sources", lambda etc: "Types: deb\n")
         keys.add(image.image_key(3072))
     guest = tmp_path / "guest"
     shutil.copytree(image._GUEST, guest)
@@ -118,7 +119,7 @@ def test_what_a_killed_build_left_is_removed(monkeypatch: pytest.MonkeyPatch, ca
 
 def test_a_killed_build_is_removed_at_once(cache: Path) -> None:
     script = (
-        "import time; from zclab.virtual import image\n"
+        "import time; from zclab.backends.virtual import image\n"
         "image.NEEDED_MIB = 1\n"
         "image._build = lambda *_: print(flush=True) or time.sleep(99)\n"
         "image.ensure(3072)"
@@ -141,7 +142,7 @@ def test_a_tree_with_mounts_is_never_removed(tmp_path: Path) -> None:
     keep.mkdir()
     (keep / "file").write_text("precious")
     script = (
-        f"mount --bind {keep} {tree}/shm && {sys.executable} -c 'from zclab.virtual import image; "
+        f"mount --bind {keep} {tree}/shm && {sys.executable} -c 'from zclab.backends.virtual import image; "
         f'from pathlib import Path; image._remove(Path("{tree}"))\''
     )
     done = subprocess.run(
@@ -219,7 +220,7 @@ def living(group: int) -> list[str]:
 
 def test_interrupted_command_takes_its_group_along(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from zclab.virtual.process import interruptible, run_logged\n"
+        "import sys; from pathlib import Path; from zclab.base.child import interruptible, run_logged\n"
         "with interruptible():\n"
         "    run_logged(['sh', '-c', 'echo $$; sleep 1000 & sleep 1000'], Path(sys.argv[1]))"
     )

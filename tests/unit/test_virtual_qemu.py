@@ -15,10 +15,10 @@ from typing import Any
 import paramiko
 import pytest
 
-from zclab import keys
-from zclab.errors import LabError
-from zclab.virtual import ports, qemu
-from zclab.virtual.accel import Accelerator
+from zclab.backends.virtual import ports, qemu
+from zclab.backends.virtual.accel import Accelerator
+from zclab.base.errors import LabError
+from zclab.host import ssh_keys
 
 TCG = Accelerator("tcg", "test")
 KVM = Accelerator("kvm", "test")
@@ -182,44 +182,44 @@ def mode(path: Path) -> int:
 
 def test_key_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "keys/id_ed25519"
-    public = keys.ensure_key(path, "zclab")
+    public = ssh_keys.ensure_key(path, "zclab")
     assert public.startswith("ssh-ed25519 ") and public.endswith(" zclab")
     assert mode(path) == 0o600 and mode(path.parent) == 0o700
     path.chmod(0o644)
-    assert keys.ensure_key(path, "zclab") == public
+    assert ssh_keys.ensure_key(path, "zclab") == public
     assert mode(path) == 0o600
     assert sorted(one.name for one in path.parent.iterdir()) == ["id_ed25519", "id_ed25519.pub"]
 
 
 def test_key_without_its_public_half_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    public = keys.ensure_key(path, "zclab")
+    public = ssh_keys.ensure_key(path, "zclab")
     path.with_name("key.pub").unlink()
-    assert keys.ensure_key(path, "zclab") != public
+    assert ssh_keys.ensure_key(path, "zclab") != public
 
 
 def test_missing_ssh_keygen_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LabError, match="ssh-keygen is not installed"):
-        keys.ensure_key(tmp_path / "key", "zclab")
+        ssh_keys.ensure_key(tmp_path / "key", "zclab")
 
 
 def test_private_file_changes_only_when_its_text_does(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    assert keys.write_private(path, "a")
-    assert not keys.write_private(path, "a")
-    assert keys.write_private(path, "b")
+    assert ssh_keys.write_private(path, "a")
+    assert not ssh_keys.write_private(path, "a")
+    assert ssh_keys.write_private(path, "b")
     assert path.read_text() == "b" and mode(path) == 0o600
 
 
 def test_both_ssh_and_paramiko_read_the_files(tmp_path: Path) -> None:
     lab = tmp_path / "a lab"
-    at = keys.Endpoint(ports.LOOPBACK, 2201)
-    public = keys.ensure_key(lab / "key", "zclab")
+    at = ssh_keys.Endpoint(ports.LOOPBACK, 2201)
+    public = ssh_keys.ensure_key(lab / "key", "zclab")
     known = lab / "known_hosts"
-    keys.write_private(known, keys.known_hosts({"sender1": (at, public)}))
+    ssh_keys.write_private(known, ssh_keys.known_hosts({"sender1": (at, public)}))
     config = lab / "ssh_config"
-    keys.write_private(config, keys.ssh_config({"sender1": at}, lab / "key", known))
+    ssh_keys.write_private(config, ssh_keys.ssh_config({"sender1": at}, lab / "key", known))
 
     done = subprocess.run(
         ["ssh", "-F", str(config), "-G", "sender1"], capture_output=True, text=True, check=True

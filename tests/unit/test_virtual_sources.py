@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zclab.errors import LabError
-from zclab.virtual.sources import codename, debian_sources
+from zclab.backends.virtual.apt_sources import codename, debian_sources
+from zclab.base.errors import LabError
 
 OS_RELEASE = 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian 12"\n'
 DEB822 = """\

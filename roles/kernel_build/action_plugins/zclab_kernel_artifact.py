@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from pydantic import TypeAdapter, ValidationError
 
-from zclab.errors import ZclabError
+from zclab.base.errors import ZclabError
 from zclab.kernel import build
 from zclab.kernel.artifact import Artifact
 from zclab.kernel.drivers import Requirement

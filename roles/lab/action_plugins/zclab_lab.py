@@ -7,8 +7,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from zclab import inventory
-from zclab.errors import ZclabError
+from zclab.base.errors import ZclabError
+from zclab.lab import inventory
 
 
 class ActionModule(ActionBase):

@@ -17,8 +17,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from filelock import FileLock
 
-from zclab.errors import ZclabError
-from zclab.paths import cache_dir, project_root
+from zclab.base.errors import ZclabError
+from zclab.base.paths import cache_dir, project_root
 
 NAME = "zclab-traffic"
 MODE = 0o755

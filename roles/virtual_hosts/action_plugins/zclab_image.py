@@ -8,8 +8,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from zclab.errors import ZclabError
-from zclab.virtual import image
+from zclab.backends.virtual import image
+from zclab.base.errors import ZclabError
 
 
 class ActionModule(ActionBase):

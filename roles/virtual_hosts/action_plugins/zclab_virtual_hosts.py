@@ -9,8 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from zclab.errors import ZclabError
-from zclab.virtual import hosts
+from zclab.backends.virtual import lab as hosts
+from zclab.base.errors import ZclabError
 
 
 class ActionModule(ActionBase):

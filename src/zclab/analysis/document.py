@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from zclab.inventory import Model
-from zclab.metrics import Metric
-from zclab.results import HostFacts, Profile
-from zclab.schedule import ArmName, Phase
-from zclab.statistics import Effect
-from zclab.traffic import OneCpu, SoftNet, Unmapped, ZerocopyStat
+from zclab.analysis.statistics import Effect
+from zclab.base.metrics import Metric
+from zclab.base.model import Model
+from zclab.host.snapshot import HostFacts
+from zclab.plan.schedule import ArmName, Phase
+from zclab.traffic.document import OneCpu, SoftNet, Unmapped, ZerocopyStat
+from zclab.traffic.profile import Profile
 
 SCHEMA_VERSION = 3
 
@@ -169,7 +170,7 @@ class MeasurementDocument(Model):
 class ComparisonDocument(Model):
     """Two arms compared by one metric, or one arm's median held against a threshold (arm_a is null then).
 
-    `effect` is what may be called of the ratio (zclab.statistics.effect), null with the reason in
+    `effect` is what may be called of the ratio (zclab.analysis.statistics.effect), null with the reason in
     `effect_because`; `resolution` is how far equal arms seemed to differ. `stopped` says what ended the
     measuring: a narrow interval, or the limit.
     """

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from zclab import latency
-from zclab.documents import (
+from zclab.analysis.document import (
     Completions,
     Cpu,
     Latency,
@@ -17,10 +16,11 @@ from zclab.documents import (
     SystemCalls,
     Transport,
 )
-from zclab.results import Manifest, Record
-from zclab.rpc_documents import RpcDocument
-from zclab.traffic import TrafficDocument
-from zclab.validity import bulk, difference, invalid_reasons, ping_pong
+from zclab.analysis.validity import bulk, difference, invalid_reasons, ping_pong
+from zclab.runs.records import Manifest, Record
+from zclab.traffic import histogram as latency
+from zclab.traffic.document import TrafficDocument
+from zclab.traffic.rpc_document import RpcDocument
 
 MIB = 2**20
 #: Of a virtual host that counts them: its clock runs a nanosecond for each.

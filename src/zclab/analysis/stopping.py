@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zclab.documents import MeasurementDocument
-from zclab.metrics import METRICS, Metric
-from zclab.plan import Plan
-from zclab.schedule import Cell, Measurement, pairs
-from zclab.statistics import median_interval, narrow
+from zclab.analysis.document import MeasurementDocument
+from zclab.analysis.metric_values import value as metric_value
+from zclab.analysis.statistics import median_interval, narrow
+from zclab.base.metrics import Metric
+from zclab.plan.plan import Plan
+from zclab.plan.schedule import Cell, Measurement, pairs
 
 
 def ratios(cell_members: list[MeasurementDocument], metric: Metric) -> list[float]:
     """Return the ratio of B to A of each pair in which both arms have the figure, in the order of pairs."""
     values: dict[int, dict[str, float]] = {}
     for one in cell_members:
-        value = METRICS[metric].value(one)
+        value = metric_value(one, metric)
         if value is not None:
             values.setdefault(one.pair, {})[one.arm] = value
     return [arms["b"] / arms["a"] for _, arms in sorted(values.items()) if len(arms) == 2 and arms["a"]]

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from math import isclose
 
-from zclab.inventory import Bounds
-from zclab.link import ipv4_route_mtu
-from zclab.results import Artifact, End, Manifest, Record, Snapshot
-from zclab.rpc_documents import RpcDocument
-from zclab.traffic import TrafficDocument
+from zclab.host.snapshot import Snapshot
+from zclab.kernel.identity import Artifact
+from zclab.lab.link import ipv4_route_mtu
+from zclab.lab.model import Bounds
+from zclab.runs.records import End, Manifest, Record
+from zclab.traffic.document import TrafficDocument
+from zclab.traffic.rpc_document import RpcDocument
 
 
 def bulk(end: End | None) -> TrafficDocument | None:

@@ -10,15 +10,23 @@ import statistics as plain_statistics
 from collections.abc import Mapping
 from typing import Literal
 
-from zclab import claims, measured, schedule, statistics
-from zclab.documents import SCHEMA_VERSION, ComparisonDocument, MeasurementDocument, RunDocument, Verdict
-from zclab.inventory import Threshold
-from zclab.metrics import METRICS, Metric
-from zclab.plan import A_A
-from zclab.results import Manifest, Record
-from zclab.schedule import ArmName, Cell
-from zclab.statistics import Interval, median_interval
-from zclab.stopping import due, ratios
+from zclab.analysis import measurement, statistics
+from zclab.analysis.document import (
+    SCHEMA_VERSION,
+    ComparisonDocument,
+    MeasurementDocument,
+    RunDocument,
+    Verdict,
+)
+from zclab.analysis.metric_values import value as metric_value
+from zclab.analysis.statistics import Interval, median_interval
+from zclab.analysis.stopping import due, ratios
+from zclab.base.metrics import METRICS, Metric
+from zclab.lab.model import Threshold
+from zclab.plan import claims, schedule
+from zclab.plan.plan import A_A
+from zclab.plan.schedule import ArmName, Cell
+from zclab.runs.records import Manifest, Record
 
 #: The command's exit code for each verdict, and which of several goes first.
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
@@ -32,7 +40,7 @@ def worst(verdicts: list[Verdict]) -> Verdict:
 
 def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     """Judge a run from its files."""
-    measurements = [measured.document(manifest, record) for record in records]
+    measurements = [measurement.document(manifest, record) for record in records]
     comparisons = _comparisons(manifest, measurements)
     problems = _problems(manifest, measurements)
     verdicts: list[Verdict] = [one.verdict for one in comparisons if one.verdict is not None]
@@ -119,9 +127,7 @@ def _compare(
     equal: Mapping[Metric, list[float]],
 ) -> ComparisonDocument:
     values = {
-        arm: [
-            value for one in members if one.arm == arm and (value := METRICS[metric].value(one)) is not None
-        ]
+        arm: [value for one in members if one.arm == arm and (value := metric_value(one, metric)) is not None]
         for arm in ("a", "b")
     }
     arm = threshold.arm if threshold else None

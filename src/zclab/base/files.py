@@ -4,81 +4,15 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from zclab.errors import LabError
-from zclab.kernel.process import NO_SPACE, CommandError
-from zclab.paths import cache_dir
-
-Report = Callable[[str], None]
-
-
-def kernel_cache() -> Path:
-    """Return the directory under the cache for everything about kernels."""
-    return cache_dir() / "kernel"
-
-
-def _lock_path(name: str) -> Path:
-    path = kernel_cache() / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@contextmanager
-def locked(name: str, report: Report) -> Iterator[None]:
-    """Hold the lock of this name; say so if another process has it and then wait for that one to end.
-
-    The operating system drops the lock when its holder dies, however it dies.
-    """
-    lock = FileLock(_lock_path(name))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        report(f"waiting for another zclab process that works on the same thing ({name})")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def locked_if_free(name: str) -> Iterator[bool]:
-    """Hold the lock of this name if nobody else does; yield whether that is so."""
-    lock = FileLock(_lock_path(name))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-@contextmanager
-def in_use(name: str) -> Iterator[None]:
-    """Keep what this name stands for from being pruned; any number of processes may do so at once."""
-    handle = os.open(_lock_path(f"use-{name}"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(handle)
-
-
-def unused(name: str) -> AbstractContextManager[bool]:
-    """Return a context that yields whether nobody uses what this name stands for, and keeps it so."""
-    return locked_if_free(f"use-{name}")
+from zclab.base.errors import LabError
+from zclab.base.process import NO_SPACE, CommandError
 
 
 def remove_tree(path: Path) -> None:
@@ -88,17 +22,6 @@ def remove_tree(path: Path) -> None:
     aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=path.parent))
     path.rename(aside / path.name)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def remove_abandoned_builds() -> None:
-    """Remove the build directories that killed processes left behind."""
-    for directory in (kernel_cache() / "build").glob("*"):
-        if directory.name.startswith("."):
-            shutil.rmtree(directory, ignore_errors=True)
-            continue
-        with locked_if_free(f"build-{directory.name}") as idle:
-            if idle:
-                shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 def project_root() -> Path:
     """Return the checkout: the directory with ansible.cfg, playbooks/ and roles/."""
-    return Path(__file__).resolve().parents[2]
+    return Path(__file__).resolve().parents[3]
 
 
 def cache_dir() -> Path:
@@ -44,3 +44,8 @@ def state_dir(lab: Path) -> Path:
     group_vars spell the same rule in Jinja for the SSH options: {{ inventory_dir }}/../../.zclab/<name>.
     """
     return lab.resolve().parents[1] / ".zclab" / lab.resolve().name
+
+
+def kernel_cache() -> Path:
+    """Return the directory under the cache for everything about kernels."""
+    return cache_dir() / "kernel"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zclab.errors import LabError
+from zclab.base.errors import LabError
 
 # A shell stays in the background and waits for the end of its standard input. That end comes when the parent
 # closes it or dies in any way at all, SIGKILL included; then the whole group is killed.

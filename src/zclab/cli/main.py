@@ -14,30 +14,37 @@ from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 import click
 from rich.console import Console
 
-from zclab import cache, inventory, judge, lockcheck, measure, namespaces, playbooks, report
-from zclab import console as consoles
-from zclab import plan as plans
-from zclab.conformance import document as conformance_document
-from zclab.conformance import run as conformance_run
-from zclab.conformance import show as conformance_show
-from zclab.crosscheck import document as crosscheck_document
-from zclab.crosscheck import install as crosscheck_install
-from zclab.crosscheck import run as crosscheck_run
-from zclab.crosscheck import table as crosscheck_table
-from zclab.crosscheck import tools as crosscheck_tools
-from zclab.errors import LabError, UsageError, ZclabError
-from zclab.inventory import Lab
-from zclab.kernel import listing as kernel_listing
-from zclab.playbooks import Timing
-from zclab.remote import Remote
-from zclab.results import Run
-from zclab.selftests import document as selftests_document
-from zclab.selftests import run as selftests_run
-from zclab.selftests import show as selftests_show
-from zclab.stress import document as stress_document
-from zclab.stress import run as stress_run
-from zclab.terminal import print_line
-from zclab.virtual import hosts as virtual_hosts
+from zclab.analysis import verdict
+from zclab.backends.namespaces import lab as namespaces
+from zclab.backends.virtual import lab as virtual_hosts
+from zclab.base.errors import LabError, UsageError, ZclabError
+from zclab.deploy import cache, playbooks
+from zclab.deploy import state as deploy_state
+from zclab.deploy.playbooks import Timing
+from zclab.host import console as consoles
+from zclab.host.ssh import Remote
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.measure import engine
+from zclab.plan import plan as plans
+from zclab.report import console as report
+from zclab.report import kernels as kernel_listing
+from zclab.report.terminal import print_line
+from zclab.runs.folder import Run
+from zclab.suites import install as crosscheck_install
+from zclab.suites import lockdep
+from zclab.suites.conformance import document as conformance_document
+from zclab.suites.conformance import run as conformance_run
+from zclab.suites.conformance import show as conformance_show
+from zclab.suites.crosscheck import document as crosscheck_document
+from zclab.suites.crosscheck import run as crosscheck_run
+from zclab.suites.crosscheck import show as crosscheck_table
+from zclab.suites.crosscheck import tools as crosscheck_tools
+from zclab.suites.selftests import document as selftests_document
+from zclab.suites.selftests import run as selftests_run
+from zclab.suites.selftests import show as selftests_show
+from zclab.suites.stress import document as stress_document
+from zclab.suites.stress import run as stress_run
 
 
 def _console() -> Console:
@@ -240,8 +247,8 @@ def run(
     timings = _bring_up(lab) if bring_up else []
     console = _console()
     started = time.monotonic()
-    result = measure.execute(lab, plan, report.RunReporter(console), unfinished, _boot)
-    document = judge.judge(result.manifest(), result.records())
+    result = engine.execute(lab, plan, report.RunReporter(console), unfinished, _boot)
+    document = verdict.judge(result.manifest(), result.records())
     report.show(console, document)
     if bring_up:
         timings.append(Timing("measurements", time.monotonic() - started))
@@ -340,8 +347,8 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
     lab.check_kernels(variant)
     out = _Output(as_json)
     with _booted(lab, variant, out.say) as booted:
-        found = lockcheck.carry_out(lab.with_kernel(booted))
-    out.result(found, _in_lines(lockcheck.lines))
+        found = lockdep.carry_out(lab.with_kernel(booted))
+    out.result(found, _in_lines(lockdep.lines))
     sys.exit(found.exit_code)
 
 
@@ -423,7 +430,7 @@ def stress(
 @contextlib.contextmanager
 def _booted(lab: Lab, variant: str | None, say: Callable[[str], None]) -> Iterator[str | None]:
     """Have the hosts of a lab run one of its kernels, and leave them with the kernel they had."""
-    before = measure.running_kernel(lab)
+    before = deploy_state.running_kernel(lab)
     if variant is None or before is None or before.variant == variant:
         yield before.variant if before else None
         return
@@ -482,7 +489,7 @@ def show(run_name: str, as_json: bool) -> None:
     RUN is a run's id, its directory, or latest. Example: zclab show latest --json
     """
     found = Run.find(run_name)
-    document = judge.judge(found.manifest(), found.records())
+    document = verdict.judge(found.manifest(), found.records())
     _Output(as_json).result(document, report.show)
     sys.exit(document.exit_code)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from zclab.backends.virtual import image
+from zclab.base.paths import cache_dir
 from zclab.kernel import artifact
-from zclab.paths import cache_dir
-from zclab.virtual import image
 
 #: Parts of the cache that are rebuilt without a word whenever they are missing.
 _PLAIN_PARTS = {

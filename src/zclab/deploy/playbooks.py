@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import ansible_runner
 
-from zclab.errors import LabError
-from zclab.paths import project_root
+from zclab.base.errors import LabError
+from zclab.base.paths import project_root
 
 #: Playbook runs kept in a lab's state directory.
 _KEPT_RUNS = 10

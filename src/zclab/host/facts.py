@@ -7,9 +7,10 @@ import re
 import shlex
 from pathlib import Path
 
-from zclab.inventory import Host, Lab
-from zclab.remote import Process, Remote, RemoteError
-from zclab.results import Artifact, CpuAccounting, HostFacts, Nic, Snapshot
+from zclab.host.snapshot import CpuAccounting, HostFacts, Nic, Snapshot
+from zclab.host.ssh import Process, Remote, RemoteError
+from zclab.kernel.identity import Artifact
+from zclab.lab.model import Host, Lab
 
 _FILES = {
     "boot_id": "/proc/sys/kernel/random/boot_id",

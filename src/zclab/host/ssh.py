@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import paramiko
 
-from zclab.errors import LabError
+from zclab.base.errors import LabError
 
 # The library logs what it also raises, with a traceback; people get the one line of a RemoteError.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from zclab.errors import LabError
+from zclab.base.errors import LabError
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +15,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from zclab.errors import LabError
-from zclab.kernel.workspace import (
-    appearing,
-    in_use,
-    kernel_cache,
-    locked_if_free,
-    remove_abandoned_builds,
-    remove_tree,
-    unused,
-)
+from zclab.base.errors import LabError
+from zclab.base.files import appearing, remove_tree
+from zclab.base.locks import in_use, locked_if_free, unused
+from zclab.base.paths import kernel_cache
 
 # Raise it when the same inputs are to give another kernel or package than before.
 RECIPE = 1
@@ -174,3 +169,14 @@ def _read(directory: Path) -> Artifact | None:
     except (OSError, ValidationError):
         return None
     return artifact if whole and artifact.key == directory.name else None
+
+
+def remove_abandoned_builds() -> None:
+    """Remove the build directories that killed processes left behind."""
+    for directory in (kernel_cache() / "build").glob("*"):
+        if directory.name.startswith("."):
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
+        with locked_if_free(f"build-{directory.name}") as idle:
+            if idle:
+                shutil.rmtree(directory, ignore_errors=True)

@@ -13,27 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from zclab.errors import LabError
+from zclab.base.errors import LabError
+from zclab.base.files import full_disk_named, remove_tree, require_space, write_whole
+from zclab.base.locks import in_use, locked
+from zclab.base.paths import kernel_cache
+from zclab.base.process import require_tools, run
+from zclab.base.progress import Report
 from zclab.kernel import artifact as store
 from zclab.kernel import compilation, drivers
 from zclab.kernel import config as configuration
 from zclab.kernel import patches as patching
 from zclab.kernel import source as sources
-from zclab.kernel.artifact import Artifact, PatchRecord
+from zclab.kernel.artifact import Artifact, PatchRecord, remove_abandoned_builds
 from zclab.kernel.drivers import Requirement
-from zclab.kernel.process import require_tools, run
 from zclab.kernel.spec import KernelVariant
-from zclab.kernel.workspace import (
-    Report,
-    full_disk_named,
-    in_use,
-    kernel_cache,
-    locked,
-    remove_abandoned_builds,
-    remove_tree,
-    require_space,
-    write_whole,
-)
 
 # A build directory without and with a distribution's thousands of modules.
 _SPACE_BYTES = int(2.5 * 1024**3)

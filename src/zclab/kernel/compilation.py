@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zclab.errors import InvalidError, LabError
+from zclab.base.errors import InvalidError, LabError
+from zclab.base.files import full_disk
+from zclab.base.paths import cache_dir
+from zclab.base.process import NO_SPACE, Environment, run, stream
+from zclab.base.progress import Report
 from zclab.kernel.patches import PatchText, blamed
-from zclab.kernel.process import NO_SPACE, Environment, run, stream
-from zclab.kernel.workspace import Report, full_disk
-from zclab.paths import cache_dir
 
 OUT = "zclab-out"
 """The build directory, in the tree: the tree is then `..` in every command, wherever it lies."""

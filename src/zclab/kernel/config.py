@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zclab.errors import InvalidError, LabError, UsageError
-from zclab.kernel.process import NO_SPACE, CommandError, Environment, run
+from zclab.base.errors import InvalidError, LabError, UsageError
+from zclab.base.paths import project_root
+from zclab.base.process import NO_SPACE, CommandError, Environment, run
 from zclab.kernel.spec import HostConfigBase, KernelConfig
-from zclab.paths import project_root
 
 _SET = re.compile(r'(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s"#]+)\s*(?:#.*)?')
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")

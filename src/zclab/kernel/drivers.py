@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from zclab.errors import InvalidError
+from zclab.base.errors import InvalidError
 
 # Names under /sys that differ from the object that the tree builds.
 _ALIASES = {

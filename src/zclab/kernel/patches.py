@@ -14,11 +14,11 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
-from zclab.errors import LabError, UsageError
-from zclab.kernel.process import NO_SPACE, CommandError, require_tools, run
+from zclab.base.errors import LabError, UsageError
+from zclab.base.files import write_whole
+from zclab.base.paths import kernel_cache, project_root
+from zclab.base.process import NO_SPACE, CommandError, require_tools, run
 from zclab.kernel.spec import Patch, PatchFile, PatchMbox
-from zclab.kernel.workspace import kernel_cache, write_whole
-from zclab.paths import project_root
 
 # Where the change begins; what stands before it is a commit message and does not change the kernel.
 _DIFF = re.compile(rb"^(diff --git .+|Index: .+|--- .+\n\+\+\+ .+)$", re.MULTILINE)

@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from zclab.errors import LabError, UsageError
+from zclab.base.errors import LabError, UsageError
+from zclab.base.files import appearing, full_disk_named
+from zclab.base.locks import in_use, locked
+from zclab.base.process import CommandError, require_tools, run
+from zclab.base.progress import Report
 from zclab.kernel import patches as patching
 from zclab.kernel import source as sources
 from zclab.kernel.patches import PatchText
-from zclab.kernel.process import CommandError, require_tools, run
 from zclab.kernel.source import ResolvedSource
 from zclab.kernel.spec import Patch, Source
-from zclab.kernel.workspace import Report, appearing, full_disk_named, in_use, locked
 
 #: Where the kernel's own tests of the network are.
 SELFTESTS = "tools/testing/selftests/net"

@@ -17,20 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zclab.errors import LabError, UsageError, ZclabError
-from zclab.kernel.process import NO_SPACE, CommandError, require_tools, run
+from zclab.base.errors import LabError, UsageError, ZclabError
+from zclab.base.files import appearing, full_disk_named, remove_tree, require_space
+from zclab.base.locks import locked, unused
+from zclab.base.paths import kernel_cache, project_root
+from zclab.base.process import NO_SPACE, CommandError, require_tools, run
+from zclab.base.progress import Report
 from zclab.kernel.spec import DebianSource, GitSource, Source, TarballSource
-from zclab.kernel.workspace import (
-    Report,
-    appearing,
-    full_disk_named,
-    kernel_cache,
-    locked,
-    remove_tree,
-    require_space,
-    unused,
-)
-from zclab.paths import project_root
 
 # An unpacked tree takes 1.5 GB, its archive 0.15 GB.
 SPACE_BYTES = 2 * 1024**3

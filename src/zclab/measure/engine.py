@@ -7,32 +7,36 @@ when a channel closes, the traffic tool at its end stops by itself, so that noth
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from zclab import commands, console, hostfacts, measured, schedule, validity
-from zclab.documents import MeasurementDocument
-from zclab.errors import LabError, UsageError
-from zclab.inventory import Host, Lab
-from zclab.kernel.spec import KernelVariant
-from zclab.plan import Plan
-from zclab.profiling import profile, recording, rest
-from zclab.remote import Completed, Process, Remote, RemoteError, connected
-from zclab.results import Artifact, End, EndDocument, Manifest, Record, Run, Snapshot, now
-from zclab.rpc_documents import RpcDocument
-from zclab.schedule import Measurement
-from zclab.stopping import due
-from zclab.traffic import TrafficDocument
-from zclab.virtual import hosts
+from zclab.analysis import measurement, validity
+from zclab.analysis.document import MeasurementDocument
+from zclab.analysis.stopping import due
+from zclab.base.clock import now
+from zclab.base.errors import UsageError
+from zclab.deploy import state as deploy_state
+from zclab.host import console
+from zclab.host import facts as hostfacts
+from zclab.host.snapshot import Snapshot
+from zclab.host.ssh import Completed, Process, Remote, RemoteError, connected
+from zclab.kernel.identity import Artifact
+from zclab.lab.model import Host, Lab
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
+from zclab.plan.schedule import Measurement
+from zclab.runs.folder import Run
+from zclab.runs.records import End, EndDocument, Manifest, Record
+from zclab.traffic import command as commands
+from zclab.traffic.document import TrafficDocument
+from zclab.traffic.profile import profile, recording, rest
+from zclab.traffic.rpc_document import RpcDocument
 
 #: Brings the hosts of a lab up with one of its kernels, and proves it.
 Boot = Callable[[Lab, str], None]
@@ -56,70 +60,6 @@ class Reporter(Protocol):
         """The run ended, whole or not."""
 
 
-def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact | None:
-    """Return the kernel that the lab's hosts were last made to boot: a variant of it, null for its own.
-
-    A lab that boots none, and runs this machine's, has none.
-
-    Raises:
-        LabError: the lab was never brought up, or with another kernel than its inventory names now.
-    """
-    wanted = variant or lab.kernel_variant
-    return _recorded_kernel(lab, wanted) if wanted is not None else None
-
-
-def running_kernel(lab: Lab) -> Artifact | None:
-    """Return the kernel that the lab's hosts were last made to boot, whichever of the lab's it is.
-
-    A lab that boots none has none.
-
-    Raises:
-        LabError: the lab was never brought up, or with a kernel that its inventory does not have now.
-    """
-    return _recorded_kernel(lab, None) if lab.kernel_variant is not None else None
-
-
-def _recorded_kernel(lab: Lab, wanted: str | None) -> Artifact:
-    """Return the kernel that the lab has recorded, if that is the wanted one, or any of the inventory's."""
-    path = lab.state_dir / "kernel.json"
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-        artifact = Artifact.model_validate(recorded["artifact"])
-        definition = KernelVariant.model_validate(recorded["definition"])
-    except FileNotFoundError:
-        raise LabError(f"{lab.name}: this lab has booted no kernel yet: run `zclab up`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise LabError(f"{path}: cannot be read ({reason}): run `zclab up`") from None
-    expected = wanted or artifact.variant
-    if artifact.variant != expected or definition != lab.kernel_variants.get(expected):
-        raise LabError(
-            f"{lab.name}: its hosts were set up with another kernel than {expected!r} of the "
-            f"inventory ({artifact.variant}, {artifact.release}): run `zclab up --kernel {expected}`"
-        )
-    return artifact
-
-
-@contextmanager
-def exclusive(lab: Lab) -> Iterator[None]:
-    """Hold the lab for one run. The kernel drops the lock with the process, however that ends.
-
-    Raises:
-        LabError: another run holds it.
-    """
-    if not lab.state_dir.is_dir():
-        raise LabError(f"{lab.name}: this lab is not up: run `zclab up`")
-    lock = FileLock(lab.state_dir / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LabError(f"{lab.name}: another run is using this lab: wait for its end") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def execute(
     lab: Lab, plan: Plan, reporter: Reporter, resume: Run | None = None, boot: Boot | None = None
 ) -> Run:
@@ -132,9 +72,12 @@ def execute(
         UsageError: the plan does not fit the lab; the run to resume is of another lab or already whole.
     """
     _check_fits(lab, plan, boot)
-    artifact = deployed_kernel(lab)
+    artifact = deploy_state.deployed_kernel(lab)
     members = list(lab.pair())
-    with exclusive(lab), connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes:
+    with (
+        deploy_state.exclusive(lab),
+        connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
+    ):
         state = hostfacts.snapshot(remotes, members)
         settled = plan.settled(lab.link.ip_version, secrets.randbelow(2**32))
         manifest = manifest_of(lab, settled, artifact, remotes, state)
@@ -214,7 +157,7 @@ class _Engine:
         """Make what is due beside the records that are there already."""
         plan = self.manifest.plan
         orders = {one.id: one.order for one in schedule.measurements(plan)}
-        made = {record.planned.id: measured.document(self.manifest, record) for record in records}
+        made = {record.planned.id: measurement.document(self.manifest, record) for record in records}
         try:
             for planned in schedule.checks(plan):
                 self._make(planned, orders, made)
@@ -235,7 +178,7 @@ class _Engine:
         planned = planned.model_copy(update={"order": orders[planned.id]})
         record = self._measure(planned)
         self.run.append(record)
-        made[planned.id] = measured.document(self.manifest, record)
+        made[planned.id] = measurement.document(self.manifest, record)
         self.reporter.measured(self.run, made[planned.id])
 
     def _switch(self, variant: str | None) -> None:
@@ -246,7 +189,7 @@ class _Engine:
             remote.close()
         self._variant = variant
         self._boot(self.lab, variant)
-        artifact = deployed_kernel(self.lab, variant)
+        artifact = deploy_state.deployed_kernel(self.lab, variant)
         state = hostfacts.snapshot(self.remotes, self.members)
         self._boots = {name: found.boot_id for name, found in state.items()}
         if variant != self.lab.kernel_variant and artifact is not None:
@@ -326,7 +269,7 @@ def manifest_of(
         LabError: a host cannot be reached, or a virtual one does not run.
     """
     sender, receiver = lab.pair()
-    runs_on = accelerator(lab)
+    runs_on = deploy_state.accelerator(lab)
     return Manifest(
         run_id="",
         lab=lab.name,
@@ -353,21 +296,6 @@ def manifest_of(
             "traffic": remotes[sender.name].output(f"{commands.TRAFFIC} --version").strip(),
         },
     )
-
-
-def accelerator(lab: Lab) -> str | None:
-    """Return what runs the virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); null elsewhere.
-
-    Raises:
-        LabError: a virtual host does not run.
-    """
-    if lab.kind != "virtual":
-        return None
-    names = {host.name for host in lab.pair()}
-    found = [host.accelerator for host in hosts.status(lab.state_dir) if host.name in names]
-    if len(found) != len(names) or None in found:
-        raise LabError(f"{lab.name}: a virtual host does not run: run `zclab up`")
-    return "tcg" if "tcg" in found else "kvm"
 
 
 def _resumed(run: Run, fresh: Manifest) -> Manifest:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import yaml
 
-from zclab.inventory import Model
-from zclab.paths import project_root
+from zclab.base.model import Model
+from zclab.base.paths import project_root
 
 
 class Claim(Model):

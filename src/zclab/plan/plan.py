@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from zclab import claims
-from zclab.errors import UsageError
-from zclab.inventory import Lab, Model, ReceiveMode, SendMode
-from zclab.link import PAGE_BYTES
-from zclab.metrics import METRICS, Metric
-from zclab.paths import project_root
-from zclab.rpc_documents import RpcMode
+from zclab.base.errors import UsageError
+from zclab.base.metrics import METRICS, Metric
+from zclab.base.model import Model, ReceiveMode, SendMode
+from zclab.base.paths import project_root
+from zclab.lab.link import PAGE_BYTES
+from zclab.lab.model import Lab
+from zclab.plan import claims
+from zclab.traffic.rpc_document import RpcMode
 
 #: The name of the cell that compares an arm with itself.
 A_A = "a_a"

@@ -8,11 +8,11 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-from zclab.inventory import Model, ReceiveMode, SendMode
-from zclab.metrics import METRICS, Metric
-from zclab.plan import A_A, Plan, Repeats
-from zclab.rpc_documents import RpcMode
-from zclab.statistics import FEWEST_PAIRS
+from zclab.analysis.statistics import FEWEST_PAIRS
+from zclab.base.metrics import METRICS, Metric
+from zclab.base.model import Model, ReceiveMode, SendMode
+from zclab.plan.plan import A_A, Plan, Repeats
+from zclab.traffic.rpc_document import RpcMode
 
 ArmName = Literal["a", "b"]
 #: What a measurement is made for: to be compared, to see how far two equal arms differ, to check each byte,

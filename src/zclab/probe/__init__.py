@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on the hosts: Python's standard library and nothing else."""
+"""Runs on the host, with the standard library only: sent over the channel that its command has."""

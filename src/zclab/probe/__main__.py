@@ -21,7 +21,7 @@ import threading
 from typing import NoReturn
 
 from .sink import serve
-from .stress import main as stress
+from .stress.main import main as stress
 from .table import ENDING, NotHereError, Row, Table, attempt
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, not judged")
     parser.add_argument("--watch-stdin", action="store_true", help="end when stdin does")
     options = parser.parse_args()
-    table: Table = importlib.import_module(f".{options.table}", __package__).TABLE
+    table: Table = importlib.import_module(f".tables.{options.table}", __package__).TABLE
     rows = [row for row in table.rows if options.row in (None, row.name)]
     peer = (options.peer[0], int(options.peer[1])) if options.peer else None
     failed = False

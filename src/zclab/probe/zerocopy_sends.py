@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from .own_network import Link, needs_device
+from .netns import Link, needs_device
 from .sockets import MSG_ZEROCOPY, PAGE, SECONDS, SO_ZEROCOPY, Mapping, map_memory, pair, payload
 from .table import Bench, NotHereError
 

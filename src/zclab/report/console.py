@@ -11,15 +11,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from zclab import designs, judge, schedule
-from zclab.documents import ComparisonDocument, MeasurementDocument, RunDocument
-from zclab.inventory import Lab
-from zclab.metrics import METRICS, Metric
-from zclab.plan import Plan
-from zclab.playbooks import Timing
-from zclab.results import Run
-from zclab.terminal import print_line
-from zclab.virtual.hosts import HostStatus
+from zclab.analysis import verdict as judge
+from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
+from zclab.analysis.metric_values import value as metric_value
+from zclab.backends.virtual.lab import HostStatus
+from zclab.base.metrics import Metric
+from zclab.deploy.playbooks import Timing
+from zclab.lab.model import Lab
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
+from zclab.report import designs
+from zclab.report.terminal import print_line
+from zclab.runs.folder import Run
 
 _STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
 
@@ -176,7 +179,7 @@ def _median(values: Sequence[float | None], form: str) -> str:
 
 
 def _figure(members: list[MeasurementDocument], metric: Metric, form: str = "{:.0f}") -> str:
-    return _median([METRICS[metric].value(one) for one in members], form)
+    return _median([metric_value(one, metric) for one in members], form)
 
 
 def _rpc_table(document: RunDocument) -> Table:
@@ -218,7 +221,7 @@ def _sweep_table(document: RunDocument) -> Table:
     for (comparison, size), members in cells.items():
         figures = [
             _median(
-                [value / 1000 for one in members if one.arm == arm and (value := METRICS[metric].value(one))],
+                [value / 1000 for one in members if one.arm == arm and (value := metric_value(one, metric))],
                 "{:.0f}",
             )
             for metric in ("sender_cycles_per_mib", "sender_host_cycles_per_mib")

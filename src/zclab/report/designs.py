@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from zclab.documents import MeasurementDocument, RunDocument
+from zclab.analysis.document import MeasurementDocument, RunDocument
 
 DESIGNS = ("copy", "map_each", "map_once", "map_once_hybrid")
 _METRIC = "receiver_usec_per_mib"

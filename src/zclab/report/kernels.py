@@ -6,12 +6,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from zclab import measure
-from zclab.errors import LabError, ZclabError
-from zclab.inventory import Lab, Model
+from zclab.base.errors import LabError, ZclabError
+from zclab.base.model import Model
+from zclab.deploy import state as deploy_state
 from zclab.kernel import build
 from zclab.kernel.artifact import artifacts_dir
 from zclab.kernel.spec import DebianSource, GitSource, KernelVariant, Source
+from zclab.lab.model import Lab
 
 
 class KernelEntry(Model):
@@ -44,7 +45,7 @@ class KernelEntry(Model):
 def entries(lab: Lab) -> list[KernelEntry]:
     """Return the kernels of a lab. Builds and fetches nothing."""
     try:
-        booted = measure.running_kernel(lab)
+        booted = deploy_state.running_kernel(lab)
     except LabError:
         booted = None
     return [

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zclab import playbooks
-from zclab.crosscheck.programs import DIRECTORY
-from zclab.inventory import Lab
-from zclab.remote import connected
+from zclab.deploy import playbooks
+from zclab.host.ssh import connected
+from zclab.lab.model import Lab
+from zclab.suites.crosscheck.programs import DIRECTORY
 
 
 def install(lab: Lab, files: list[Path], say: Callable[[str], None], directory: str = DIRECTORY) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from zclab import console, hostfacts, measure
-from zclab.conformance import tables
-from zclab.conformance.probe.table import ROW_SECONDS
-from zclab.errors import InvalidError, LabError
-from zclab.inventory import Lab, Model
-from zclab.remote import Remote, connected
-from zclab.results import now
+from zclab.base.clock import now
+from zclab.base.errors import InvalidError, LabError
+from zclab.base.model import Model
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.host.ssh import Remote, connected
+from zclab.lab.model import Lab
+from zclab.probe.table import ROW_SECONDS
+from zclab.suites import probe_command
 
 SCHEMA_VERSION = 1
 #: "debug_locks: 1" as long as lockdep watches. There only where the kernel can.
@@ -59,13 +61,13 @@ def carry_out(lab: Lab) -> LockCheck:
     """
     members = lab.pair()
     names = [host.name for host in members]
-    with measure.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
-        artifact = measure.deployed_kernel(lab)
+    with deploy_state.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
+        artifact = deploy_state.deployed_kernel(lab)
         if artifact is None:
             raise InvalidError(
                 f"{lab.name}: its hosts run this machine's own kernel: name a lab that boots one"
             )
-        release = hostfacts.snapshot(remotes, list(members))[members[1].name].kernel_release
+        release = facts.snapshot(remotes, list(members))[members[1].name].kernel_release
         if release != artifact.release:
             raise InvalidError(f"{members[1].name}: runs {release}, not {artifact.release}: run `zclab up`")
         logs = {name: console.log_path(lab.state_dir, name) for name in names}
@@ -77,7 +79,7 @@ def carry_out(lab: Lab) -> LockCheck:
         started_at = now()
         rows = {
             f"{row} IPv{family}": outcome
-            for family in tables.FAMILIES
+            for family in probe_command.FAMILIES
             for row, outcome in _attempted(remotes[members[1].name], family).items()
         }
         said = {name: console.since(path, offsets[name]) for name, path in logs.items()}
@@ -85,7 +87,7 @@ def carry_out(lab: Lab) -> LockCheck:
         unexpected = _unexpected(expected, members[1].name, said) + _unlike(rows)
         return LockCheck(
             lab=lab.name,
-            emulated=measure.accelerator(lab) == "tcg",
+            emulated=deploy_state.accelerator(lab) == "tcg",
             kernel=artifact.variant,
             kernel_release=artifact.release,
             started_at=started_at,
@@ -115,11 +117,11 @@ def _watches(remote: Remote) -> bool:
     return any(line.split() == ["debug_locks:", "1"] for line in stats.stdout.splitlines())
 
 
-def _attempted(remote: Remote, family: tables.Family) -> dict[str, str]:
+def _attempted(remote: Remote, family: probe_command.Family) -> dict[str, str]:
     """Try the table on a host; return the outcome of each row."""
-    process = remote.start(tables.rows_command(_TABLE, family, None))
+    process = remote.start(probe_command.rows_command(_TABLE, family, None))
     try:
-        process.send(tables.handed_over())
+        process.send(probe_command.handed_over())
         told = [json.loads(line) for line in process.lines(ROW_SECONDS + _GRACE_SECONDS)]
         done = process.wait(_GRACE_SECONDS)
     finally:
@@ -134,8 +136,12 @@ def _attempted(remote: Remote, family: tables.Family) -> dict[str, str]:
 
 def _unlike(rows: dict[str, str]) -> list[str]:
     """Return the rows whose outcome is not the expected one: then not everything was done."""
-    wanted = {row.name: row.rule("0")[1] for row in tables.table(_TABLE).rows}
-    found = {(name, family): rows.get(f"{name} IPv{family}") for name in wanted for family in tables.FAMILIES}
+    wanted = {row.name: row.rule("0")[1] for row in probe_command.table(_TABLE).rows}
+    found = {
+        (name, family): rows.get(f"{name} IPv{family}")
+        for name in wanted
+        for family in probe_command.FAMILIES
+    }
     return [
         f"{name} IPv{family}: {outcome}, expected: {wanted[name]}"
         for (name, family), outcome in found.items()

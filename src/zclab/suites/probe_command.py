@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from zclab.conformance import probe
-from zclab.conformance.probe.table import Table
-from zclab.inventory import Role
+from zclab.base.model import Role
+from zclab.probe import tables
+from zclab.probe.table import Table
 
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, ...] = (4, 6)
@@ -39,18 +39,19 @@ runpy.run_module("probe", run_name="__main__")
 
 def table(abi: str) -> Table:
     """Return the table of an interface."""
-    found: Table = importlib.import_module(f"{probe.__name__}.{abi}").TABLE
+    found: Table = importlib.import_module(f"{tables.__name__}.{abi}").TABLE
     return found
 
 
 @cache
 def archive() -> bytes:
     """Return the package `probe` as a zip file; the same files give the same bytes."""
-    directory = Path(probe.__path__[0])
+    directory = Path(tables.__path__[0]).parent
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(directory.glob("*.py")):
-            file.writestr(zipfile.ZipInfo(f"probe/{path.name}"), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        for path in sorted(directory.rglob("*.py")):
+            name = f"probe/{path.relative_to(directory)}"
+            file.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
     return held.getvalue()
 
 

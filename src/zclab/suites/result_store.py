@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from zclab.inventory import Lab, Model
+from zclab.base.files import write_whole
+from zclab.base.model import Model
 from zclab.kernel import config as configuration
 from zclab.kernel import patches as patching
 from zclab.kernel.spec import KernelVariant, PatchMessage
-from zclab.kernel.workspace import write_whole
+from zclab.lab.model import Lab
 
 _M = TypeVar("_M", bound=Model)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shlex
 
-from zclab.inventory import Host, Lab
-from zclab.schedule import Measurement
+from zclab.lab.model import Host, Lab
+from zclab.plan.schedule import Measurement
 
 TRAFFIC = "/usr/local/bin/zclab-traffic"
 #: What mmap() of a TCP socket means in a network namespace, on kernels that know two meanings.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from zclab.inventory import Model, ReceiveMode, SendMode
+from zclab.base.model import Model, ReceiveMode, SendMode
 
 
 class Bytes(Model):

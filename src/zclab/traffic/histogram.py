@@ -18,8 +18,8 @@ from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 from pydantic import Field, field_validator, model_validator
 
-from zclab.errors import InvalidError
-from zclab.inventory import Model
+from zclab.base.errors import InvalidError
+from zclab.base.model import Model
 
 LOWEST_NS, HIGHEST_NS = 1, 60_000_000_000
 _BITS = 7  # after the leading one

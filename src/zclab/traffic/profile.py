@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from zclab.results import Profile, Symbol
+from zclab.base.model import Model
 
 #: Samples a second and CPU: not a divisor of a timer's rate, so that the two do not march in step.
 _FREQUENCY = 997
@@ -64,3 +64,19 @@ def profile(stderr: str, event: str) -> Profile:
 def rest(stderr: str) -> str:
     """Return what the traffic tool itself printed on stderr."""
     return "\n".join(line for line in stderr.splitlines() if not line.startswith(_MARK))
+
+
+class Symbol(Model):
+    """One line of a profile: the share of samples in percent, and the symbol (k: the kernel's)."""
+
+    percent: float
+    symbol: str
+
+
+class Profile(Model):
+    """Where one end spent its CPU: event, number of samples, first symbols; `unavailable` says why not."""
+
+    event: str
+    samples: int | None
+    symbols: list[Symbol]
+    unavailable: str | None

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from zclab.inventory import Model
-from zclab.latency import Histogram
-from zclab.traffic import Addresses, HostCpu, Perf, ProcessCpu, Tcp
+from zclab.base.model import Model
+from zclab.traffic.document import Addresses, HostCpu, Perf, ProcessCpu, Tcp
+from zclab.traffic.histogram import Histogram
 
 RpcMode = Literal["recvmsg", "poll_recvmsg", "map_recvmsg", "map_copy_buffer"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 
-from .table import Bench, Table
+from ..table import Bench, Table
 
 TABLE = Table("planted_ending")
 

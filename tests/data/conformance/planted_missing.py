@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 
-from .table import Bench, NotHereError, Table
+from ..table import Bench, NotHereError, Table
 
 
 def around() -> contextlib.AbstractContextManager[None]:

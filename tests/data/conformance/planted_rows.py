@@ -7,8 +7,8 @@ import os
 import signal
 import time
 
-from . import table
-from .table import Bench, NotHereError, Table
+from .. import table
+from ..table import Bench, NotHereError, Table
 
 table.ROW_SECONDS = 1.0
 TABLE = Table("planted_rows")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .table import Bench, Table
+from ..table import Bench, Table
 
 
 def marks() -> Path:

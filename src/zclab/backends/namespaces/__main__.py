@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For root: python -m zclab.namespaces (up|check|down), with the resolved lab as JSON on stdin.
+"""For root: python -m  zclab.backends.namespaces (up|check|down), with the resolved lab as JSON on stdin.
 
 Prints {"changes": [...]}; `check` only says what `up` would do.
 """
@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from zclab.errors import ZclabError
-from zclab.namespaces import hosts
+from zclab.backends.namespaces import lab
+from zclab.base.errors import ZclabError
 
 
 def main(arguments: list[str]) -> int:
@@ -21,9 +21,9 @@ def main(arguments: list[str]) -> int:
     try:
         match arguments:
             case ["up" | "check" as action]:
-                changes = hosts.up(hosts.LabSpec.from_facts(json.load(sys.stdin)), check=action == "check")
+                changes = lab.up(lab.LabSpec.from_facts(json.load(sys.stdin)), check=action == "check")
             case ["down"]:
-                changes = hosts.down(Path(json.load(sys.stdin)["state_dir"]))
+                changes = lab.down(Path(json.load(sys.stdin)["state_dir"]))
             case _:
                 print(__doc__, file=sys.stderr)
                 return 2

@@ -2,7 +2,7 @@
 """Make and remove the hosts of a namespaces lab: namespaces, links between them, keys, each host's own files.
 
 What the connections of a host would write to the machine goes to the host's tree (state_dir/hosts/NAME):
-door.sh mounts it over the machine's directories. Beside it are keys/, ssh_config and known_hosts.
+sshd_in_netns.sh mounts it over the machine's directories. Beside it are keys/, ssh_config and known_hosts.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zclab import keys
-from zclab.errors import LabError, UsageError
-from zclab.locks import lab_lock
+from zclab.base.errors import LabError, UsageError
+from zclab.base.locks import lab_lock
+from zclab.host import ssh_keys
 
-DOOR = Path(__file__).with_name("door.sh")
+SSHD_IN_NETNS = Path(__file__).with_name("sshd_in_netns.sh")
 #: Where ip keeps named namespaces; it makes the directory, and mounts it on itself, for the first one.
 NETNS_DIR = Path("/run/netns")
 _MADE_NETNS_DIR = "made_netns_dir"
@@ -161,7 +161,7 @@ def _check_machine(spec: LabSpec) -> None:
     for program, package in _PROGRAMS.items():
         if shutil.which(program) is None:
             raise LabError(f"{program} is not installed: install {package}, or run playbooks/controller.yml")
-    if odd := sorted(set("~%\"'\n") & set(f"{spec.state_dir}{DOOR}")):
+    if odd := sorted(set("~%\"'\n") & set(f"{spec.state_dir}{SSHD_IN_NETNS}")):
         raise UsageError(f"{spec.state_dir}: a path with {odd[0]!r} can not stand in an ssh_config: move it")
     for name, least in spec.machine_sysctls.items():
         try:
@@ -181,18 +181,18 @@ def _ssh_files(spec: LabSpec) -> list[str]:
     """Make the keys that are missing, and write the client's SSH files; they belong to the lab's owner."""
     owner = spec.state_dir.stat()
     identity = spec.state_dir / "keys" / "id_ed25519"
-    keys.ensure_key(identity, f"zclab {spec.state_dir.name}")
+    ssh_keys.ensure_key(identity, f"zclab {spec.state_dir.name}")
     hosts = {}
     for host in spec.hosts:
         name = namespace(spec.state_dir, host.name)
-        command = ["sh", str(DOOR), name, str(tree(spec.state_dir, host.name)), host.name]
-        public = keys.ensure_key(_host_key(spec.state_dir, host.name), host.name)
+        command = ["sh", str(SSHD_IN_NETNS), name, str(tree(spec.state_dir, host.name)), host.name]
+        public = ssh_keys.ensure_key(_host_key(spec.state_dir, host.name), host.name)
         # The address is never looked up: it tells the hosts of this lab from those of others.
-        hosts[host.name] = (keys.Endpoint(name, proxy=shlex.join(command)), public)
+        hosts[host.name] = (ssh_keys.Endpoint(name, proxy=shlex.join(command)), public)
     known, config = spec.state_dir / "known_hosts", spec.state_dir / "ssh_config"
     endpoints = {name: at for name, (at, _) in hosts.items()}
-    changed = keys.write_private(known, keys.known_hosts(hosts))
-    changed |= keys.write_private(config, keys.ssh_config(endpoints, identity, known))
+    changed = ssh_keys.write_private(known, ssh_keys.known_hosts(hosts))
+    changed |= ssh_keys.write_private(config, ssh_keys.ssh_config(endpoints, identity, known))
     for path in (known, config, identity.parent, *identity.parent.iterdir()):
         os.chown(path, owner.st_uid, owner.st_gid)
     return ["wrote the SSH files"] if changed else []
@@ -324,7 +324,7 @@ def _files(spec: LabSpec, host: HostSpec, check: bool) -> list[str]:
             (top / path[1:]).mkdir(parents=True)
             (top / path[1:]).chmod(directories[path])
         for path in stale:
-            keys.write_private(top / path[1:], texts[path])
+            ssh_keys.write_private(top / path[1:], texts[path])
     return [f"{host.name}: wrote its files"] if missing or stale else []
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Serve one SSH connection inside a host of a namespaces lab, on stdin and stdout: door.sh NETNS TREE HOST.
+# Serve one SSH connection inside a host of a namespaces lab, on stdin and stdout: sshd_in_netns.sh NETNS TREE HOST.
 # The connection gets mount and UTS namespaces of its own. There the host's own files, which lie below TREE, are
 # mounted over the machine's, and the rest of the machine is read-only: no change of a host lands on the machine.
 set -eu

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power buttons for scripts: python -m zclab.virtual (reset|kill) STATE_DIR HOST."""
+"""Power buttons for scripts: python -m  zclab.backends.virtual (reset|kill) STATE_DIR HOST."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from zclab.errors import ZclabError
-from zclab.virtual import hosts
+from zclab.backends.virtual import lab
+from zclab.base.errors import ZclabError
 
-ACTIONS = {"reset": hosts.reset, "kill": hosts.kill}
+ACTIONS = {"reset": lab.reset, "kill": lab.kill}
 
 
 def main(arguments: list[str]) -> int:
     """Press a button and return the exit status."""
     if len(arguments) != 3 or arguments[0] not in ACTIONS:
-        print(f"usage: python -m zclab.virtual ({'|'.join(ACTIONS)}) STATE_DIR HOST", file=sys.stderr)
+        print(
+            f"usage: python -m  zclab.backends.virtual ({'|'.join(ACTIONS)}) STATE_DIR HOST", file=sys.stderr
+        )
         return 2
     action, state_dir, name = arguments
     try:

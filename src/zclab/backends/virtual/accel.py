@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from zclab import paths
-from zclab.errors import LabError
+from zclab.base import paths
+from zclab.base.errors import LabError
 
 EMULATOR = "qemu-system-x86_64"
 PROBE_SECONDS = 15.0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from zclab.errors import LabError
+from zclab.base.errors import LabError
 
 ETC = Path("/etc")
 _SUITES = ("", "-updates", "-security")

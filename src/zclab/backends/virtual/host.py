@@ -18,9 +18,10 @@ import uuid
 from datetime import datetime
 from pathlib import Path
 
-from zclab import keys, paths
-from zclab.errors import LabError
-from zclab.virtual import image, ports, qemu
+from zclab.backends.virtual import image, ports, qemu
+from zclab.base import paths
+from zclab.base.errors import LabError
+from zclab.host import ssh_keys
 
 POWEROFF_SECONDS = 25.0
 _NAMESPACE = uuid.UUID("0b9f3a52-6d0e-4c3b-9a41-7a8f3c1d5e60")
@@ -67,7 +68,7 @@ class Host:
 
     def write_identity(self, authorized_key: str) -> bool:
         """Write what the guest takes over at boot; return whether that is something else than before."""
-        keys.ensure_key(self.host_key, self.name)
+        ssh_keys.ensure_key(self.host_key, self.name)
         directory = self.directory / "identity"
         directory.mkdir(mode=0o700, exist_ok=True)
         interfaces = "".join(f"{name} {self.mac(name)}\n" for name in ("mgmt0", "data0"))
@@ -78,8 +79,8 @@ class Host:
             "interfaces": interfaces,
         }
         digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
-        changed = [keys.write_private(directory / name, text) for name, text in texts.items()]
-        return keys.write_private(directory / "identity", f"{digest}\n") or any(changed)
+        changed = [ssh_keys.write_private(directory / name, text) for name, text in texts.items()]
+        return ssh_keys.write_private(directory / "identity", f"{digest}\n") or any(changed)
 
     def identity_files(self) -> dict[str, Path]:
         """Return the guest's firmware files by name."""
@@ -98,7 +99,7 @@ class Host:
                 )
             return False
         image.register_user(base, self.disk)
-        keys.write_private(
+        ssh_keys.write_private(
             self.disk_record, json.dumps({"image_key": base.key, "base": str(base.path)}) + "\n"
         )
         new = self.disk.with_name("disk.new")

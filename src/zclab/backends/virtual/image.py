@@ -29,10 +29,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from zclab import paths
-from zclab.errors import LabError
-from zclab.virtual import disk, sources
-from zclab.virtual.process import Progress, interruptible, privately, quiet, removed_if_we_die, run_logged
+from zclab.backends.virtual import apt_sources, disk
+from zclab.base import paths
+from zclab.base.child import Progress, interruptible, privately, quiet, removed_if_we_die, run_logged
+from zclab.base.errors import LabError
 
 # Raise it when a change below does not show in the other inputs.
 RECIPE = 1
@@ -94,13 +94,13 @@ def guest_files() -> dict[str, tuple[int, bytes]]:
     }
 
 
-def image_key(disk_mib: int, *, etc: Path = sources.ETC) -> str:
+def image_key(disk_mib: int, *, etc: Path = apt_sources.ETC) -> str:
     """Return the name of the image that the present inputs make (16 hex digits)."""
     inputs = {
         "recipe": RECIPE,
         "disk_mib": disk_mib,
-        "suite": sources.codename(etc),
-        "sources": sources.debian_sources(etc),
+        "suite": apt_sources.codename(etc),
+        "sources": apt_sources.debian_sources(etc),
         "packages": PACKAGES,
         "customize": (_GUEST / "customize.sh").read_text(),
         "files": {
@@ -257,9 +257,9 @@ def _build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
     """Leave base.qcow2, image.json and build.log in `work`, and nothing else."""
     fs_uuid = uuid.uuid5(_NAMESPACE, key)
     tar, root, raw, log = work / "root.tar", work / "root", work / "disk.raw", work / "build.log"
-    suite = sources.codename()
+    suite = apt_sources.codename()
     source_file = work / "debian.sources"
-    source_file.write_text(sources.debian_sources())
+    source_file.write_text(apt_sources.debian_sources())
 
     def step(what: str, command: list[str], **env: str) -> None:
         progress(f"image: {what}")

@@ -14,13 +14,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from zclab import keys
-from zclab.errors import LabError, UsageError, ZclabError
-from zclab.locks import lab_lock
-from zclab.virtual import accel, image, ports, qemu
-from zclab.virtual.accel import Accelerator
-from zclab.virtual.host import Host, sockets_dir
-from zclab.virtual.process import Progress, interruptible, quiet
+from zclab.backends.virtual import accel, image, ports, qemu
+from zclab.backends.virtual.accel import Accelerator
+from zclab.backends.virtual.host import Host, sockets_dir
+from zclab.base.child import Progress, interruptible, quiet
+from zclab.base.errors import LabError, UsageError, ZclabError
+from zclab.base.locks import lab_lock
+from zclab.host import ssh_keys
 
 # An emulated guest on a busy machine takes a minute; a guest that is not there after this never comes.
 BOOT_SECONDS = 300.0
@@ -255,7 +255,7 @@ def _options(command: Sequence[str]) -> list[str]:
 def _start_all(spec: LabSpec, outcome: Outcome, progress: Progress) -> None:
     assert outcome.accelerator is not None
     client_key = spec.state_dir / "keys" / "id_ed25519"
-    authorized = keys.ensure_key(client_key, f"zclab {spec.state_dir.parent.parent.name}")
+    authorized = ssh_keys.ensure_key(client_key, f"zclab {spec.state_dir.parent.parent.name}")
     fresh: dict[str, float] = {}
     current: dict[str, int] = {}
     stop = threading.Event()
@@ -325,7 +325,7 @@ def _start(spec: LabSpec, declared: HostSpec, host: Host, accelerator: Accelerat
             if "forwarding" in str(error) and declared.ssh_port is None and attempt < 4:
                 continue
             raise
-        keys.write_private(host.portfile, f"{port}\n")
+        ssh_keys.write_private(host.portfile, f"{port}\n")
         return port
     raise AssertionError("the last attempt returns or raises")
 
@@ -343,14 +343,14 @@ def _choose_port(declared: HostSpec, host: Host, *, first: bool) -> int:
 
 
 def _write_ssh_files(spec: LabSpec, client_key: Path, current: dict[str, int]) -> None:
-    endpoints = {name: keys.Endpoint(ports.LOOPBACK, port) for name, port in current.items()}
+    endpoints = {name: ssh_keys.Endpoint(ports.LOOPBACK, port) for name, port in current.items()}
     hosts = {
         name: (at, (Host(spec.state_dir, name).host_key.with_suffix(".pub")).read_text())
         for name, at in endpoints.items()
     }
     known = spec.state_dir / "known_hosts"
-    keys.write_private(known, keys.known_hosts(hosts))
-    keys.write_private(spec.state_dir / "ssh_config", keys.ssh_config(endpoints, client_key, known))
+    ssh_keys.write_private(known, ssh_keys.known_hosts(hosts))
+    ssh_keys.write_private(spec.state_dir / "ssh_config", ssh_keys.ssh_config(endpoints, client_key, known))
 
 
 def _wait_all(

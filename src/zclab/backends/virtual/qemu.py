@@ -21,8 +21,8 @@ from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
-from zclab.errors import LabError
-from zclab.virtual.accel import EMULATOR, Accelerator
+from zclab.backends.virtual.accel import EMULATOR, Accelerator
+from zclab.base.errors import LabError
 
 NIC_DEVICES = {"virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
 # Five-level page tables and nested SVM cost the emulator time at each boot; with erms each byte that the

@@ -20,10 +20,10 @@ import time
 import traceback
 from typing import Any, NamedTuple, NoReturn
 
+from ..sysctl import CONSUME
+from ..table import NotHereError
 from . import memory
-from .settings import CONSUME
-from .stress_worker import OPERATIONS, Tally, Worker, prepare
-from .table import NotHereError
+from .worker import OPERATIONS, Tally, Worker, prepare
 
 #: Seconds that a worker may take to end after its time: checks, children, the longest operation.
 _GRACE_SECONDS = 60.0

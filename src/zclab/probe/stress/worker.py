@@ -26,12 +26,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .completions import take, unsent
-from .own_network import own_network
-from .settings import CONSUME, standing
-from .sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, error_name, inq, map_memory, mapped, outcome
-from .table import Bench
-from .zerocopy_receive import Request, ask
+from ..completions import take, unsent
+from ..netns import own_network
+from ..sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, error_name, inq, map_memory, mapped, outcome
+from ..sysctl import CONSUME, standing
+from ..table import Bench
+from ..tables.zerocopy_receive import Request, ask
 
 #: The most bytes that one operation sends, maps or reads.
 LARGEST = 64 * PAGE

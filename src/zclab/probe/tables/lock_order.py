@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import socket
 
-from .settings import consuming, standing
-from .sockets import MSG_ZEROCOPY, PAGE, inq, map_memory, outcome, pair, payload, send_pages, wait_until
-from .table import Bench, Table
+from ..sockets import MSG_ZEROCOPY, PAGE, inq, map_memory, outcome, pair, payload, send_pages, wait_until
+from ..sysctl import consuming, standing
+from ..table import Bench, Table
 from .zerocopy_receive import Reader, ask
 
 TABLE = Table("lock_order", consuming)

@@ -19,8 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from .settings import CONSUME, consuming, standing
-from .sockets import (
+from ..sockets import (
     MSG_ZEROCOPY,
     PAGE,
     SECONDS,
@@ -34,9 +33,10 @@ from .sockets import (
     payload,
     wait_until,
 )
-from .stream import Stream, forked
-from .table import Bench, NotHereError, Table
-from .waiter import kill_while_it_waits
+from ..stream import Stream, forked
+from ..sysctl import CONSUME, consuming, standing
+from ..table import Bench, NotHereError, Table
+from ..waiter import kill_while_it_waits
 from .zerocopy_receive import Request, ask
 
 TABLE = Table("map_each", consuming)

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .completions import (
+from ..completions import (
     Completion,
     await_completions,
     optmem,
@@ -26,8 +26,8 @@ from .completions import (
     take,
     unsent,
 )
-from .own_network import RX_CHECKSUM, SCATTER_GATHER, TX_CHECKSUM, linked, offload, own_network, run
-from .sockets import (
+from ..netns import RX_CHECKSUM, SCATTER_GATHER, TX_CHECKSUM, linked, offload, own_network, run
+from ..sockets import (
     MSG_ZEROCOPY,
     PAGE,
     SECONDS,
@@ -38,8 +38,8 @@ from .sockets import (
     outcome,
     payload,
 )
-from .table import Bench, NotHereError, Table
-from .zerocopy_sends import (
+from ..table import Bench, NotHereError, Table
+from ..zerocopy_sends import (
     FRONT,
     SO_SNDBUFFORCE,
     across,

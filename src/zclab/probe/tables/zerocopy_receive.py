@@ -10,8 +10,7 @@ import socket
 import struct
 import tempfile
 
-from .settings import standing
-from .sockets import (
+from ..sockets import (
     PAGE,
     TCP_ZEROCOPY_RECEIVE,
     error_name,
@@ -23,7 +22,8 @@ from .sockets import (
     send_pages,
     wait_until,
 )
-from .table import Bench, Table
+from ..sysctl import standing
+from ..table import Bench, Table
 
 TABLE = Table("zerocopy_receive", standing)
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from zclab import kept as results
-from zclab.conformance import tables
-from zclab.conformance.probe.table import Row
-from zclab.inventory import Lab, Model
+from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
+from zclab.lab.model import Lab
+from zclab.probe.table import Row
+from zclab.suites import probe_command
+from zclab.suites import result_store as results
 
 #: The name of a kernel that the lab has not booted: the hosts run this machine's own.
 MACHINE = "machine"
@@ -29,7 +30,7 @@ class RowDocument(Model):
 
     abi: str
     row: str
-    family: tables.Family
+    family: probe_command.Family
     given: str
     expected: str
     since: str | None
@@ -104,7 +105,7 @@ class Diff(Model):
 
 
 def judged(
-    abi: str, row: Row, family: tables.Family, release: str, outcome: str | None, reason: str | None
+    abi: str, row: Row, family: probe_command.Family, release: str, outcome: str | None, reason: str | None
 ) -> RowDocument:
     """Return what came of a row on a kernel of this release, judged; no outcome is a skipped row."""
     since, expected = row.rule(release)
@@ -145,7 +146,7 @@ def made_of(variant: KernelVariant | None) -> str:
     Raises:
         UsageError: a patch or fragment that the variant names is not there.
     """
-    return results.made_of(variant, tables.archive())
+    return results.made_of(variant, probe_command.archive())
 
 
 def keep(lab: Lab, document: ConformanceDocument) -> Path:

@@ -13,14 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from zclab import console, hostfacts, measure
-from zclab.conformance import tables
-from zclab.conformance.document import MACHINE, ConformanceDocument, RowDocument, judged, keep, made_of
-from zclab.conformance.probe.table import ROW_SECONDS
-from zclab.errors import InvalidError, LabError, UsageError
-from zclab.inventory import Host, Lab
-from zclab.remote import Process, Remote, RemoteError, connected
-from zclab.results import Artifact, Snapshot, now
+from zclab.base.clock import now
+from zclab.base.errors import InvalidError, LabError, UsageError
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.host.snapshot import Snapshot
+from zclab.host.ssh import Process, Remote, RemoteError, connected
+from zclab.kernel.identity import Artifact
+from zclab.lab.model import Host, Lab
+from zclab.probe.table import ROW_SECONDS
+from zclab.suites import probe_command
+from zclab.suites.conformance.document import MACHINE, ConformanceDocument, RowDocument, judged, keep, made_of
 
 #: Seconds that a host may take beyond the time of a row. A limit, not an expectation.
 _GRACE_SECONDS = 30.0
@@ -47,11 +50,11 @@ def carry_out(lab: Lab, told: Told) -> ConformanceDocument:
     """
     members = lab.pair()
     with (
-        measure.exclusive(lab),
+        deploy_state.exclusive(lab),
         connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
     ):
-        artifact = measure.running_kernel(lab)
-        state = hostfacts.snapshot(remotes, list(members))
+        artifact = deploy_state.running_kernel(lab)
+        state = facts.snapshot(remotes, list(members))
         release, build_id = identity(artifact, state)
         started_at = now()
         logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
@@ -59,13 +62,13 @@ def carry_out(lab: Lab, told: Told) -> ConformanceDocument:
         suite = _Suite(members, remotes, release, told)
         rows = [
             row
-            for abi, role in tables.ABIS.items()
-            for family in tables.FAMILIES
+            for abi, role in probe_command.ABIS.items()
+            for family in probe_command.FAMILIES
             for row in suite.table(abi, family, members[0] if role == "sender" else members[1])
         ]
         document = ConformanceDocument(
             lab=lab.name,
-            emulated=measure.accelerator(lab) == "tcg",
+            emulated=deploy_state.accelerator(lab) == "tcg",
             kernel=artifact.variant if artifact else MACHINE,
             artifact_key=artifact.key if artifact else None,
             kernel_release=release,
@@ -106,7 +109,7 @@ class _Suite:
         self._told = told
         self._troubled: set[str] = set()  # hosts that stopped answering within a table
 
-    def table(self, abi: str, family: tables.Family, host: Host) -> list[RowDocument]:
+    def table(self, abi: str, family: probe_command.Family, host: Host) -> list[RowDocument]:
         """Try a table over a family on a host; every row of it is in the result."""
         answers = self._ask(abi, family, host)
         rows = [*self._judged(abi, family, answers)]
@@ -118,11 +121,11 @@ class _Suite:
         self._told(f"{host.name}: {abi} over IPv{family}: {counts}")
         return rows
 
-    def _judged(self, abi: str, family: tables.Family, answers: _Answers) -> Iterator[RowDocument]:
+    def _judged(self, abi: str, family: probe_command.Family, answers: _Answers) -> Iterator[RowDocument]:
         """Yield each row of a table. The first that nothing is known of is where the probe stopped."""
         stopped_at = None
         trouble = answers.trouble or "the probe told nothing of it"
-        for row in tables.table(abi).rows:
+        for row in probe_command.table(abi).rows:
             said = answers.of_rows.get(row.name)
             if said is not None:
                 yield judged(abi, row, family, self._release, said["outcome"], said["reason"])
@@ -136,12 +139,12 @@ class _Suite:
                 reason = f"not tried: at {stopped_at}: {trouble}"
                 yield judged(abi, row, family, self._release, None, reason)
 
-    def _ask(self, abi: str, family: tables.Family, host: Host) -> _Answers:
+    def _ask(self, abi: str, family: probe_command.Family, host: Host) -> _Answers:
         remote = self._remotes[host.name]
         answers = _Answers()
         try:
             with self._peer(abi, family) as peer:
-                process = remote.start(tables.rows_command(abi, family, peer))
+                process = remote.start(probe_command.rows_command(abi, family, peer))
                 try:
                     self._listen(process, answers)
                 finally:
@@ -158,7 +161,7 @@ class _Suite:
 
     def _listen(self, process: Process, answers: _Answers) -> None:
         """Read what the probe tells, one JSON object a line, to its end."""
-        process.send(tables.handed_over())
+        process.send(probe_command.handed_over())
         for line in process.lines(ROW_SECONDS + _GRACE_SECONDS):
             said = json.loads(line)
             if "row" in said:
@@ -172,19 +175,19 @@ class _Suite:
             answers.trouble = f"the probe ended with status {done.status}: {last}"
 
     @contextmanager
-    def _peer(self, abi: str, family: tables.Family) -> Iterator[tuple[str, int] | None]:
+    def _peer(self, abi: str, family: probe_command.Family) -> Iterator[tuple[str, int] | None]:
         """Serve as the peer of a sender's rows on the receiver, over the link; yield its address and port."""
         sender, receiver = self._members
         try:
             own, address = sender.endpoints(family)
         except UsageError:  # the lab has no such address: its rows say that there is no peer
             own, address = "", ""
-        if tables.ABIS[abi] != "sender" or not address or receiver.name in self._troubled:
+        if probe_command.ABIS[abi] != "sender" or not address or receiver.name in self._troubled:
             yield None
             return
-        process = self._remotes[receiver.name].start(tables.sink_command(address, own))
+        process = self._remotes[receiver.name].start(probe_command.sink_command(address, own))
         try:
-            process.send(tables.handed_over())
+            process.send(probe_command.handed_over())
             line = process.wait_for_stderr_line("listening ", _GRACE_SECONDS)
             if line is None:
                 done = process.wait(_GRACE_SECONDS)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
-from zclab.terminal import print_line
+from zclab.report.terminal import print_line
+from zclab.suites.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
 
 _T = TypeVar("_T")
 _STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}

@@ -6,11 +6,12 @@ from __future__ import annotations
 import statistics as plain_statistics
 from typing import Literal, NamedTuple
 
-from zclab.crosscheck.programs import Sample
-from zclab.documents import Verdict
-from zclab.inventory import Crosscheck, Model, ReceiveMode, SendMode
-from zclab.judge import EXIT_CODES, worst
-from zclab.statistics import Interval, Outcome, median_interval
+from zclab.analysis.document import Verdict
+from zclab.analysis.statistics import Interval, Outcome, median_interval
+from zclab.analysis.verdict import EXIT_CODES, worst
+from zclab.base.model import Model, ReceiveMode, SendMode
+from zclab.lab.model import Crosscheck
+from zclab.suites.crosscheck.programs import Sample
 
 SCHEMA_VERSION = 1
 ToolName = Literal["zclab", "tcp_mmap", "iperf3"]

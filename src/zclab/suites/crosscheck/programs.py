@@ -13,8 +13,9 @@ import shlex
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from zclab.inventory import Host, Model, SendMode
-from zclab.remote import Completed
+from zclab.base.model import Model, SendMode
+from zclab.host.ssh import Completed
+from zclab.lab.model import Host
 
 #: Where the role crosscheck_tools puts the files.
 DIRECTORY = "/var/lib/zclab/crosscheck"

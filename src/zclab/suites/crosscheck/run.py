@@ -12,14 +12,22 @@ import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from zclab import commands, hostfacts, measure, measured, schedule, validity
-from zclab.crosscheck.document import OWN, TOOLS, Left, Mode, Observation, Settings, ToolName
-from zclab.crosscheck.programs import OTHERS, TIMED_OUT, Program, Sample, Task, ToolError
-from zclab.errors import UsageError
-from zclab.inventory import Crosscheck, Lab, ReceiveMode, SendMode
-from zclab.plan import Plan
-from zclab.remote import Completed, Process, Remote, RemoteError, connected
-from zclab.results import Manifest, Record, Run, now
+from zclab.analysis import measurement, validity
+from zclab.base.clock import now
+from zclab.base.errors import UsageError
+from zclab.base.model import ReceiveMode, SendMode
+from zclab.deploy import state as deploy_state
+from zclab.host import facts
+from zclab.host.ssh import Completed, Process, Remote, RemoteError, connected
+from zclab.lab.model import Crosscheck, Lab
+from zclab.measure import engine
+from zclab.plan import schedule
+from zclab.plan.plan import Plan
+from zclab.runs.folder import Run
+from zclab.runs.records import Manifest, Record
+from zclab.suites.crosscheck.document import OWN, TOOLS, Left, Mode, Observation, Settings, ToolName
+from zclab.suites.crosscheck.programs import OTHERS, TIMED_OUT, Program, Sample, Task, ToolError
+from zclab.traffic import command
 
 #: Seconds that a tool may take beyond its time: start, connect, drain. A limit, not an expectation.
 _GRACE_SECONDS = 30.0
@@ -101,10 +109,10 @@ def carry_out(
     """
     members = lab.pair()
     names = [host.name for host in members]
-    with measure.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
+    with deploy_state.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
         plan = _plan(lab, modes, repeats, seconds, seed)
-        state = hostfacts.snapshot(remotes, list(members))
-        manifest = measure.manifest_of(_lenient(lab), plan, measure.deployed_kernel(lab), remotes, state)
+        state = facts.snapshot(remotes, list(members))
+        manifest = engine.manifest_of(_lenient(lab), plan, deploy_state.deployed_kernel(lab), remotes, state)
         run = Run.create(lab.name)
         templates = {cell.comparison: cell.arms["a"] for cell in schedule.cells(plan)}
         empty = Record(planned=next(iter(templates.values())), started_at=now(), ended_at=now())
@@ -215,24 +223,24 @@ class _Bench:
         planned = self._templates[slot.mode.receive_mode]
         planned = planned.model_copy(update={"id": f"{planned.comparison}-{slot.block + 1:02d}"})
         token = secrets.token_hex(16)
-        before = hostfacts.snapshot(self._remotes, members)
+        before = facts.snapshot(self._remotes, members)
         ends = transfer(
             self._remotes[self._receiver.name],
             self._remotes[self._sender.name],
-            commands.receive(self._lab, planned, self._receiver, token),
-            lambda port: commands.send(self._lab, planned, self._sender, port, token),
+            command.receive(self._lab, planned, self._receiver, token),
+            lambda port: command.send(self._lab, planned, self._sender, port, token),
             planned.seconds,
         )
         record = Record(
             planned=planned,
             started_at=started_at,
             ended_at=now(),
-            receiver=measure.end_of(ends.receiver),
-            sender=measure.end_of(ends.sender) if ends.sender else None,
+            receiver=engine.end_of(ends.receiver),
+            sender=engine.end_of(ends.sender) if ends.sender else None,
             before=before,
-            after=hostfacts.snapshot(self._remotes, members),
+            after=facts.snapshot(self._remotes, members),
         )
-        document = measured.document(self._manifest, record)
+        document = measurement.document(self._manifest, record)
         cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
         reasons = document.invalid_reasons
         sample = None

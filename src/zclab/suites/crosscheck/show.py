@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.crosscheck.document import CrosscheckDocument, Observation, Ratio, ToolFigures
-from zclab.terminal import print_line
+from zclab.report.terminal import print_line
+from zclab.suites.crosscheck.document import CrosscheckDocument, Observation, Ratio, ToolFigures
 
 _STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
 

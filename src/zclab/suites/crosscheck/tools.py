@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from zclab.errors import LabError, UsageError
-from zclab.inventory import Lab
+from zclab.base.errors import LabError, UsageError
+from zclab.base.paths import cache_dir
+from zclab.base.process import CommandError, require_tools, run
+from zclab.base.progress import Report
 from zclab.kernel import programs
-from zclab.kernel.process import CommandError, require_tools, run
 from zclab.kernel.programs import Program
 from zclab.kernel.spec import Patch, Source
-from zclab.kernel.workspace import Report
-from zclab.paths import cache_dir
+from zclab.lab.model import Lab
 
 _WHAT_FOR = "a cross-check"
 _COMPANION = Path(__file__).with_name("companion.c")

@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from zclab.errors import ZclabError
+from zclab.base.errors import ZclabError
+from zclab.base.paths import cache_dir
+from zclab.base.progress import Report
 from zclab.kernel import programs
 from zclab.kernel.programs import SELFTESTS
 from zclab.kernel.spec import KernelVariant
-from zclab.kernel.workspace import Report
-from zclab.paths import cache_dir
-from zclab.selftests import table
+from zclab.suites.selftests import table
 
 _WHAT_FOR = "the kernel's own tests"
 _NOTES = "notes.json"

@@ -6,10 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from zclab import kept as results
-from zclab.inventory import Lab, Model
+from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
-from zclab.selftests import table
+from zclab.lab.model import Lab
+from zclab.suites import result_store as results
+from zclab.suites.selftests import table
 
 Result = Literal["pass", "fail", "skipped"]
 _KIND = "selftests"

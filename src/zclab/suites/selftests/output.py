@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from zclab.crosscheck.programs import TCP_MMAP_RESULT
-from zclab.selftests.document import Result, Subtest
-from zclab.selftests.table import SHARE, TCP_MMAP_WRONG, TOTAL_MIB, PairTest, Selftest, Wrong
+from zclab.suites.crosscheck.programs import TCP_MMAP_RESULT
+from zclab.suites.selftests.document import Result, Subtest
+from zclab.suites.selftests.table import SHARE, TCP_MMAP_WRONG, TOTAL_MIB, PairTest, Selftest, Wrong
 
 #: kselftest's exit status of a test that can not be run here.
 SKIPPED = 4

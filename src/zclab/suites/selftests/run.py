@@ -12,18 +12,20 @@ import shlex
 import time
 from collections.abc import Callable
 
-from zclab import console, hostfacts, measure
-from zclab.conformance.run import identity
-from zclab.crosscheck import install
-from zclab.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send
-from zclab.crosscheck.run import transfer
-from zclab.errors import UsageError
-from zclab.inventory import Host, Lab
-from zclab.remote import Completed, Remote, RemoteError, connected
-from zclab.results import now
-from zclab.selftests import build, reading, table
-from zclab.selftests.document import SelftestsDocument, TestDocument, keep, made_of
-from zclab.selftests.table import PairTest, Selftest
+from zclab.base.clock import now
+from zclab.base.errors import UsageError
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.host.ssh import Completed, Remote, RemoteError, connected
+from zclab.lab.model import Host, Lab
+from zclab.suites import install
+from zclab.suites.conformance.run import identity
+from zclab.suites.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send
+from zclab.suites.crosscheck.run import transfer
+from zclab.suites.selftests import build, table
+from zclab.suites.selftests import output as reading
+from zclab.suites.selftests.document import SelftestsDocument, TestDocument, keep, made_of
+from zclab.suites.selftests.table import PairTest, Selftest
 
 #: Where the files are on the hosts; playbooks/restore.yml removes it.
 DIRECTORY = "/var/lib/zclab/selftests"
@@ -76,7 +78,7 @@ def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
         LabError: the lab is not up, is in use, a host can not be reached, or the tree can not be fetched.
         InvalidError: the hosts run another kernel than the lab has booted.
     """
-    artifact = measure.running_kernel(lab)
+    artifact = deploy_state.running_kernel(lab)
     if artifact is None:
         raise UsageError(f"{lab.name}: runs this machine's own kernel: name a lab that boots one of its own")
     variant = lab.kernel_variants[artifact.variant]
@@ -84,10 +86,10 @@ def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
     install.install(lab, built.files, told, DIRECTORY)
     members = lab.pair()
     with (
-        measure.exclusive(lab),
+        deploy_state.exclusive(lab),
         connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
     ):
-        release, _ = identity(artifact, hostfacts.snapshot(remotes, list(members)))
+        release, _ = identity(artifact, facts.snapshot(remotes, list(members)))
         started_at = now()
         logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
         offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
@@ -99,7 +101,7 @@ def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
             told(_line(tests[-1]))
         document = SelftestsDocument(
             lab=lab.name,
-            emulated=measure.accelerator(lab) == "tcg",
+            emulated=deploy_state.accelerator(lab) == "tcg",
             variant=artifact.variant,
             kernel_release=release,
             artifact_key=artifact.key,

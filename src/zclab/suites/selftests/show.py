@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.selftests.document import Diff, SelftestsDocument, TestDocument
-from zclab.terminal import print_line
+from zclab.report.terminal import print_line
+from zclab.suites.selftests.document import Diff, SelftestsDocument, TestDocument
 
 _STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
 

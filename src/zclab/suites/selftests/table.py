@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from zclab.inventory import SendMode
+from zclab.base.model import SendMode
 from zclab.kernel.programs import SELFTESTS, Program
 
 #: What tcp_mmap sends here instead of 32 GiB, which takes an emulated host hours.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from zclab.inventory import Model
+from zclab.base.model import Model
 
 
 class Memory(Model):

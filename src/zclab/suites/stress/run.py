@@ -16,16 +16,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from zclab import console, hostfacts, measure
-from zclab.conformance import tables
-from zclab.conformance.probe.stress_worker import OPERATIONS
-from zclab.errors import InvalidError, LabError, UsageError
-from zclab.inventory import Host, Lab
-from zclab.kernel.workspace import write_whole
-from zclab.paths import runs_dir
-from zclab.remote import Process, Remote, RemoteError, connected
-from zclab.results import now
-from zclab.stress.document import HostStress, Outcome, StressDocument
+from zclab.base.clock import now
+from zclab.base.errors import InvalidError, LabError, UsageError
+from zclab.base.files import write_whole
+from zclab.base.paths import runs_dir
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.host.ssh import Process, Remote, RemoteError, connected
+from zclab.lab.model import Host, Lab
+from zclab.probe.stress.worker import OPERATIONS
+from zclab.suites import probe_command
+from zclab.suites.stress.document import HostStress, Outcome, StressDocument
 
 #: Seconds without a sign of life after which a host hangs. It gives one every few seconds.
 SILENT_SECONDS = 90.0
@@ -71,7 +72,7 @@ def carry_out(
     """
     receivers = [host for host in lab.hosts if host.role == "receiver"]
     names = [host.name for host in receivers]
-    with measure.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
+    with deploy_state.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
         document, directory = _begin(lab, receivers, remotes, seconds, seed)
         told(
             f"{', '.join(names)}: {seconds:g} s with seed {seed}; runs/{document.run_id} keeps what is found"
@@ -99,8 +100,8 @@ def _begin(
     lab: Lab, receivers: list[Host], remotes: dict[str, Remote], seconds: float, seed: int
 ) -> tuple[StressDocument, Path]:
     """Make the folder of a stress, and write there what is asked: it has to be known whatever happens."""
-    artifact = measure.running_kernel(lab)
-    state = hostfacts.snapshot(remotes, receivers)
+    artifact = deploy_state.running_kernel(lab)
+    state = facts.snapshot(remotes, receivers)
     for name, found in state.items():
         if artifact and (found.kernel_release, found.kernel_build_id) != (
             artifact.release,
@@ -113,7 +114,7 @@ def _begin(
     document = StressDocument(
         run_id=directory.name,
         lab=lab.name,
-        emulated=measure.accelerator(lab) == "tcg",
+        emulated=deploy_state.accelerator(lab) == "tcg",
         kernel=artifact.variant if artifact else "machine",
         artifact_key=artifact.key if artifact else None,
         kernel_release=next(iter(state.values())).kernel_release,
@@ -149,7 +150,7 @@ class _Stress:
     ) -> None:
         self._remote = remote
         self._name = remote.name
-        self._command = tables.stress_command(seconds, seed, options)
+        self._command = probe_command.stress_command(seconds, seed, options)
         self._limit = 2 * seconds + GRACE_SECONDS
         self._reset = reset
         self._told = told
@@ -180,7 +181,7 @@ class _Stress:
         """
         process = self._remote.start(self._command)
         try:
-            process.send(tables.handed_over())
+            process.send(probe_command.handed_over())
             last = self._last_line(process)
             done = process.wait(SILENT_SECONDS)
         finally:

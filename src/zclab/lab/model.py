@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab, whole: every value that its inventory declares, checked."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from zclab.base.errors import UsageError
+from zclab.base.metrics import METRICS, Metric
+from zclab.base.model import Model, ReceiveMode, Role, SendMode
+from zclab.base.paths import cache_dir, project_root
+from zclab.kernel.spec import KernelVariant, Source
+from zclab.lab import link as link_math
+
+
+class Link(Model):
+    """The link between the hosts of a pair.
+
+    `mtu` is derived from the IP version where it is not declared; `speed_mbps` is the declared rate of the
+    physical link in Mbit/s, null where there is none (virtual hosts).
+    """
+
+    ip_version: Literal[4, 6]
+    mtu: int = Field(ge=1280, le=65535)
+    speed_mbps: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_mtu(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("mtu") is None and data.get("ip_version") in (4, 6):
+            return {**data, "mtu": link_math.whole_page_mtu(data["ip_version"])}
+        return data
+
+    @model_validator(mode="after")
+    def _whole_pages(self) -> Link:
+        payload = link_math.mss(self.ip_version, self.mtu)
+        if payload % link_math.PAGE_BYTES == 0:
+            return self
+        other = 10 - self.ip_version
+        wanted = link_math.whole_page_mtu(self.ip_version)
+        if link_math.mss(other, self.mtu) % link_math.PAGE_BYTES == 0:
+            raise ValueError(
+                f"MTU {self.mtu} carries whole pages over IPv{other}, but ip_version is {self.ip_version}: "
+                f"set mtu to {wanted} or leave it out"
+            )
+        raise ValueError(
+            f"MTU {self.mtu} carries {payload} bytes a segment over IPv{self.ip_version}, not whole pages of "
+            f"{link_math.PAGE_BYTES}: set mtu to {wanted} or leave it out"
+        )
+
+    @property
+    def mss(self) -> int:
+        """Payload bytes of a full segment."""
+        return link_math.mss(self.ip_version, self.mtu)
+
+    def mss_of(self, ip_version: Literal[4, 6]) -> int:
+        """Payload bytes of a full segment: IPv4 routes of a link made for IPv6 carry whole pages, too."""
+        if ip_version == self.ip_version:
+            return self.mss
+        return link_math.mss(ip_version, self.mtu) // link_math.PAGE_BYTES * link_math.PAGE_BYTES
+
+
+class Limits(Model):
+    """Host limits: sysctls by name, locked memory in KiB (null: as it is), the low-water mark in bytes.
+
+    `machine_sysctls` are numbers that belong to the machine and not to a host, such as those that a
+    network namespace can only read: each has to be at least so large, and is never set. One that is under
+    `sysctls` too is set where this kernel has one for each namespace.
+    """
+
+    receive_low_water_bytes: int = Field(gt=0)
+    locked_memory_kib: int | Literal["unlimited"] | None = None
+    sysctls: dict[str, int | str]
+    machine_sysctls: dict[str, int] = {}
+
+    @model_validator(mode="after")
+    def _low_water_fits(self) -> Limits:
+        rmem = str(self.sysctls.get("net.ipv4.tcp_rmem", "")).split()
+        if rmem and (len(rmem) != 3 or not all(part.isdigit() for part in rmem)):
+            raise ValueError("sysctls: net.ipv4.tcp_rmem needs three numbers: smallest, default, largest")
+        if rmem and int(rmem[2]) // 2 < self.receive_low_water_bytes:
+            raise ValueError(
+                f"receive_low_water_bytes {self.receive_low_water_bytes} is more than half of the largest "
+                f"tcp_rmem ({rmem[2]}), where the kernel caps it: raise the third value of net.ipv4.tcp_rmem"
+            )
+        if str(self.sysctls.get("net.ipv4.tcp_timestamps", 1)) != "1":
+            raise ValueError(
+                "sysctls: net.ipv4.tcp_timestamps has to be 1: the MTU is meant for segments with time stamps"
+            )
+        return self
+
+
+class Tuning(Model):
+    """What the data interface is set to: offloads by ethtool's names, queue pairs, coalescing values.
+
+    `receive_cpus` are the CPUs that handle what it receives (receive packet steering); empty leaves them.
+    """
+
+    offloads: dict[str, bool] = {}
+    queues: int | None = Field(default=None, gt=0)
+    receive_cpus: list[Annotated[int, Field(ge=0)]] = []
+    coalescing: dict[str, int | bool] = {}
+
+
+class Virtual(Model):
+    """The size of each virtual host.
+
+    count_instructions: emulate it so that its clock counts the instructions it executes, one a nanosecond.
+    """
+
+    memory_mib: int = Field(ge=192)
+    cpus: int = Field(default=1, ge=1)
+    disk_mib: int = Field(default=3072, ge=1024)
+    count_instructions: bool = False
+
+    @model_validator(mode="after")
+    def _one_processor(self) -> Virtual:
+        if self.count_instructions and self.cpus != 1:
+            raise ValueError("count_instructions: the clock counts those of one processor: set cpus to 1")
+        return self
+
+
+class Bounds(Model):
+    """A range for a fraction between 0 and 1; an end that is left out is open."""
+
+    at_least: float | None = Field(default=None, ge=0, le=1)
+    at_most: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Bounds:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("needs at_least or at_most")
+        return self
+
+
+class Validity(Model):
+    """What makes a measurement count."""
+
+    retransmitted_share_at_most: float = Field(ge=0, le=1)
+    drops_at_most: int = Field(ge=0)
+    copied_fraction: Bounds
+    mapped_fraction: dict[ReceiveMode, dict[SendMode, Bounds]]
+
+
+class Threshold(Model):
+    """A bound on a comparison: on the ratio of arm B to arm A, or on the median of one arm.
+
+    `paced` and `message_bytes` narrow it to some of the comparison's cells.
+    """
+
+    comparison: str
+    metric: Metric
+    arm: Literal["a", "b"] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    unit: str
+    paced: bool | None = None
+    message_bytes: int | None = Field(default=None, gt=0)
+    claims: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_bound_in_its_unit(self) -> Threshold:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("needs exactly one of at_least and at_most")
+        wanted = METRICS[self.metric].unit if self.arm else "ratio"
+        if self.unit != wanted:
+            raise ValueError(f"unit is {self.unit!r}, but this threshold is in {wanted!r}")
+        if self.paced and not METRICS[self.metric].paced:
+            raise ValueError("throughput is not judged at a fixed pace: set paced to false or leave it out")
+        return self
+
+
+class Crosscheck(Model):
+    """What the traffic tool has to reach of what others do on the same link; null: shown, not judged.
+
+    `source` is the kernel tree to take tcp_mmap from, where the lab builds no kernel.
+    """
+
+    source: Source | None = None
+    throughput_at_least: float | None = Field(default=None, gt=0)
+    receiver_usec_per_mib_at_most: float | None = Field(default=None, gt=0)
+
+
+class Host(Model):
+    """One host of a pair, how it is reached, and its end of the link.
+
+    `address`, `user` and `port` are for hardware; `ssh_port` fixes the forwarded port of a virtual host.
+    `traffic_cpus` are the CPUs that the threads of the traffic tool run on, one after the other (null: any).
+    """
+
+    name: str
+    role: Role
+    pair: int = Field(ge=1)
+    data_interface: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")
+    data_address: str
+    peer: str
+    peer_address: str
+    data_address_ipv4: str | None = None
+    peer_address_ipv4: str | None = None
+    address: str
+    user: str = "root"
+    port: int = Field(default=22, ge=1, le=65535)
+    nic_model: Literal["e1000e", "virtio-net"] | None = None
+    ssh_port: int | None = Field(default=None, ge=1, le=65535)
+    tuning: Tuning
+    traffic_cpus: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+
+    @field_validator("data_address", "peer_address", "data_address_ipv4", "peer_address_ipv4", mode="before")
+    @classmethod
+    def _as_hosts_print_it(cls, text: Any) -> Any:
+        """Spell an address as `ip addr` does, because the two are compared; others are left to be refused."""
+        try:
+            interface = ipaddress.ip_interface(text) if isinstance(text, str) else None
+        except ValueError:
+            interface = None
+        if interface is None:
+            return text
+        return str(interface) if "/" in str(text) else str(interface.ip)
+
+    @property
+    def ip(self) -> str:
+        """The data address without its prefix length."""
+        return self.data_address.partition("/")[0]
+
+    def endpoints(self, ip_version: Literal[4, 6]) -> tuple[str, str]:
+        """Return the own data address and the peer's, without prefix lengths.
+
+        Raises:
+            UsageError: the lab declares none of this IP version.
+        """
+        if (":" in self.data_address) == (ip_version == 6):
+            return self.ip, self.peer_address
+        if ip_version == 6 or self.data_address_ipv4 is None or self.peer_address_ipv4 is None:
+            key = "zclab_data_address_ipv4" if ip_version == 4 else "zclab_data_address"
+            raise UsageError(
+                f"{self.name}: has no IPv{ip_version} data address: declare {key} for both hosts"
+            )
+        return self.data_address_ipv4.partition("/")[0], self.peer_address_ipv4
+
+
+class Lab(Model):
+    """A lab, whole: every value resolved, nothing left to derive."""
+
+    name: str
+    kind: Literal["virtual", "namespaces", "hardware"]
+    lab_dir: Path
+    state_dir: Path
+    plan: str
+    link: Link
+    limits: Limits
+    virtual: Virtual | None = None
+    kernel_variant: str | None = None
+    kernel_variants: dict[str, KernelVariant] = {}
+    validity: Validity
+    thresholds: list[Threshold]
+    smallest_effect: float = Field(gt=0, lt=1)
+    crosscheck: Crosscheck | None = None
+    hosts: list[Host]
+
+    @property
+    def counts_instructions(self) -> bool:
+        """Whether the hosts' CPU times count instructions, a billion a second."""
+        return self.virtual is not None and self.virtual.count_instructions
+
+    @property
+    def shared_cpu(self) -> bool:
+        """Whether the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them."""
+        return self.kind == "namespaces"
+
+    def pair(self, number: int = 1) -> tuple[Host, Host]:
+        """Return the sender and the receiver of a pair."""
+        members = {host.role: host for host in self.hosts if host.pair == number}
+        return members["sender"], members["receiver"]
+
+    def with_kernel(self, variant: str | None) -> Lab:
+        """Return the lab as it would be if it booted another of its kernels; null: the lab itself.
+
+        Raises:
+            UsageError: the lab has no such kernel.
+        """
+        self.check_kernels(variant)
+        return self.model_copy(update={"kernel_variant": variant}) if variant else self
+
+    def check_kernels(self, *variants: str | None) -> None:
+        """Raise UsageError for the first that is not one of the lab's kernels; null asks for none."""
+        for variant in variants:
+            if variant is not None and variant not in self.kernel_variants:
+                known = ", ".join(self.kernel_variants) or "none"
+                raise UsageError(f"{self.name}: no kernel variant is called {variant!r}: {known}")
+
+    def facts(self, variant: str | None = None) -> dict[str, Any]:
+        """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values).
+
+        variant: the kernel to boot, null for the lab's own.
+
+        Raises:
+            UsageError: the lab has no such kernel.
+        """
+        chosen = variant or self.kernel_variant
+        self.check_kernels(chosen)
+        document = self.model_dump(mode="json")
+        document["link"]["mss"] = self.link.mss
+        document["kernels"] = document.pop("kernel_variants")
+        document["kernel"] = {"variant": chosen, **document["kernels"][chosen]} if chosen else None
+        if document["virtual"] and chosen and (memory := document["kernel"]["memory_mib"]):
+            document["virtual"]["memory_mib"] = memory
+        for host in document["hosts"]:
+            host["data_addresses"] = [
+                address for address in (host["data_address"], host["data_address_ipv4"]) if address
+            ]
+        document["host_by_name"] = {host["name"]: host for host in document["hosts"]}
+        document["cache_dir"] = str(cache_dir())
+        document["root"] = str(project_root())
+        return document

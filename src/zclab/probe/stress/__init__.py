@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random operations on sockets and mappings of this host."""
