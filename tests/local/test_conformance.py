@@ -27,7 +27,6 @@ from rich.console import Console
 from tests import factories
 from tests.ssh_server import SshServer
 
-from zclab import probe
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import InvalidError, LabError
 from zclab.cli import main as cli
@@ -37,7 +36,7 @@ from zclab.kernel.identity import Artifact
 from zclab.kernel.spec import parse_variant
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.probe import sysctl
+from zclab.probe import sysctl, tables
 from zclab.probe import table as probe_table
 from zclab.probe.table import NotHereError, Row, Table, attempt
 from zclab.suites import probe_command
@@ -58,8 +57,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     held = io.BytesIO(real)
     with zipfile.ZipFile(held, "a") as file:
         for path in sorted(PLANTED.glob("*.py")):
-            file.write(path, f"probe/{path.name}")
-            name = f"{probe.__name__}.{path.stem}"
+            file.write(path, f"probe/tables/{path.name}")
+            name = f"{tables.__name__}.{path.stem}"
             spec = importlib.util.spec_from_file_location(name, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
