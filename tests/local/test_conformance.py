@@ -30,6 +30,7 @@ from tests.ssh_server import SshServer
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import InvalidError, LabError
 from zclab.cli import main as cli
+from zclab.deploy import bring_up
 from zclab.deploy import state as deploy_state
 from zclab.host import console, facts
 from zclab.kernel.identity import Artifact
@@ -543,7 +544,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return Artifact(variant=running[-1], key="", release="", build_id="") if lab.kernel_variant else None
 
     monkeypatch.setattr(inventory, "load", with_full)
-    monkeypatch.setattr(cli, "_boot", boot)
+    monkeypatch.setattr(bring_up, "boot", boot)
     monkeypatch.setattr(deploy_state, "running_kernel", running_kernel)
     monkeypatch.setattr(run, "carry_out", carry_out)
     monkeypatch.setattr(namespaces, "ready", lambda *_: True)

@@ -16,6 +16,7 @@ from tests import factories
 
 from zclab.base.errors import UsageError
 from zclab.cli import main as cli
+from zclab.deploy import bring_up
 from zclab.deploy import state as deploy_state
 from zclab.host.ssh import Completed, RemoteError
 from zclab.kernel.identity import Artifact
@@ -551,7 +552,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return factories.lab(name).model_copy(update={"state_dir": tmp_path})
 
     monkeypatch.setattr(inventory, "load", load)
-    monkeypatch.setattr(cli, "_boot", boot)
+    monkeypatch.setattr(bring_up, "boot", boot)
     monkeypatch.setattr(deploy_state, "running_kernel", running_kernel)
     monkeypatch.setattr(run, "carry_out", carry_out)
     return running

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that make, show and end the hosts of a lab."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from zclab.backends.namespaces import lab as namespaces
+from zclab.backends.virtual import lab as virtual_hosts
+from zclab.base.errors import UsageError
+from zclab.cli import output
+from zclab.cli.options import json_option, kernel_option, lab_option
+from zclab.deploy import bring_up, cache, playbooks
+from zclab.host import console as consoles
+from zclab.host.ssh import Remote
+from zclab.lab import inventory
+from zclab.report import console as report
+from zclab.report import kernels as kernel_listing
+
+
+@click.command()
+@lab_option
+@kernel_option
+@click.option("--promote", is_flag=True, help="Make the lab's kernel the default of each host's boot loader.")
+def up(lab_name: str, kernel: str | None, promote: bool) -> None:
+    """Make the hosts of a lab so: kernel built, booted and proven, link and limits set.
+
+    Doing it twice changes nothing. Example: zclab up --lab inventory/connectx3
+    """
+    lab = inventory.load(lab_name).with_kernel(kernel)
+    started = time.monotonic()
+    timings = bring_up.bring_up(lab, click.echo, **({"zclab_promote": True} if promote else {}))
+    report.show_timings(output.console_for_stdout(), timings, time.monotonic() - started)
+
+
+@click.command()
+@lab_option
+def status(lab_name: str) -> None:
+    """Show each host of a lab: whether it runs, where SSH answers, what runs it.
+
+    Example: zclab status --lab virtual
+    """
+    lab = inventory.load(lab_name)
+    if lab.kind == "virtual":
+        report.show_hosts(output.console_for_stdout(), lab, virtual_hosts.status(lab.state_dir))
+        return
+    if lab.kind == "namespaces":
+        for one in namespaces.status(lab.state_dir, [host.name for host in lab.hosts]):
+            state = f"up, {one.processes} processes" if one.running else "down"
+            click.echo(f"{one.name}: {state}")
+        return
+    for host in lab.hosts:
+        with Remote(host.name, lab.state_dir / "ssh_config") as remote:
+            click.echo(f"{host.name}: {host.role}, runs {remote.output('uname -r').strip()}")
+
+
+@click.command()
+@lab_option
+@click.argument("host")
+@click.option(
+    "--lines", default=50, type=click.IntRange(min=1), show_default=True, help="How many of its last lines."
+)
+@click.option("--follow", is_flag=True, help="Go on as it grows, until Ctrl-C.")
+def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
+    """Show the end of a virtual host's console log.
+
+    Example: zclab console receiver1 --follow
+    """
+    lab = inventory.load(lab_name)
+    if host not in {one.name for one in lab.hosts}:
+        raise UsageError(f"{lab.name}: has no host {host!r}: {', '.join(one.name for one in lab.hosts)}")
+    if lab.kind == "namespaces":
+        raise UsageError(
+            f"{lab.name}: its hosts have no console: they run this machine's kernel, which reports to dmesg"
+        )
+    path = consoles.log_path(lab.state_dir, host)
+    if not path.is_file():
+        raise UsageError(f"{path}: no console log: the lab was never up, or its consoles are not logged here")
+    shown = consoles.read(path, 0)
+    click.echo("\n".join(shown.decode(errors="replace").splitlines()[-lines:]))
+    offset = len(shown)
+    while follow:
+        if consoles.size(path) < offset:
+            offset = 0  # the host was started again, with a new log
+        more = consoles.read(path, offset)
+        click.echo(more, nl=False)
+        offset += len(more)
+        time.sleep(0.5)
+
+
+@click.command()
+@lab_option
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Also remove disks, keys and caches; kernels used within the last hour stay.",
+)
+def down(lab_name: str, purge: bool) -> None:
+    """Stop the hosts that a lab has made. Nothing of them stays behind but their disks and keys.
+
+    Example: zclab down --purge
+    """
+    lab = inventory.load(lab_name)
+    if lab.kind == "hardware":
+        raise UsageError(
+            f"{lab.name}: hardware hosts can not be taken down: playbooks/restore.yml undoes the rest"
+        )
+    playbooks.run("hosts_down", lab.lab_dir, cache.runner_dir(), click.echo, {"purge": purge})
+    if purge:
+        for line in cache.prune(keep=0):
+            click.echo(line)
+
+
+@click.command()
+@lab_option
+@json_option
+def kernels(lab_name: str, as_json: bool) -> None:
+    """Show the kernels of a lab: what each is made from, whether it is built, and how big it is.
+
+    Looks into the cache only, and builds nothing. Example: zclab kernels --json
+    """
+    lab = inventory.load(lab_name)
+    found = kernel_listing.entries(lab)
+    if as_json:
+        click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+    else:
+        kernel_listing.show(output.console_for_stdout(), lab, found)
+
+
+@click.command(name="cache")
+@click.option("--prune", is_flag=True, help="Remove what no lab uses, but the newest kernels.")
+@click.option(
+    "--keep",
+    default=3,
+    type=click.IntRange(min=0),
+    show_default=True,
+    help="How many of the newest kernels --prune keeps.",
+)
+def show_cache(prune: bool, keep: int) -> None:
+    """Show what the caches hold: images, kernels, compiler output. All of it can be made again.
+
+    Example: zclab cache --prune
+    """
+    lines = cache.prune(keep) if prune else cache.listing()
+    for line in lines or ["nothing"]:
+        click.echo(line)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that measure, and show what was measured."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+
+import click
+
+from zclab.analysis import verdict
+from zclab.base.errors import UsageError
+from zclab.cli.options import json_option, kernel_option, lab_option, listed
+from zclab.cli.output import Output, console_for_stdout
+from zclab.deploy import bring_up
+from zclab.deploy.playbooks import Timing
+from zclab.lab import inventory
+from zclab.measure import engine
+from zclab.plan import plan as plans
+from zclab.report import console as report
+from zclab.runs.folder import Run
+from zclab.suites import install as crosscheck_install
+from zclab.suites.crosscheck import document as crosscheck_document
+from zclab.suites.crosscheck import run as crosscheck_run
+from zclab.suites.crosscheck import show as crosscheck_table
+from zclab.suites.crosscheck import tools as crosscheck_tools
+
+
+@click.command()
+@lab_option
+@click.argument("plan_name", metavar="[PLAN]", required=False)
+@kernel_option
+@click.option("--up", "with_up", is_flag=True, help="Bring the lab up first.")
+@click.option("--modes", help="Only comparisons that use one of these modes, such as map_once,zerocopy.")
+@click.option("--sizes", help="Message sizes in bytes instead of the plan's, such as 65536,262144.")
+@click.option("--paces", help="Paces in Gbit/s instead of the plan's, such as none,0.1.")
+@click.option("--seconds", type=float, help="Measured seconds each instead of the plan's.")
+@click.option("--repeats", type=int, help="Measurements of each arm instead of the plan's.")
+@click.option("--streams", help="Numbers of parallel streams instead of the plan's, such as 1,4.")
+@click.option("--ip-versions", help="IP versions instead of the lab's own, such as 4,6.")
+@click.option("--seed", type=click.IntRange(min=0), help="Draw the order of arms from this seed.")
+@click.option(
+    "--profile",
+    metavar="EVENT",
+    help="Also record once for each arm where its CPU goes, by a perf event such as cycles.",
+)
+@click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
+@click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
+def run(
+    lab_name: str,
+    kernel: str | None,
+    plan_name: str | None,
+    with_up: bool,
+    modes: str | None,
+    sizes: str | None,
+    paces: str | None,
+    seconds: float | None,
+    repeats: int | None,
+    streams: str | None,
+    ip_versions: str | None,
+    seed: int | None,
+    profile: str | None,
+    resume: str | None,
+    since: float | None,
+) -> None:
+    """Measure a lab by a plan, keep everything in runs/<id>, and say the verdict.
+
+    PLAN is a name in lab_tests/plans or a file; without it the lab's own. Example: zclab run --modes
+    map_once --seconds 2
+    """
+    began = since or time.time()
+    lab = inventory.load(lab_name).with_kernel(kernel)
+    selectors = (plan_name, modes, sizes, paces, seconds, repeats, streams, ip_versions, seed, profile)
+    if resume and any(value is not None for value in selectors):
+        raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
+    plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(
+        modes=listed(modes, str, "--modes"),
+        sizes=listed(sizes, int, "--sizes"),
+        paces=listed(paces, lambda text: None if text == "none" else float(text), "--paces"),
+        seconds=seconds,
+        repeats=repeats,
+        streams=listed(streams, int, "--streams"),
+        ip_versions=listed(ip_versions, int, "--ip-versions"),
+        seed=seed,
+        profile_event=profile,
+    )
+    unfinished = Run.find(resume) if resume else None
+    with_up = with_up or bring_up.lacks_namespaces(lab)  # nobody should have to ask for these
+    timings = bring_up.bring_up(lab, click.echo) if with_up else []
+    console = console_for_stdout()
+    started = time.monotonic()
+    result = engine.execute(
+        lab,
+        plan,
+        report.RunReporter(console),
+        unfinished,
+        lambda lab, variant: bring_up.boot(lab, variant, click.echo),
+    )
+    document = verdict.judge(result.manifest(), result.records())
+    report.show(console, document)
+    if with_up:
+        timings.append(Timing("measurements", time.monotonic() - started))
+        report.show_timings(console, timings, time.time() - began)
+    sys.exit(document.exit_code)
+
+
+@click.command()
+@lab_option
+@click.option("--modes", help="Receive modes, such as copy,map_once, instead of all that the lab can map.")
+@click.option(
+    "--repeats", default=10, type=click.IntRange(1, 1000), show_default=True, help="Executions of each tool."
+)
+@click.option(
+    "--seconds", default=1, type=click.IntRange(1, 3600), show_default=True, help="Seconds of each execution."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Draw the order of tools from this seed.")
+@json_option
+def crosscheck(
+    lab_name: str, modes: str | None, repeats: int, seconds: int, seed: int | None, as_json: bool
+) -> None:
+    """Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.
+
+    Prints ratios of throughput and of the receiver's CPU per MiB.
+
+    Example: zclab crosscheck --lab namespaces --modes copy --json
+    """
+    lab = inventory.load(lab_name)
+    chosen = crosscheck_run.modes_of(lab, listed(modes, str, "--modes"))
+    out = Output(as_json)
+    tools = crosscheck_tools.prepare(lab, out.say)
+    bring_up.namespaces_up(lab, out.say)
+    crosscheck_install.install(lab, tools.files, out.say)
+    drawn = secrets.randbelow(2**32) if seed is None else seed
+    total = len(crosscheck_run.order(chosen, repeats, drawn))
+    progress = crosscheck_table.Progress(out.console, total)
+    settings, observations = crosscheck_run.carry_out(
+        lab, chosen, repeats, seconds, drawn, tools.versions, progress.told
+    )
+    document = crosscheck_document.judge(settings, observations)
+    out.result(document, crosscheck_table.show)
+    sys.exit(document.exit_code)
+
+
+@click.command()
+@click.argument("run_name", metavar="[RUN]", default="latest")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON document.")
+def show(run_name: str, as_json: bool) -> None:
+    """Show a run: its measurements, comparisons and verdict, judged again from its files.
+
+    RUN is a run's id, its directory, or latest. Example: zclab show latest --json
+    """
+    found = Run.find(run_name)
+    document = verdict.judge(found.manifest(), found.records())
+    Output(as_json).result(document, report.show)
+    sys.exit(document.exit_code)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where commands write: progress for people, or one JSON document on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import click
+from rich.console import Console
+
+from zclab.report.terminal import print_line
+
+
+def console_for_stdout() -> Console:
+    """Return a console for stdout; wide enough for the tables where there is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 180)
+
+
+class Document(Protocol):
+    """What comes of a command."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command."""
+
+    def model_dump_json(self, *, indent: int) -> str:
+        """Return the document as JSON."""
+
+
+_D = TypeVar("_D", bound=Document)
+
+
+class Output:
+    """Where a command tells of its work and what came of it; with --json stdout has that alone."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.console = Console(stderr=True) if as_json else console_for_stdout()
+
+    def say(self, line: str) -> None:
+        """Tell a line."""
+        print_line(self.console, line)
+
+    def result(self, document: _D, show: Callable[[Console, _D], None]) -> None:
+        """Show a document, or print it."""
+        if self._as_json:
+            click.echo(document.model_dump_json(indent=2))
+        else:
+            show(self.console, document)
+
+
+def in_lines(lines: Callable[[_D], list[str]]) -> Callable[[Console, _D], None]:
+    """Return what shows a document that is told in lines."""
+
+    def show(console: Console, document: _D) -> None:
+        for line in lines(document):
+            print_line(console, line)
+
+    return show

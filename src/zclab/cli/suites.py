@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that check a kernel."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable
+from typing import Generic, NamedTuple, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+
+from zclab.base.errors import UsageError
+from zclab.cli.options import boot_option, diff_option, json_option, lab_option
+from zclab.cli.output import Document, Output, in_lines
+from zclab.deploy import bring_up, playbooks
+from zclab.lab import inventory
+from zclab.lab.model import Lab
+from zclab.suites import lockdep
+from zclab.suites.conformance import document as conformance_document
+from zclab.suites.conformance import run as conformance_run
+from zclab.suites.conformance import show as conformance_show
+from zclab.suites.selftests import document as selftests_document
+from zclab.suites.selftests import run as selftests_run
+from zclab.suites.selftests import show as selftests_show
+from zclab.suites.stress import document as stress_document
+from zclab.suites.stress import run as stress_run
+
+
+@click.command()
+@lab_option
+@boot_option
+@diff_option
+@json_option
+def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+    """Try the rules of each zero-copy interface on the hosts, and show a table an interface.
+
+    Without --kernel the hosts are tried as they run. --diff takes the kept results of both kernels, and boots
+    and tries those that have none; a row of TCP_ZEROCOPY_RECEIVE or MSG_ZEROCOPY that moved is a failure.
+    A kernel that was booted for this is left again afterwards.
+
+    Example: zclab conformance --diff stock full
+    """
+    _try_or_compare(
+        lab_name,
+        variant,
+        diff,
+        as_json,
+        _Suite(
+            conformance_run.carry_out,
+            conformance_document.kept,
+            conformance_document.diff,
+            conformance_show.show,
+            conformance_show.show_diff,
+        ),
+    )
+
+
+@click.command()
+@lab_option
+@boot_option
+@json_option
+def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
+    """Have lockdep watch everything that takes a socket's lock and the mapping lock.
+
+    What it has to report, or that it has to be silent, the kernel's declaration in the inventory says. It
+    reports once a boot. A kernel that was booted for this is left again afterwards.
+
+    Example: zclab locks --kernel mmap-debug
+    """
+    lab = inventory.load(lab_name)
+    lab.check_kernels(variant)
+    out = Output(as_json)
+    with bring_up.booted(lab, variant, out.say) as booted:
+        found = lockdep.carry_out(lab.with_kernel(booted))
+    out.result(found, in_lines(lockdep.lines))
+    sys.exit(found.exit_code)
+
+
+@click.command()
+@lab_option
+@boot_option
+@diff_option
+@json_option
+def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+    """Run the kernel's own tests of what zero-copy touches, built from the kernel's own tree.
+
+    Without --kernel the hosts are tried as they run. --diff takes the kept results of both kernels, and boots
+    and tries those that have none; what is worse on B is a failure. A kernel that was booted for this is left
+    again afterwards.
+
+    Example: zclab selftests --diff stock full
+    """
+    _try_or_compare(
+        lab_name,
+        variant,
+        diff,
+        as_json,
+        _Suite(
+            selftests_run.carry_out,
+            selftests_document.kept,
+            selftests_document.diff,
+            selftests_show.show,
+            selftests_show.show_diff,
+        ),
+    )
+
+
+@click.command()
+@lab_option
+@boot_option
+@click.option(
+    "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="How long it takes."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32), help="Draw the operations from this seed, as an earlier stress."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that work at the same time.")
+@click.option("--ops", help="Only these kinds of operations, such as map,read,send_zerocopy.")
+@json_option
+def stress(
+    lab_name: str,
+    variant: str | None,
+    seconds: float,
+    seed: int | None,
+    workers: int | None,
+    ops: str | None,
+    as_json: bool,
+) -> None:
+    """Do random things to sockets and mappings on the receivers, and watch their bytes, memory and consoles.
+
+    A host that hangs is reset, and the stress fails. Seed and consoles are kept in runs/stress-<id>. A kernel
+    that was booted for this is left again afterwards.
+
+    Example: zclab stress --kernel full-debug --seconds 600
+    """
+    lab = inventory.load(lab_name)
+    lab.check_kernels(variant)
+    options = stress_run.options_of(workers, ops)
+    out = Output(as_json)
+
+    def reset(host: str) -> None:
+        playbooks.run("reset", lab.lab_dir, lab.state_dir / "playbooks", out.say, {"zclab_host": host})
+
+    bring_up.namespaces_up(lab, out.say)
+    drawn = secrets.randbelow(2**32) if seed is None else seed
+    with bring_up.booted(lab, variant, out.say) as booted:
+        document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.say)
+        out.result(document, in_lines(stress_document.lines))
+        if booted and any(host.recovered for host in document.hosts):
+            bring_up.boot(lab, booted, out.say)
+    sys.exit(document.exit_code)
+
+
+_D = TypeVar("_D", bound=Document)
+_C = TypeVar("_C", bound=Document)
+
+
+class _Suite(NamedTuple, Generic[_D, _C]):
+    """What is tried on a kernel and compared between two."""
+
+    carry_out: Callable[[Lab, Callable[[str], None]], _D]
+    kept: Callable[[Lab, str], _D | None]
+    compare: Callable[[_D, _D], _C]
+    show: Callable[[Console, _D], None]
+    show_comparison: Callable[[Console, _C], None]
+
+
+def _try_or_compare(
+    lab_name: str,
+    variant: str | None,
+    diff: tuple[str, str] | None,
+    as_json: bool,
+    suite: _Suite[_D, _C],
+) -> NoReturn:
+    """Carry a suite out on a kernel of a lab, or compare two by what is kept, else tried; show and exit."""
+    lab = inventory.load(lab_name)
+    if diff and variant:
+        raise UsageError("--diff names its two kernels itself: leave --kernel out")
+    lab.check_kernels(variant, *(diff or ()))
+    out = Output(as_json)
+    bring_up.namespaces_up(lab, out.say)
+
+    def tried(name: str | None) -> _D:
+        with bring_up.booted(lab, name, out.say):
+            return suite.carry_out(lab, out.say)
+
+    if diff:
+        a, b = (suite.kept(lab, name) or tried(name) for name in diff)
+        compared = suite.compare(a, b)
+        out.result(compared, suite.show_comparison)
+        sys.exit(compared.exit_code)
+    document = tried(variant)
+    out.result(document, suite.show)
+    sys.exit(document.exit_code)
