@@ -2,7 +2,7 @@
 #include "handshake.h"
 
 #include "clock.h"
-#include "stop.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -85,7 +85,7 @@ static void pending_remove(struct door *door, int index)
 static bool door_open(struct door *door)
 {
     const struct options *options = door->session->options;
-    struct ending *ending = &door->session->ending;
+    struct outcome *outcome = &door->session->outcome;
     struct address bound = options->bind;
     socklen_t length = address_length(&bound);
     char text[ADDRESS_TEXT];
@@ -95,14 +95,14 @@ static bool door_open(struct door *door)
     door->listener = fd;
     address_text(&bound, text);
     if (fd < 0)
-        return ending_set(ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+        return outcome_set(outcome, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bound.any.sa_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     if (options->rcvbuf)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options->rcvbuf, sizeof(options->rcvbuf));
     if (bind(fd, &bound.any, length) < 0 || listen(fd, 128) < 0 || getsockname(fd, &bound.any, &length) < 0)
-        return ending_set(ending, OUTCOME_ERROR, "can not listen on %s port %u: %s", text,
+        return outcome_set(outcome, OUTCOME_ERROR, "can not listen on %s port %u: %s", text,
                           address_port(&bound), strerror(errno));
     fprintf(stderr, "listening %s %u\n", text, address_port(&bound));
     fflush(stderr);
@@ -121,7 +121,7 @@ static bool door_accept(struct door *door)
 
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS || errno == EBADF)
-                return ending_set(&session->ending, OUTCOME_ERROR, "can not accept a connection: %s",
+                return outcome_set(&session->outcome, OUTCOME_ERROR, "can not accept a connection: %s",
                                   strerror(errno));
             return true; /* nothing more, or a connection that is gone already */
         }
@@ -163,7 +163,7 @@ static const char *door_admit(struct door *door, const uint8_t *bytes, int fd)
 
     memcpy(&hello, bytes, sizeof(hello));
     if (hello.streams != door->streams || hello.stream >= door->streams) {
-        ending_set(&door->session->ending, OUTCOME_ERROR,
+        outcome_set(&door->session->outcome, OUTCOME_ERROR,
                    "the sender has %u streams, the receiver %d (--streams)", hello.streams, door->streams);
         return "another number of streams";
     }
@@ -224,8 +224,8 @@ static bool door_wait(struct door *door)
             pollers[i + 1] = (struct pollfd){.fd = door->pending[i].fd, .events = POLLIN};
         poll(pollers, (nfds_t)door->count + 1, (int)(TICK_NS / NS_PER_MS));
         now = clock_now();
-        if (stop_asked()) {
-            return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for the peer");
+        if (signals_stop_requested()) {
+            return outcome_set(&session->outcome, OUTCOME_STOPPED, "asked to stop while waiting for the peer");
         }
         for (int i = door->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
             if (pollers[i + 1].revents) {
@@ -235,12 +235,12 @@ static bool door_wait(struct door *door)
                 pending_remove(door, i);
             }
         }
-        if (session->ending.outcome != OUTCOME_COMPLETE || (pollers[0].revents && !door_accept(door)))
+        if (session->outcome.code != OUTCOME_COMPLETE || (pollers[0].revents && !door_accept(door)))
             return false;
         if (now >= deadline && door->open < door->streams) {
             char text[ADDRESS_TEXT];
 
-            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+            return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
                               "no session from %s with the right token within %.3f s (--accept-timeout)",
                               address_text(&options->peer, text), (double)options->accept_timeout_ns / 1e9);
         }
@@ -279,13 +279,13 @@ static bool wait_until(struct session *session, int fd, short events, int64_t de
     struct pollfd poller = {.fd = fd, .events = events};
 
     while (poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) <= 0) {
-        if (stop_asked())
-            return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for %s",
+        if (signals_stop_requested())
+            return outcome_set(&session->outcome, OUTCOME_STOPPED, "asked to stop while waiting for %s",
                               waiting_for);
-        if (session->team->broken)
-            return ending_set(&session->ending, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
+        if (session->group->broken)
+            return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
         if (clock_now() >= deadline)
-            return ending_set(&session->ending, OUTCOME_TIMEOUT, "waited %.3f s for %s (--connect-timeout)",
+            return outcome_set(&session->outcome, OUTCOME_TIMEOUT, "waited %.3f s for %s (--connect-timeout)",
                               (double)session->options->connect_timeout_ns / 1e9, waiting_for);
     }
     return true;
@@ -294,7 +294,7 @@ static bool wait_until(struct session *session, int fd, short events, int64_t de
 static bool dial(struct session *session, int fd, int64_t deadline)
 {
     const struct options *options = session->options;
-    struct ending *ending = &session->ending;
+    struct outcome *outcome = &session->outcome;
     char text[ADDRESS_TEXT];
     const int on = 1;
     int error = 0;
@@ -304,7 +304,7 @@ static bool dial(struct session *session, int fd, int64_t deadline)
     if (options->sndbuf)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options->sndbuf, sizeof(options->sndbuf));
     if (bind(fd, &options->bind.any, address_length(&options->bind)) < 0)
-        return ending_set(ending, OUTCOME_ERROR, "can not bind to %s: %s", address_text(&options->bind, text),
+        return outcome_set(outcome, OUTCOME_ERROR, "can not bind to %s: %s", address_text(&options->bind, text),
                           strerror(errno));
     if (connect(fd, &options->peer.any, address_length(&options->peer)) < 0) {
         error = errno;
@@ -315,7 +315,7 @@ static bool dial(struct session *session, int fd, int64_t deadline)
         }
     }
     if (error)
-        return ending_set(ending, OUTCOME_ERROR, "can not connect to %s port %u: %s",
+        return outcome_set(outcome, OUTCOME_ERROR, "can not connect to %s port %u: %s",
                           address_text(&options->peer, text), address_port(&options->peer), strerror(error));
     return true;
 }
@@ -327,7 +327,7 @@ bool handshake_connect(struct session *session)
     struct hello hello;
 
     if (fd < 0)
-        return ending_set(&session->ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
     if (!dial(session, fd, deadline)) {
         close(fd);
         return false;
@@ -349,12 +349,12 @@ bool handshake_wait(struct session *session)
         return false;
     got = recv(session->fd, &answer, 1, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno == ECONNRESET))
-        return ending_set(&session->ending, OUTCOME_ERROR,
+        return outcome_set(&session->outcome, OUTCOME_ERROR,
                           "the receiver refused the session: wrong token, wrong peer, or it failed itself");
     if (got < 0)
         return session_failed(session, "waiting for the receiver's go", errno);
     if (answer != BYTE_GO)
-        return ending_set(&session->ending, OUTCOME_ERROR, "the other end is not a zclab-traffic receiver");
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "the other end is not a zclab-traffic receiver");
     session_progress(session, clock_now());
     return true;
 }

@@ -5,13 +5,13 @@
 #include "rpc.h"
 #include "rpc_report.h"
 #include "send.h"
-#include "stop.h"
+#include "signals.h"
 
 #include <stdio.h>
 
 static struct options options;
 static struct session sessions[STREAMS_MAX];
-static struct team team;
+static struct group group;
 static struct rpc rpc;
 
 static bool is_rpc(void)
@@ -21,23 +21,23 @@ static bool is_rpc(void)
 
 static void run(void)
 {
-    if (options.watch_stdin && !stop_watch_stdin(&sessions->ending))
+    if (options.watch_stdin && !signals_watch_stdin(&sessions->outcome))
         return;
-    if (!placement_check(&options.placement, &sessions->ending))
+    if (!affinity_check(&options.affinity, &sessions->outcome))
         return;
-    team_watch_host(&team);
+    group_watch_host(&group);
     if (is_rpc())
         rpc_run(&rpc, sessions);
     else if (options.end == END_RECEIVE)
-        receive_run(sessions, team.streams);
+        receive_run(sessions, group.streams);
     else
-        send_run(sessions, team.streams);
+        send_run(sessions, group.streams);
 }
 
 int main(int argc, char **argv)
 {
     enum { EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
-    const struct ending *ending;
+    const struct outcome *outcome;
     bool printed;
 
     switch (options_parse(&options, argc, argv)) {
@@ -48,18 +48,18 @@ int main(int argc, char **argv)
     case PARSED_RUN:
         break;
     }
-    stop_install();
-    team_init(&team, options.streams);
-    sessions_init(sessions, &team, &options);
+    signals_install();
+    group_init(&group, options.streams);
+    sessions_init(sessions, &group, &options);
     run();
-    ending = sessions_ending(sessions);
-    if (ending->outcome != OUTCOME_COMPLETE)
-        fprintf(stderr, "%s: %s\n", outcome_name(ending->outcome), ending->error);
+    outcome = sessions_outcome(sessions);
+    if (outcome->code != OUTCOME_COMPLETE)
+        fprintf(stderr, "%s: %s\n", outcome_name(outcome->code), outcome->error);
     printed = is_rpc() ? rpc_report_print(&rpc, sessions) : report_print(sessions);
-    for (int stream = 0; stream < team.streams; stream++)
+    for (int stream = 0; stream < group.streams; stream++)
         completions_free(&sessions[stream].completions);
-    team_free(&team);
+    group_free(&group);
     if (!printed)
         fputs("error: can not write the document to standard output\n", stderr);
-    return printed && ending->outcome == OUTCOME_COMPLETE ? 0 : EXIT_INCOMPLETE;
+    return printed && outcome->code == OUTCOME_COMPLETE ? 0 : EXIT_INCOMPLETE;
 }

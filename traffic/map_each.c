@@ -2,7 +2,7 @@
 #include "map_each.h"
 
 #include "session.h"
-#include "take.h"
+#include "consume.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,21 +15,21 @@
 
 /* Any kernel since 4.18 lets mmap() of a TCP socket succeed, without taking anything: only the setting
  * tells. */
-bool map_each_probe(struct ending *ending)
+bool map_each_probe(struct outcome *outcome)
 {
     FILE *file = fopen(SETTING_FILE, "re");
     int value = 0;
     bool known;
 
     if (!file)
-        return ending_set(ending, OUTCOME_UNSUPPORTED,
+        return outcome_set(outcome, OUTCOME_UNSUPPORTED,
                           "this kernel's mmap() of a TCP socket does not consume: no released kernel has "
                           "that, only one of this project's own series, with the setting " SETTING " (%s)",
                           strerror(errno));
     known = fscanf(file, "%d", &value) == 1;
     fclose(file);
     if (!known || value != 1)
-        return ending_set(ending, OUTCOME_UNSUPPORTED,
+        return outcome_set(outcome, OUTCOME_UNSUPPORTED,
                           SETTING " is %d: mmap() of a TCP socket does not consume; set it to 1 in this "
                                   "network namespace",
                           value);
@@ -64,15 +64,15 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
 /* Copies, too, but looks where it ends: a read that takes less than it may, but all that was queued, has emptied
  * the queue, so that a segment begins behind it. No refusal says where one does, and one short segment shifts
  * all that follow. */
-static enum took copy_to_segment(struct receiver *receiver, size_t want, size_t queued, enum unmapped cause)
+static enum consumed copy_to_segment(struct receiver *receiver, size_t want, size_t queued, enum unmapped cause)
 {
     const uint64_t *position = &receiver->session->counters.bytes;
     const uint64_t start = *position;
-    const enum took took = take_by_copy(receiver, want, cause);
+    const enum consumed consumed = consume_by_copy(receiver, want, cause);
 
-    if (took == TOOK_SOME && *position - start < want && *position - start >= queued)
+    if (consumed == CONSUMED_SOME && *position - start < want && *position - start >= queued)
         receiver->segment_at = *position;
-    return took;
+    return consumed;
 }
 
 static size_t least(size_t a, size_t b)
@@ -80,7 +80,7 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-enum took map_each_take(struct receiver *receiver)
+enum consumed map_each_consume(struct receiver *receiver)
 {
     struct session *session = receiver->session;
     const size_t page = receiver->page;
@@ -91,18 +91,18 @@ enum took map_each_take(struct receiver *receiver)
     session->counters.calls++;
     if (ioctl(session->fd, FIONREAD, &readable) < 0) {
         session_failed(session, "asking how much is queued", errno);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     queued = readable > 0 ? (size_t)readable : 0;
     if (!queued)
-        return take_nothing_named(receiver, 0);
+        return consume_without_hint(receiver, 0);
     locate(receiver, &before, &within);
     if (before)
-        return take_by_copy(receiver, before, UNMAPPED_UNALIGNED);
+        return consume_by_copy(receiver, before, UNMAPPED_UNALIGNED);
     if (queued < page)
         return copy_to_segment(receiver, least(page, within), queued, UNMAPPED_LESS_THAN_PAGE);
     if (within < page)
-        return take_by_copy(receiver, within, UNMAPPED_UNALIGNED);
+        return consume_by_copy(receiver, within, UNMAPPED_UNALIGNED);
 
     for (length = least(least(queued, within), receiver->map_bytes) / page * page;;
          length = length / 2 / page * page) {
@@ -110,17 +110,17 @@ enum took map_each_take(struct receiver *receiver)
 
         session->counters.calls++;
         if (at != MAP_FAILED) {
-            take_mapped(receiver, at, length);
-            session->counters.calls += keep_add(&receiver->keep, at, length);
+            consume_mapped(receiver, at, length);
+            session->counters.calls += retained_add(&receiver->retained, at, length);
             receiver->map_bytes = least(2 * length, receiver->chunk_bytes);
             receiver->skip_bytes = page;
-            return TOOK_SOME;
+            return CONSUMED_SOME;
         }
         if (errno == EIO)
-            return take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_REFUSED);
+            return consume_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_REFUSED);
         if (errno != EINVAL && errno != EAGAIN) {
             session_failed(session, "mmap() of the socket", errno);
-            return TOOK_FAILED;
+            return CONSUMED_FAILED;
         }
         if (length == page)
             break;

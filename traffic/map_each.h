@@ -14,8 +14,8 @@
 
 #include "receive_modes.h"
 
-bool map_each_probe(struct ending *ending);
+bool map_each_probe(struct outcome *outcome);
 bool map_each_prepare(struct receiver *receiver);
-enum took map_each_take(struct receiver *receiver);
+enum consumed map_each_consume(struct receiver *receiver);
 
 #endif

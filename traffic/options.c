@@ -5,7 +5,7 @@
 #include "receive_modes.h"
 #include "rpc_modes.h"
 #include "send_modes.h"
-#include "team.h"
+#include "group.h"
 #include "version.h"
 
 #include <inttypes.h>
@@ -50,7 +50,7 @@ enum id {
     ID_STREAMS,
     ID_CPUS,
     ID_BASELINE,
-    ID_PLANT_CPU,
+    ID_INJECT_CPU,
     ID_VERIFY,
     ID_WRONG_BYTE,
     ID_EARLY_REUSE,
@@ -141,14 +141,14 @@ static const struct row rows[ID_COUNT] = {
     [ID_BASELINE] = {"baseline", "S", ALL, 0,
                      "watch this host's processors for S seconds before payload starts, with the connections "
                      "standing idle; the same at both ends (default 0: not at all)"},
-    [ID_PLANT_CPU] = {"plant-usec-per-mib", "N", RECEIVE, 0,
+    [ID_INJECT_CPU] = {"inject-usec-per-mib", "N", RECEIVE, 0,
                       "to test comparisons: burn N microseconds of CPU for each MiB received"},
     [ID_VERIFY] = {"verify", NULL, BULK, 0,
                    "check integrity: every byte says where it belongs and the receiver looks at each one; "
                    "takes CPU at both ends"},
-    [ID_WRONG_BYTE] = {"plant-wrong-byte", "OFFSET", SEND, 0,
+    [ID_WRONG_BYTE] = {"inject-wrong-byte", "OFFSET", SEND, 0,
                        "to test --verify: flip the byte at this offset of stream 0"},
-    [ID_EARLY_REUSE] = {"plant-early-reuse", NULL, SEND, 0,
+    [ID_EARLY_REUSE] = {"inject-early-reuse", NULL, SEND, 0,
                         "to test --verify: overwrite one buffer of stream 0 before its zerocopy completion"},
 };
 
@@ -409,11 +409,11 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
         options->streams = (int)count;
         break;
     case ID_CPUS:
-        if (!placement_parse(&options->placement, text))
+        if (!affinity_parse(&options->affinity, text))
             return bad_value(row, text, "a list of processors, such as 0,2-3");
         break;
-    case ID_PLANT_CPU:
-        if (!read_decimal(text, 1e6, &options->planted_usec_per_mib))
+    case ID_INJECT_CPU:
+        if (!read_decimal(text, 1e6, &options->inject_usec_per_mib))
             return bad_value(row, text, "a number of microseconds, at most 1000000");
         break;
     case ID_NO_CORK:
@@ -428,10 +428,10 @@ static enum parsed take(struct options *options, enum id id, const char *text, u
     case ID_WRONG_BYTE:
         if (!read_count(text, 0, MAX_BYTES, &options->wrong_byte))
             return bad_value(row, text, "the offset of a byte, 0 or more");
-        options->plant_wrong_byte = true;
+        options->inject_wrong_byte = true;
         break;
     case ID_EARLY_REUSE:
-        options->plant_early_reuse = true;
+        options->inject_early_reuse = true;
         break;
     case ID_COUNT:
         break;
@@ -476,14 +476,14 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
         if (seen[ID_HEADER] && !seen[ID_MESSAGE])
             return wrong("--header-bytes: needs --message-bytes too, to know where the next header is");
     } else {
-        if ((options->plant_wrong_byte || options->plant_early_reuse) && !options->verify)
+        if ((options->inject_wrong_byte || options->inject_early_reuse) && !options->verify)
             return wrong("--%s: goes with --verify only",
-                         rows[options->plant_wrong_byte ? ID_WRONG_BYTE : ID_EARLY_REUSE].name);
-        if (options->plant_wrong_byte && options->bytes && options->wrong_byte >= options->bytes)
-            return wrong("--plant-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")",
+                         rows[options->inject_wrong_byte ? ID_WRONG_BYTE : ID_EARLY_REUSE].name);
+        if (options->inject_wrong_byte && options->bytes && options->wrong_byte >= options->bytes)
+            return wrong("--inject-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")",
                          options->wrong_byte, options->bytes);
-        if (options->plant_early_reuse && strcmp(options->mode, "zerocopy"))
-            return wrong("--plant-early-reuse: goes with --mode zerocopy only");
+        if (options->inject_early_reuse && strcmp(options->mode, "zerocopy"))
+            return wrong("--inject-early-reuse: goes with --mode zerocopy only");
         if (seen[ID_INFLIGHT] && options->inflight_bytes < 2 * options->message_bytes)
             return wrong("--inflight-bytes %zu: must hold at least two messages of %zu bytes",
                          options->inflight_bytes, options->message_bytes);

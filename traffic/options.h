@@ -4,7 +4,7 @@
 #define ZCLAB_OPTIONS_H
 
 #include "address.h"
-#include "placement.h"
+#include "affinity.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ struct options {
     size_t token_bytes;
     const char *mode; /* a name from the mode table of this end */
     int streams;
-    struct placement placement;
+    struct affinity affinity;
     int64_t baseline_ns; /* 0: none */
     int64_t warmup_ns;
     int64_t seconds_ns;      /* 0: the window is the whole transfer of `bytes` */
@@ -36,7 +36,7 @@ struct options {
     /* receiver */
     size_t chunk_bytes;
     size_t keep_bytes; /* receiver; 0: none is kept */
-    double planted_usec_per_mib; /* CPU to burn, for tests */
+    double inject_usec_per_mib; /* CPU to burn, for tests */
     int rcvlowat;       /* 0: not asked */
     size_t copy_buffer; /* 0: none */
     int rcvbuf;         /* 0: automatic */
@@ -48,9 +48,9 @@ struct options {
     bool cork;
     int64_t connect_timeout_ns;
     int64_t margin_ns;
-    bool plant_wrong_byte;
+    bool inject_wrong_byte;
     uint64_t wrong_byte; /* its offset in stream 0 */
-    bool plant_early_reuse;
+    bool inject_early_reuse;
     /* RPC */
     size_t request_bytes;
     size_t reply_bytes;

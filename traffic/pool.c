@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pool.h"
 
-#include "large.h"
+#include "hugepage.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,7 @@ bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes, bool same)
     pool->step = same ? 0 : pool->stride;
     pool->bytes = same ? pool->stride : pool->stride * pool->count;
     pool->pending = calloc(pool->count, sizeof(*pool->pending));
-    pool->memory = large_reserve(pool->bytes);
+    pool->memory = hugepage_reserve(pool->bytes);
     if (pool->memory && pool->pending) {
         memset(pool->memory, 0x5a, pool->stride);
         return true;
@@ -40,7 +40,7 @@ bool pool_init(struct pool *pool, size_t buffer_bytes, size_t bytes, bool same)
 void pool_free(struct pool *pool)
 {
     if (pool->memory)
-        large_free(pool->memory, pool->bytes);
+        hugepage_free(pool->memory, pool->bytes);
     free(pool->pending);
     *pool = (struct pool){0};
 }

@@ -3,7 +3,7 @@
 
 #include "clock.h"
 #include "handshake.h"
-#include "large.h"
+#include "hugepage.h"
 #include "pool.h"
 #include "receive_modes.h"
 
@@ -23,7 +23,7 @@ static bool set_low_water(struct session *session)
     const int asked = session->options->rcvlowat;
 
     if (asked && setsockopt(session->fd, SOL_SOCKET, SO_RCVLOWAT, &asked, sizeof(asked)) < 0)
-        return ending_set(&session->ending, OUTCOME_ERROR, "SO_RCVLOWAT %d: %s", asked, strerror(errno));
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "SO_RCVLOWAT %d: %s", asked, strerror(errno));
     session->rcvlowat = socket_option(session->fd, SO_RCVLOWAT);
     return true;
 }
@@ -34,15 +34,15 @@ static void judge_end(struct session *session)
     const uint64_t wanted = session->bytes, got = session->counters.bytes;
 
     if (!got)
-        ending_set(&session->ending, OUTCOME_CUT_SHORT, "the sender ended the stream without any payload");
+        outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "the sender ended the stream without any payload");
     else if (wanted && got > wanted)
-        ending_set(&session->ending, OUTCOME_ERROR,
+        outcome_set(&session->outcome, OUTCOME_ERROR,
                    "the sender sent %" PRIu64 " bytes, %" PRIu64 " were expected", got, wanted);
     else if (wanted && got < wanted)
-        ending_set(&session->ending, OUTCOME_CUT_SHORT,
+        outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                    "the stream ended after %" PRIu64 " of %" PRIu64 " bytes", got, wanted);
     else if (session->window.state != WINDOW_CLOSED)
-        ending_set(&session->ending, OUTCOME_CUT_SHORT,
+        outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                    "the stream ended after %.3f s, before the window closed",
                    session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
 }
@@ -59,7 +59,7 @@ static int64_t thread_cpu_now(void)
  * too much is set off: so the total is right for chunks of any size. */
 static void burn(struct receiver *receiver)
 {
-    const double usec_per_mib = receiver->session->options->planted_usec_per_mib;
+    const double usec_per_mib = receiver->session->options->inject_usec_per_mib;
     const double due_ns = (double)receiver->session->counters.bytes * usec_per_mib * 1e3 / (1 << 20);
     const int64_t owed = (int64_t)due_ns - receiver->burnt_ns;
     int64_t start, spent;
@@ -81,7 +81,7 @@ static bool turn(struct receiver *receiver)
     const bool ready = receiver->more || session_poll(session, POLLIN);
     const bool was_open = window->state == WINDOW_OPEN;
     const int64_t now = clock_now();
-    enum took took;
+    enum consumed consumed;
 
     if (ready && window->state == WINDOW_WAITING)
         window_start(window, session->fd, &session->counters, now);
@@ -93,14 +93,14 @@ static bool turn(struct receiver *receiver)
         return session_may_go_on(session, now, "payload");
 
     receiver->more = false;
-    took = receiver->mode->take(receiver);
-    if (took == TOOK_FAILED)
+    consumed = receiver->mode->consume(receiver);
+    if (consumed == CONSUMED_FAILED)
         return false;
-    if (took == TOOK_END) {
+    if (consumed == CONSUMED_END) {
         judge_end(session);
         return false;
     }
-    if (took == TOOK_SOME) {
+    if (consumed == CONSUMED_SOME) {
         session_progress(session, now);
         burn(receiver);
     }
@@ -117,12 +117,12 @@ static bool prepare(struct receiver *receiver)
 
     if (!session_enter(session))
         return false;
-    receiver->buffer = large_allocate(room, &session->huge_page_bytes);
+    receiver->buffer = hugepage_allocate(room, &session->huge_page_bytes);
     if (!receiver->buffer)
-        return ending_set(&session->ending, OUTCOME_ERROR,
+        return outcome_set(&session->outcome, OUTCOME_ERROR,
                           "no memory for a buffer of %zu bytes (--chunk-bytes)", room);
-    if (!keep_init(&receiver->keep, session->options->keep_bytes, receiver->page))
-        return ending_set(&session->ending, OUTCOME_ERROR, "no memory to account for --keep-bytes");
+    if (!retained_init(&receiver->retained, session->options->keep_bytes, receiver->page))
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "no memory to account for --keep-bytes");
     receiver->straggler = receiver->buffer + receiver->chunk_bytes;
     return set_low_water(session) && receiver->mode->prepare(receiver);
 }
@@ -140,11 +140,11 @@ static void receive_stream(struct session *session)
     };
 
     if (!prepare(&receiver))
-        session->team->broken = true;
-    team_meet(session->team);
-    if (session->stream == 0 && !session->team->broken && !team_baseline(session->team, options->baseline_ns))
+        session->group->broken = true;
+    group_barrier(session->group);
+    if (session->stream == 0 && !session->group->broken && !group_baseline(session->group, options->baseline_ns))
         session_may_go_on(session, clock_now(), "the baseline");
-    team_meet(session->team);
+    group_barrier(session->group);
     session_progress(session, clock_now());
     /* The go comes last: when payload starts, everything is in place. */
     if (session_may_go_on(session, clock_now(), "the other streams")) {
@@ -156,14 +156,14 @@ static void receive_stream(struct session *session)
     }
     window_close(&session->window, session->fd, &session->counters, false);
     session_close(session);
-    keep_free(&receiver.keep);
+    retained_free(&receiver.retained);
     if (receiver.mapping)
         munmap(receiver.mapping, receiver.chunk_bytes);
     if (receiver.buffer)
-        large_free(receiver.buffer, options->chunk_bytes + options->copy_buffer);
+        hugepage_free(receiver.buffer, options->chunk_bytes + options->copy_buffer);
 }
 
-/* A wrong byte goes before any other ending: stream 0's is looked at first. */
+/* A wrong byte goes before any other outcome: stream 0's is looked at first. */
 static void judge_integrity(struct session *sessions, int streams)
 {
     const struct integrity *integrity = &sessions->integrity;
@@ -172,8 +172,8 @@ static void judge_integrity(struct session *sessions, int streams)
         integrity = &sessions[stream].integrity;
     if (!integrity->mismatch)
         return;
-    sessions->ending = (struct ending){0};
-    ending_set(&sessions->ending, OUTCOME_ERROR,
+    sessions->outcome = (struct outcome){0};
+    outcome_set(&sessions->outcome, OUTCOME_ERROR,
                "wrong byte in stream %" PRIu32 " at offset %" PRIu64
                ": found 0x%02x, expected 0x%02x (%s)%s",
                integrity->stream, integrity->offset, integrity->found, integrity->expected,
@@ -185,13 +185,13 @@ void receive_run(struct session *sessions, int streams)
 {
     const struct receive_mode *mode = receive_mode_find(sessions->options->mode);
 
-    if (mode->probe && !mode->probe(&sessions->ending))
+    if (mode->probe && !mode->probe(&sessions->outcome))
         return;
     if (!handshake_accept(sessions, streams)) {
         for (int stream = 0; stream < streams; stream++)
             session_close(&sessions[stream]);
         return;
     }
-    team_run(sessions, streams, receive_stream);
+    streams_run(sessions, streams, receive_stream);
     judge_integrity(sessions, streams);
 }

@@ -4,7 +4,7 @@
 
 #include "session.h"
 
-/* Runs the receiving end to its ending, which is left in the session. */
+/* Runs the receiving end to its outcome, which is left in the session. */
 void receive_run(struct session *sessions, int streams);
 
 #endif

@@ -1,38 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "receive_modes.h"
 
-#include "large.h"
+#include "hugepage.h"
 #include "map_each.h"
 #include "session.h"
-#include "take.h"
+#include "consume.h"
 #include "zerocopy_receive.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
-static enum took copy_take(struct receiver *receiver)
+static enum consumed copy_consume(struct receiver *receiver)
 {
     unsigned char *const buffer = receiver->buffer;
-    enum took took;
+    enum consumed consumed;
 
-    if (!receiver->keep.limit)
-        return take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
+    if (!receiver->retained.limit)
+        return consume_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
     receiver->session->counters.calls++;
     receiver->buffer =
         mmap(NULL, receiver->chunk_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (receiver->buffer == MAP_FAILED) {
         receiver->buffer = buffer;
         session_failed(receiver->session, "mmap() of a buffer to keep", errno);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
-    took = take_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
-    if (took == TOOK_SOME)
-        receiver->session->counters.calls += keep_add(&receiver->keep, receiver->buffer, receiver->chunk_bytes);
+    consumed = consume_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
+    if (consumed == CONSUMED_SOME)
+        receiver->session->counters.calls +=
+            retained_add(&receiver->retained, receiver->buffer, receiver->chunk_bytes);
     else
         munmap(receiver->buffer, receiver->chunk_bytes);
     receiver->buffer = buffer;
-    return took;
+    return consumed;
 }
 
 /* The kernel would not put the pages into the mapping, though nothing is wrong with the connection. */
@@ -47,12 +48,12 @@ static bool map_next(struct receiver *receiver, size_t mapped)
     struct session *session = receiver->session;
 
     session->counters.calls++;
-    if (!receiver->keep.limit) {
+    if (!receiver->retained.limit) {
         /* Here the socket is not locked, so that meanwhile more can be queued. */
         receiver->clean = madvise(receiver->mapping, mapped, MADV_DONTNEED) == 0;
         return true;
     }
-    session->counters.calls += keep_add(&receiver->keep, receiver->mapping, receiver->chunk_bytes);
+    session->counters.calls += retained_add(&receiver->retained, receiver->mapping, receiver->chunk_bytes);
     receiver->mapping = mmap(NULL, receiver->chunk_bytes, PROT_READ, MAP_SHARED, session->fd, 0);
     if (receiver->mapping != MAP_FAILED)
         return true;
@@ -61,7 +62,7 @@ static bool map_next(struct receiver *receiver, size_t mapped)
     return false;
 }
 
-static enum took map_take(struct receiver *receiver)
+static enum consumed map_consume(struct receiver *receiver)
 {
     struct session *session = receiver->session;
     struct zerocopy_receive call;
@@ -72,17 +73,17 @@ static enum took map_take(struct receiver *receiver)
     if (zerocopy_receive(session->fd, &call, receiver->mapping, receiver->chunk_bytes, receiver->straggler,
                          receiver->copy_buffer, receiver->clean ? ZEROCOPY_RECEIVE_CLEAN : 0) < 0) {
         if (errno == EIO) /* nothing queued and the peer has finished */
-            return take_nothing_named(receiver, 0);
+            return consume_without_hint(receiver, 0);
         if (errno == EINTR || errno == EAGAIN)
-            return TOOK_NOTHING;
+            return CONSUMED_NOTHING;
         if (is_refusal(errno))
-            return take_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
+            return consume_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
         session_failed(session, "TCP_ZEROCOPY_RECEIVE", errno);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     if (call.copybuf_len < 0) {
         session_failed(session, "TCP_ZEROCOPY_RECEIVE, copy buffer", -call.copybuf_len);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     copied = (size_t)call.copybuf_len; /* stood in front of what is still to be skipped */
     skip = call.recv_skip_hint;
@@ -98,23 +99,23 @@ static enum took map_take(struct receiver *receiver)
         cause = UNMAPPED_UNKNOWN; /* of nothing */
     }
     if (call.length) {
-        take_mapped(receiver, receiver->mapping, call.length);
+        consume_mapped(receiver, receiver->mapping, call.length);
         if (!map_next(receiver, call.length))
-            return TOOK_FAILED;
+            return CONSUMED_FAILED;
     }
     receiver->more = call.length == receiver->chunk_bytes && call.inq >= receiver->page;
     if (copied)
-        take_copied(receiver, receiver->straggler, copied, cause);
+        consume_copied(receiver, receiver->straggler, copied, cause);
     if (call.err) { /* it has been taken off the socket: nobody else will report it */
         session_failed(session, "receiving", call.err < 0 ? -call.err : call.err);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     if (skip) {
-        enum took took = take_by_copy(receiver, skip, cause);
+        enum consumed consumed = consume_by_copy(receiver, skip, cause);
 
-        return took == TOOK_NOTHING && call.length + copied ? TOOK_SOME : took;
+        return consumed == CONSUMED_NOTHING && call.length + copied ? CONSUMED_SOME : consumed;
     }
-    return call.length + copied ? TOOK_SOME : take_nothing_named(receiver, call.inq);
+    return call.length + copied ? CONSUMED_SOME : consume_without_hint(receiver, call.inq);
 }
 
 static bool copy_prepare(struct receiver *receiver)
@@ -127,48 +128,48 @@ static bool map_prepare(struct receiver *receiver)
 {
     struct session *session = receiver->session;
 
-    receiver->mapping = large_map(session->fd, receiver->chunk_bytes);
+    receiver->mapping = hugepage_map(session->fd, receiver->chunk_bytes);
     receiver->clean = true;
     if (receiver->mapping == MAP_FAILED) {
         receiver->mapping = NULL;
-        return ending_set(&session->ending, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
                           receiver->chunk_bytes, strerror(errno));
     }
     return true;
 }
 
-static bool map_probe(struct ending *ending)
+static bool map_probe(struct outcome *outcome)
 {
-    return zerocopy_receive_probe(ending, false);
+    return zerocopy_receive_probe(outcome, false);
 }
 
-static bool hybrid_probe(struct ending *ending)
+static bool hybrid_probe(struct outcome *outcome)
 {
-    return zerocopy_receive_probe(ending, true);
+    return zerocopy_receive_probe(outcome, true);
 }
 
 const struct receive_mode receive_modes[] = {
-    {.name = "copy", .help = "recv() into a buffer", .prepare = copy_prepare, .take = copy_take},
+    {.name = "copy", .help = "recv() into a buffer", .prepare = copy_prepare, .consume = copy_consume},
     {.name = "map_once",
      .help = "getsockopt(TCP_ZEROCOPY_RECEIVE) into one standing mapping, recv() for the rest",
      .maps = true,
      .probe = map_probe,
      .prepare = map_prepare,
-     .take = map_take},
+     .consume = map_consume},
     {.name = "map_once_hybrid",
      .help = "the same, with a copy buffer for what can not be mapped",
      .maps = true,
      .copy_buffer = true,
      .probe = hybrid_probe,
      .prepare = map_prepare,
-     .take = map_take},
+     .consume = map_consume},
     {.name = "map_each",
      .help = "mmap() of the socket consumes a chunk, munmap(); no released kernel has that",
      .maps = true,
      .framing = true,
      .probe = map_each_probe,
      .prepare = map_each_prepare,
-     .take = map_each_take},
+     .consume = map_each_consume},
     {.name = NULL},
 };
 

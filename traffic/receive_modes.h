@@ -3,8 +3,8 @@
 #ifndef ZCLAB_RECEIVE_MODES_H
 #define ZCLAB_RECEIVE_MODES_H
 
-#include "ending.h"
-#include "keep.h"
+#include "outcome.h"
+#include "retained.h"
 #include "unmapped.h"
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ struct receiver {
     size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
     unsigned char *straggler; /* where it copies them */
     void *mapping;            /* the standing mapping of the socket, or NULL */
-    struct keep keep;         /* what was read and is still used; limit 0: each chunk goes where the last was */
+    struct retained retained;         /* what was read and is still used; limit 0: each chunk goes where the last was */
     bool clean;               /* no page is in it */
     size_t page;              /* the page size */
     bool verify;              /* look at every byte */
@@ -35,11 +35,11 @@ struct receiver {
     uint64_t segment_at; /* where a segment began; pages are counted from there if there are no headers */
 };
 
-enum took {
-    TOOK_SOME,
-    TOOK_NOTHING, /* there was nothing after all: wait again */
-    TOOK_END,     /* the peer will send no more */
-    TOOK_FAILED,  /* the session's ending says why */
+enum consumed {
+    CONSUMED_SOME,
+    CONSUMED_NOTHING, /* there was nothing after all: wait again */
+    CONSUMED_END,     /* the peer will send no more */
+    CONSUMED_FAILED,  /* the session's outcome says why */
 };
 
 struct receive_mode {
@@ -49,11 +49,11 @@ struct receive_mode {
     bool copy_buffer; /* takes --copy-buffer */
     bool framing;     /* takes --header-bytes and --message-bytes, to know where pages begin */
     /* Can this kernel do it? Called before anybody is let in. May be NULL. */
-    bool (*probe)(struct ending *ending);
+    bool (*probe)(struct outcome *outcome);
     /* Called with the connection there and no payload yet. */
     bool (*prepare)(struct receiver *receiver);
     /* Takes at most one chunk; the socket was seen readable, or `more` was set. Never blocks. */
-    enum took (*take)(struct receiver *receiver);
+    enum consumed (*consume)(struct receiver *receiver);
 };
 
 extern const struct receive_mode receive_modes[]; /* ended by a row without a name */

@@ -2,7 +2,7 @@
 #include "report.h"
 
 #include "clock.h"
-#include "large.h"
+#include "hugepage.h"
 #include "receive_modes.h"
 #include "version.h"
 
@@ -67,7 +67,7 @@ static bool windowed(const struct session *session)
 /* Has every stream opened and closed its window? */
 static bool all_windowed(const struct session *sessions)
 {
-    for (int stream = 0; stream < sessions->team->streams; stream++)
+    for (int stream = 0; stream < sessions->group->streams; stream++)
         if (!windowed(&sessions[stream]))
             return false;
     return true;
@@ -151,17 +151,17 @@ static int64_t tick_ns(void)
     return ticks > 0 ? NS_PER_S / ticks : 0;
 }
 
-static void put_baseline(struct json *json, const struct team *team)
+static void put_baseline(struct json *json, const struct group *group)
 {
-    const struct host_cpu *from = &team->baseline_from, *to = &team->baseline_to;
+    const struct host_cpu *from = &group->baseline_from, *to = &group->baseline_to;
     const bool known = from->known && to->known;
 
-    if (!team->baseline_ns) {
+    if (!group->baseline_ns) {
         json_null(json, "baseline");
         return;
     }
     json_open(json, "baseline");
-    json_seconds(json, "seconds", true, team->baseline_ns);
+    json_seconds(json, "seconds", true, group->baseline_ns);
     json_seconds(json, "busy_s", known, (int64_t)(to->all.busy - from->all.busy) * tick_ns());
     json_seconds(json, "softirq_s", known, (int64_t)(to->all.softirq - from->all.softirq) * tick_ns());
     json_close(json);
@@ -209,9 +209,9 @@ static void put_softirqs(struct json *json, const struct host_cpu *from, const s
     json_close(json);
 }
 
-static void put_host(struct json *json, const struct team *team, bool known)
+static void put_host(struct json *json, const struct group *group, bool known)
 {
-    const struct host_cpu *from = &team->open.cpu, *to = &team->close.cpu;
+    const struct host_cpu *from = &group->open.cpu, *to = &group->close.cpu;
 
     known = known && from->known && to->known;
     json_open(json, "host_cpu");
@@ -220,7 +220,7 @@ static void put_host(struct json *json, const struct team *team, bool known)
     json_count(json, "cpus", known, (uint64_t)to->cpus);
     if (known) {
         put_each_cpu(json, from, to);
-        put_baseline(json, team);
+        put_baseline(json, group);
         put_softirqs(json, from, to);
     } else {
         json_null(json, "per_cpu");
@@ -252,23 +252,23 @@ static void add_events(struct perf_sample *sum, const struct perf_sample *from, 
 
 static void put_perf(struct json *json, const struct session *sessions, bool known)
 {
-    const struct team *team = sessions->team;
+    const struct group *group = sessions->group;
     struct perf_sample threads = {.known = known}, cpus = {.known = known};
 
-    for (int stream = 0; stream < team->streams; stream++)
+    for (int stream = 0; stream < group->streams; stream++)
         add_events(&threads, &sessions[stream].window.open.perf, &sessions[stream].window.close.perf);
-    add_events(&cpus, &team->open.perf, &team->close.perf);
+    add_events(&cpus, &group->open.perf, &group->close.perf);
     json_open(json, "perf");
     put_events(json, "process", &threads);
     put_events(json, "cpus", &cpus);
-    json_string(json, "unavailable", team->perf_why[0] ? team->perf_why : NULL);
+    json_string(json, "unavailable", group->perf_why[0] ? group->perf_why : NULL);
     json_close(json);
 }
 
 void report_cpu(struct json *json, const struct session *sessions, bool known)
 {
-    put_cpu(json, "cpu", sessions, sessions->team->streams, known);
-    put_host(json, sessions->team, known);
+    put_cpu(json, "cpu", sessions, sessions->group->streams, known);
+    put_host(json, sessions->group, known);
     put_perf(json, sessions, known);
 }
 
@@ -333,7 +333,7 @@ static void put_tcp(struct json *json, const struct session *sessions, int strea
 
 void report_tcp(struct json *json, const struct session *sessions, bool known)
 {
-    put_tcp(json, sessions, sessions->team->streams, known);
+    put_tcp(json, sessions, sessions->group->streams, known);
 }
 
 static void put_low_water(struct json *json, const struct session *session, bool receiver)
@@ -353,7 +353,7 @@ static const struct session *lowest_water(const struct session *sessions)
 {
     const struct session *found = sessions;
 
-    for (int stream = 1; stream < sessions->team->streams; stream++)
+    for (int stream = 1; stream < sessions->group->streams; stream++)
         if (sessions[stream].rcvlowat < found->rcvlowat)
             found = &sessions[stream];
     return found;
@@ -363,7 +363,7 @@ static void put_completions(struct json *json, const struct session *sessions)
 {
     struct completions sum = {0};
 
-    for (int stream = 0; stream < sessions->team->streams; stream++) {
+    for (int stream = 0; stream < sessions->group->streams; stream++) {
         const struct completions *one = &sessions[stream].completions;
 
         if (!one->owner) {
@@ -396,9 +396,9 @@ static void put_unmapped(struct json *json, bool known, const struct counters *c
 }
 
 /* What the kernel counted meanwhile, by the same words where they mean the same. */
-static void put_kernel_counts(struct json *json, bool known, const struct team *team)
+static void put_kernel_counts(struct json *json, bool known, const struct group *group)
 {
-    const struct zerocopy_stat *from = &team->open.zerocopy, *to = &team->close.zerocopy;
+    const struct zerocopy_stat *from = &group->open.zerocopy, *to = &group->close.zerocopy;
 
     if (!known || !from->known || !to->known) {
         json_null(json, "zerocopy_stat");
@@ -419,7 +419,7 @@ static void put_integrity(struct json *json, const struct session *sessions, boo
         json_null(json, "integrity");
         return;
     }
-    for (int stream = 0; stream < sessions->team->streams; stream++) {
+    for (int stream = 0; stream < sessions->group->streams; stream++) {
         const struct integrity *one = &sessions[stream].integrity;
 
         checked += one->checked;
@@ -452,7 +452,7 @@ static void put_buffers(struct json *json, const struct session *session, bool r
     json_open(json, "buffers");
     put_int(json, "rcvbuf", session->rcvbuf);
     put_int(json, "sndbuf", session->sndbuf);
-    json_count(json, "aligned_bytes", receiver, LARGE_ALIGNMENT);
+    json_count(json, "aligned_bytes", receiver, HUGEPAGE_BYTES);
     json_count(json, "huge_page_bytes", receiver, session->huge_page_bytes);
     json_close(json);
 }
@@ -481,12 +481,12 @@ static void put_window(struct json *json, const struct session *sessions, int st
 static void put_streams(struct json *json, const struct session *sessions, bool receiver)
 {
     json_open_array(json, "streams");
-    for (int stream = 0; stream < sessions->team->streams; stream++) {
+    for (int stream = 0; stream < sessions->group->streams; stream++) {
         const struct session *session = &sessions[stream];
 
         json_open(json, NULL);
         json_integer(json, "stream", stream);
-        put_int(json, "cpu", placement_of(&session->options->placement, stream));
+        put_int(json, "cpu", affinity_cpu(&session->options->affinity, stream));
         put_window(json, session, 1, windowed(session), receiver);
         put_cpu(json, "cpu_time", session, 1, windowed(session));
         put_tcp(json, session, 1, windowed(session));
@@ -499,9 +499,9 @@ static void put_streams(struct json *json, const struct session *sessions, bool 
 bool report_print(const struct session *sessions)
 {
     const struct options *options = sessions->options;
-    const struct ending *ending = sessions_ending(sessions);
+    const struct outcome *outcome = sessions_outcome(sessions);
     const bool receiver = options->end == END_RECEIVE;
-    const int streams = sessions->team->streams;
+    const int streams = sessions->group->streams;
     const bool known = all_windowed(sessions);
     const struct counters counters = in_window(sessions, streams);
     struct counters total = {0};
@@ -515,8 +515,8 @@ bool report_print(const struct session *sessions)
     json_integer(&json, "schema_version", REPORT_SCHEMA_VERSION);
     json_string(&json, "end", receiver ? "receive" : "send");
     json_string(&json, "version", ZCLAB_TRAFFIC_VERSION);
-    json_string(&json, "outcome", outcome_name(ending->outcome));
-    json_string(&json, "error", ending->error[0] ? ending->error : NULL);
+    json_string(&json, "outcome", outcome_name(outcome->code));
+    json_string(&json, "error", outcome->error[0] ? outcome->error : NULL);
     json_string(&json, "mode", options->mode);
     report_addresses(&json, sessions);
     json_count(&json, "message_bytes", !receiver, options->message_bytes);
@@ -528,8 +528,8 @@ bool report_print(const struct session *sessions)
         json_decimal(&json, "pace_gbit", options->pace_gbit, 6);
     else
         json_null(&json, "pace_gbit");
-    if (options->planted_usec_per_mib > 0)
-        json_decimal(&json, "planted_usec_per_mib", options->planted_usec_per_mib, 3);
+    if (options->inject_usec_per_mib > 0)
+        json_decimal(&json, "planted_usec_per_mib", options->inject_usec_per_mib, 3);
     else
         json_null(&json, "planted_usec_per_mib");
     put_window(&json, sessions, streams, known, receiver);
@@ -539,7 +539,7 @@ bool report_print(const struct session *sessions)
     report_cpu(&json, sessions, known);
     json_count(&json, "system_calls", known, counters.calls);
     put_unmapped(&json, known && receiver && receive_mode_find(options->mode)->maps, &counters);
-    put_kernel_counts(&json, known && receiver, sessions->team);
+    put_kernel_counts(&json, known && receiver, sessions->group);
     put_integrity(&json, sessions, receiver);
     put_completions(&json, sessions);
     put_low_water(&json, lowest_water(sessions), receiver);

@@ -5,7 +5,7 @@
 #include "handshake.h"
 #include "pool.h"
 #include "rpc_modes.h"
-#include "stop.h"
+#include "signals.h"
 #include "zerocopy_receive.h"
 
 #include <arpa/inet.h>
@@ -76,7 +76,7 @@ static bool send_message(struct rpc *rpc, unsigned char kind)
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
         ssize_t got;
 
-        rpc->counters.calls.send++;
+        rpc->counters.calls.sendmsg++;
         got = sendmsg(session->fd, &message, MSG_NOSIGNAL);
         if (got > 0) {
             sent += (size_t)got;
@@ -99,29 +99,29 @@ static bool ready(struct rpc *rpc)
 
     if (!rpc->mode->polls)
         return true;
-    rpc->counters.calls.wait++;
+    rpc->counters.calls.poll++;
     return poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) > 0;
 }
 
-/* Receives one message. TOOK_END: the peer has ended the stream between two messages. TOOK_FAILED: the ending
+/* Receives one message. CONSUMED_END: the peer has ended the stream between two messages. CONSUMED_FAILED: the outcome
  * says why. While nothing comes, the window is kept if `between`: no RPC is under way. */
-static enum took receive_message(struct rpc *rpc, bool between)
+static enum consumed receive_message(struct rpc *rpc, bool between)
 {
     struct session *session = rpc->session;
 
     rpc->have = 0;
     while (rpc->have < rpc->in_bytes) {
         const size_t before = rpc->have;
-        const enum took took = ready(rpc) ? rpc->mode->take(rpc) : TOOK_NOTHING;
+        const enum consumed consumed = ready(rpc) ? rpc->mode->consume(rpc) : CONSUMED_NOTHING;
 
-        if (took == TOOK_FAILED)
-            return took;
-        if (took == TOOK_END) {
+        if (consumed == CONSUMED_FAILED)
+            return consumed;
+        if (consumed == CONSUMED_END) {
             if (!rpc->have)
-                return took;
-            ending_set(&session->ending, OUTCOME_CUT_SHORT,
+                return consumed;
+            outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                        "the stream ended after %zu of a message's %zu bytes", rpc->have, rpc->in_bytes);
-            return TOOK_FAILED;
+            return CONSUMED_FAILED;
         }
         if (rpc->have < rpc->in_bytes) {
             const int64_t now = clock_now();
@@ -131,15 +131,15 @@ static enum took receive_message(struct rpc *rpc, bool between)
             else if (between && !rpc->have && session->window.state != WINDOW_WAITING)
                 keep_window(rpc, now);
             if (!session_may_go_on(session, now, is_client(rpc) ? "a reply" : "a request"))
-                return TOOK_FAILED;
+                return CONSUMED_FAILED;
         }
     }
-    return TOOK_SOME;
+    return CONSUMED_SOME;
 }
 
 static bool out_of_step(struct rpc *rpc)
 {
-    return ending_set(&rpc->session->ending, OUTCOME_ERROR,
+    return outcome_set(&rpc->session->outcome, OUTCOME_ERROR,
                       "the peer sent something that is not a %s of %zu bytes",
                       is_client(rpc) ? "reply" : "request", rpc->in_bytes);
 }
@@ -148,7 +148,7 @@ static bool out_of_step(struct rpc *rpc)
 static void judge_end(struct session *session)
 {
     if (session->window.state != WINDOW_CLOSED)
-        ending_set(&session->ending, OUTCOME_CUT_SHORT,
+        outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                    "the stream ended after %.3f s, before the window closed",
                    session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
 }
@@ -158,22 +158,22 @@ static void serve(struct rpc *rpc)
     struct session *session = rpc->session;
 
     for (;;) {
-        const enum took took = receive_message(rpc, true);
+        const enum consumed consumed = receive_message(rpc, true);
         const bool over = session->window.state == WINDOW_CLOSED;
         int64_t now;
 
-        if (took == TOOK_END)
+        if (consumed == CONSUMED_END)
             judge_end(session);
-        else if (took == TOOK_SOME && rpc->kind != KIND_REQUEST)
+        else if (consumed == CONSUMED_SOME && rpc->kind != KIND_REQUEST)
             out_of_step(rpc);
-        if (took != TOOK_SOME || session->ending.outcome != OUTCOME_COMPLETE ||
+        if (consumed != CONSUMED_SOME || session->outcome.code != OUTCOME_COMPLETE ||
             !send_message(rpc, over ? KIND_REPLY_WINDOW_OVER : KIND_REPLY))
             return;
         now = clock_now();
         rpc->counters.rpcs++;
         session_progress(session, now);
         keep_window(rpc, now);
-        if (stop_asked() && !session_may_go_on(session, now, "a request"))
+        if (signals_stop_requested() && !session_may_go_on(session, now, "a request"))
             return;
     }
 }
@@ -183,15 +183,15 @@ static bool call(struct rpc *rpc)
 {
     struct session *session = rpc->session;
     const int64_t start = clock_now();
-    enum took took;
+    enum consumed consumed;
     int64_t end;
 
     if (!send_message(rpc, KIND_REQUEST))
         return false;
-    took = receive_message(rpc, false);
-    if (took == TOOK_END)
-        return ending_set(&session->ending, OUTCOME_CUT_SHORT, "the server closed the connection");
-    if (took != TOOK_SOME)
+    consumed = receive_message(rpc, false);
+    if (consumed == CONSUMED_END)
+        return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "the server closed the connection");
+    if (consumed != CONSUMED_SOME)
         return false;
     if (rpc->kind == KIND_REPLY_WINDOW_OVER)
         rpc->window_over_there = true;
@@ -214,19 +214,19 @@ static bool finish(struct rpc *rpc)
     if (shutdown(session->fd, SHUT_WR) < 0)
         return session_failed(session, "ending the stream", errno);
     session_progress(session, clock_now());
-    while (!stop_insisted()) {
+    while (!signals_stop_repeated()) {
         const ssize_t got = recv(session->fd, rpc->in, rpc->in_bytes, 0); /* blocks for a tick at most */
 
         if (got == 0)
             return true;
-        if (got > 0 && session->ending.outcome == OUTCOME_STOPPED)
+        if (got > 0 && session->outcome.code == OUTCOME_STOPPED)
             continue; /* the reply that was not waited for */
         if (got > 0)
-            return ending_set(&session->ending, OUTCOME_ERROR, "the server sent more than its replies");
+            return outcome_set(&session->outcome, OUTCOME_ERROR, "the server sent more than its replies");
         if (errno != EAGAIN && errno != EINTR)
             return session_failed(session, "ending the session", errno);
         if (clock_now() - session->progress_ns >= session->options->idle_timeout_ns)
-            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+            return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
                               "the server did not end the session within %.3f s (--idle-timeout)",
                               (double)session->options->idle_timeout_ns / 1e9);
     }
@@ -242,14 +242,14 @@ static void call_all(struct rpc *rpc)
     while (call(rpc)) {
         const int64_t now = session->progress_ns;
 
-        if (stop_asked() && !session_may_go_on(session, now, "the next RPC"))
+        if (signals_stop_requested() && !session_may_go_on(session, now, "the next RPC"))
             break;
         if (window->state == WINDOW_CLOSED &&
             (rpc->window_over_there || now - window->close.at_ns >= session->options->margin_ns))
             break;
     }
     /* What was stopped is ended in order too, so that the server can tell it from a lost peer. */
-    if (session->ending.outcome == OUTCOME_COMPLETE || session->ending.outcome == OUTCOME_STOPPED)
+    if (session->outcome.code == OUTCOME_COMPLETE || session->outcome.code == OUTCOME_STOPPED)
         finish(rpc);
 }
 
@@ -264,13 +264,13 @@ static bool prepare_socket(struct rpc *rpc)
     if (fcntl(fd, F_SETFL, 0) < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) < 0 ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
-        return ending_set(&session->ending, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
     if (!rpc->mode->maps)
         return true;
     rpc->mapping = mmap(NULL, rpc->mapping_bytes, PROT_READ, MAP_SHARED, fd, 0);
     if (rpc->mapping == MAP_FAILED) {
         rpc->mapping = NULL;
-        return ending_set(&session->ending, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
                           rpc->mapping_bytes, strerror(errno));
     }
     return true;
@@ -292,7 +292,7 @@ static bool agree(struct rpc *rpc)
         const ssize_t got = recv(session->fd, (char *)&other + have, sizeof(other) - have, 0);
 
         if (got == 0)
-            return ending_set(&session->ending, OUTCOME_CUT_SHORT,
+            return outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                               "the other end closed the connection before it told its message sizes");
         if (got < 0 && errno != EAGAIN && errno != EINTR)
             return session_failed(session, "waiting for the other end's message sizes", errno);
@@ -302,10 +302,10 @@ static bool agree(struct rpc *rpc)
             return false;
     }
     if (memcmp(other.magic, own.magic, sizeof(own.magic)))
-        return ending_set(&session->ending, OUTCOME_ERROR, "the other end is not zclab-traffic %s",
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "the other end is not zclab-traffic %s",
                           is_client(rpc) ? "rpc-serve" : "rpc-call");
     if (other.request_bytes != own.request_bytes || other.reply_bytes != own.reply_bytes)
-        return ending_set(&session->ending, OUTCOME_ERROR,
+        return outcome_set(&session->outcome, OUTCOME_ERROR,
                           "the two ends differ: requests of %zu and replies of %zu bytes here, %u and %u at "
                           "the other end (--request-bytes, --reply-bytes)",
                           options->request_bytes, options->reply_bytes, ntohl(other.request_bytes),
@@ -322,7 +322,7 @@ static bool allocate(struct rpc *rpc)
     rpc->out = pages_allocate(rpc->out_bytes);
     rpc->in = pages_allocate(rpc->in_bytes);
     if (!rpc->out || !rpc->in)
-        return ending_set(&rpc->session->ending, OUTCOME_ERROR,
+        return outcome_set(&rpc->session->outcome, OUTCOME_ERROR,
                           "no memory for messages of %zu and %zu bytes (--request-bytes, --reply-bytes)",
                           rpc->session->options->request_bytes, rpc->session->options->reply_bytes);
     return true;
@@ -331,7 +331,7 @@ static bool allocate(struct rpc *rpc)
 /* Both ends watch their hosts at the same time, with the connection standing idle. */
 static bool baseline(struct session *session)
 {
-    const bool whole = team_baseline(session->team, session->options->baseline_ns);
+    const bool whole = group_baseline(session->group, session->options->baseline_ns);
 
     session_progress(session, clock_now());
     return whole || session_may_go_on(session, clock_now(), "the baseline");
@@ -358,7 +358,7 @@ void rpc_run(struct rpc *rpc, struct session *session)
     rpc->mode = rpc_mode_find(options->mode);
     rpc->out_bytes = is_client(rpc) ? options->request_bytes : options->reply_bytes;
     rpc->in_bytes = is_client(rpc) ? options->reply_bytes : options->request_bytes;
-    if ((!rpc->mode->maps || zerocopy_receive_probe(&session->ending, rpc->mode->copy_buffer)) &&
+    if ((!rpc->mode->maps || zerocopy_receive_probe(&session->outcome, rpc->mode->copy_buffer)) &&
         session_enter(session) && allocate(rpc) && meet(rpc) && agree(rpc)) {
         if (is_client(rpc))
             call_all(rpc);
@@ -366,7 +366,7 @@ void rpc_run(struct rpc *rpc, struct session *session)
             serve(rpc);
         end_window(rpc);
         if (rpc->close.rpcs == rpc->open.rpcs)
-            ending_set(&session->ending, OUTCOME_CUT_SHORT, "no RPC ended within the measured window");
+            outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "no RPC ended within the measured window");
     }
     session_close(session);
     if (rpc->mapping)

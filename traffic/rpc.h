@@ -10,12 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* System calls by what they are for. The blocking recvmsg waits and receives in one: it counts as receive. */
+/* System calls of the measured loop. The blocking recvmsg() waits and receives in one call. */
 struct rpc_calls {
-    uint64_t wait;    /* poll() */
-    uint64_t map;     /* getsockopt(TCP_ZEROCOPY_RECEIVE) */
-    uint64_t receive; /* recvmsg() */
-    uint64_t send;    /* sendmsg() */
+    uint64_t poll;
+    uint64_t getsockopt; /* TCP_ZEROCOPY_RECEIVE */
+    uint64_t recvmsg;
+    uint64_t sendmsg;
 };
 
 struct rpc_counters {
@@ -43,7 +43,7 @@ struct rpc {
     struct latency latency; /* client: of every RPC of the window */
 };
 
-/* Runs one end to its ending, which is left in the session. `rpc` is zeroed memory. */
+/* Runs one end to its outcome, which is left in the session. `rpc` is zeroed memory. */
 void rpc_run(struct rpc *rpc, struct session *session);
 
 #endif

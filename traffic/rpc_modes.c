@@ -17,40 +17,40 @@ static void arrived(struct rpc *rpc, const void *at, size_t bytes)
 }
 
 /* Reads at most `want` bytes by copying. */
-static enum took read_bytes(struct rpc *rpc, size_t want, int flags)
+static enum consumed read_bytes(struct rpc *rpc, size_t want, int flags)
 {
     unsigned char *to = rpc->in + rpc->have;
     struct iovec part = {.iov_base = to, .iov_len = want};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     ssize_t got;
 
-    rpc->counters.calls.receive++;
+    rpc->counters.calls.recvmsg++;
     got = recvmsg(rpc->session->fd, &message, flags);
     if (got > 0) {
         rpc->counters.copied += (uint64_t)got;
         arrived(rpc, to, (size_t)got);
-        return TOOK_SOME;
+        return CONSUMED_SOME;
     }
     if (got == 0)
-        return TOOK_END;
+        return CONSUMED_END;
     if (errno == EAGAIN || errno == EINTR)
-        return TOOK_NOTHING;
+        return CONSUMED_NOTHING;
     session_failed(rpc->session, "receiving", errno);
-    return TOOK_FAILED;
+    return CONSUMED_FAILED;
 }
 
 /* One blocking call for a whole message, which returns early only at the end of a tick. */
-static enum took recvmsg_take(struct rpc *rpc)
+static enum consumed recvmsg_consume(struct rpc *rpc)
 {
     return read_bytes(rpc, rpc->in_bytes - rpc->have, MSG_WAITALL);
 }
 
-static enum took poll_recvmsg_take(struct rpc *rpc)
+static enum consumed poll_recvmsg_consume(struct rpc *rpc)
 {
     return read_bytes(rpc, rpc->in_bytes - rpc->have, MSG_DONTWAIT);
 }
 
-static enum took map_take(struct rpc *rpc)
+static enum consumed map_consume(struct rpc *rpc)
 {
     const size_t rest = rpc->in_bytes - rpc->have;
     const size_t room = rpc->mode->copy_buffer ? rest : 0;
@@ -58,56 +58,56 @@ static enum took map_take(struct rpc *rpc)
     struct zerocopy_receive call;
     size_t copied, left;
 
-    rpc->counters.calls.map++;
+    rpc->counters.calls.getsockopt++;
     if (zerocopy_receive(rpc->session->fd, &call, rpc->mapping, rpc->mapping_bytes, copy_to, room, 0) < 0) {
         if (errno == EINTR || errno == EAGAIN)
-            return TOOK_NOTHING;
+            return CONSUMED_NOTHING;
         if (errno == EIO) /* nothing queued and the peer has finished */
-            return TOOK_END;
+            return CONSUMED_END;
         session_failed(rpc->session, "TCP_ZEROCOPY_RECEIVE", errno);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     if (call.copybuf_len < 0 || call.err) { /* an error that has been taken off the socket */
         session_failed(rpc->session, "receiving",
                        call.err ? (call.err < 0 ? -call.err : call.err) : -call.copybuf_len);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     copied = (size_t)call.copybuf_len;
     rpc->counters.mapped += call.length;
     rpc->counters.copied += copied;
     arrived(rpc, call.length ? rpc->mapping : copy_to, call.length + copied);
     if (rpc->have > rpc->in_bytes) { /* the mapping is whole pages: it can take in more than the message */
-        ending_set(&rpc->session->ending, OUTCOME_ERROR, "the peer sent more than one message of %zu bytes",
+        outcome_set(&rpc->session->outcome, OUTCOME_ERROR, "the peer sent more than one message of %zu bytes",
                    rpc->in_bytes);
-        return TOOK_FAILED;
+        return CONSUMED_FAILED;
     }
     left = rpc->in_bytes - rpc->have;
     if (call.recv_skip_hint && left)
         return read_bytes(rpc, call.recv_skip_hint < left ? call.recv_skip_hint : left, MSG_DONTWAIT);
     if (call.length || copied)
-        return TOOK_SOME;
+        return CONSUMED_SOME;
     /* Readable, and yet nothing is there: only recvmsg() tells an end or an error from a false alarm. */
     return read_bytes(rpc, left, MSG_DONTWAIT);
 }
 
 const struct rpc_mode rpc_modes[] = {
-    {.name = "recvmsg", .help = "one blocking recvmsg() for each message", .take = recvmsg_take},
+    {.name = "recvmsg", .help = "one blocking recvmsg() for each message", .consume = recvmsg_consume},
     {.name = "poll_recvmsg",
      .help = "poll() and recvmsg(): waits as the mapping modes do, which is the fair comparison with them",
      .polls = true,
-     .take = poll_recvmsg_take},
+     .consume = poll_recvmsg_consume},
     {.name = "map_recvmsg",
      .help = "poll(), getsockopt(TCP_ZEROCOPY_RECEIVE), and recvmsg() for what it did not map",
      .polls = true,
      .maps = true,
-     .take = map_take},
+     .consume = map_consume},
     {.name = "map_copy_buffer",
      .help = "poll(), getsockopt(TCP_ZEROCOPY_RECEIVE) with a copy buffer that holds the whole message: "
              "the kernel copies a small one in the same call",
      .polls = true,
      .maps = true,
      .copy_buffer = true,
-     .take = map_take},
+     .consume = map_consume},
     {.name = NULL},
 };
 

@@ -3,7 +3,7 @@
 #ifndef ZCLAB_RPC_MODES_H
 #define ZCLAB_RPC_MODES_H
 
-#include "ending.h"
+#include "outcome.h"
 #include "receive_modes.h"
 
 #include <stdbool.h>
@@ -17,7 +17,7 @@ struct rpc_mode {
     bool maps;
     bool copy_buffer; /* gives the mapping call room for the whole message */
     /* Takes what is there of the message, at most the rest of it. */
-    enum took (*take)(struct rpc *rpc);
+    enum consumed (*consume)(struct rpc *rpc);
 };
 
 extern const struct rpc_mode rpc_modes[]; /* ended by a row without a name */

@@ -14,19 +14,19 @@ static void put_counters(struct json *json, bool known, const struct rpc_counter
 
 static void put_calls(struct json *json, bool known, const struct rpc_calls *from, const struct rpc_calls *to)
 {
-    const uint64_t wait = to->wait - from->wait, map = to->map - from->map;
-    const uint64_t receive = to->receive - from->receive, send = to->send - from->send;
+    const uint64_t poll = to->poll - from->poll, getsockopt = to->getsockopt - from->getsockopt;
+    const uint64_t recvmsg = to->recvmsg - from->recvmsg, sendmsg = to->sendmsg - from->sendmsg;
 
-    json_count(json, "system_calls", known, wait + map + receive + send);
+    json_count(json, "system_calls", known, poll + getsockopt + recvmsg + sendmsg);
     if (!known) {
         json_null(json, "calls");
         return;
     }
     json_open(json, "calls");
-    json_count(json, "wait", true, wait);
-    json_count(json, "map", true, map);
-    json_count(json, "receive", true, receive);
-    json_count(json, "send", true, send);
+    json_count(json, "wait", true, poll);
+    json_count(json, "map", true, getsockopt);
+    json_count(json, "receive", true, recvmsg);
+    json_count(json, "send", true, sendmsg);
     json_close(json);
 }
 
@@ -64,8 +64,8 @@ bool rpc_report_print(const struct rpc *rpc, const struct session *session)
     json_integer(&json, "schema_version", REPORT_SCHEMA_VERSION);
     json_string(&json, "end", server ? "rpc_server" : "rpc_client");
     json_string(&json, "version", ZCLAB_TRAFFIC_VERSION);
-    json_string(&json, "outcome", outcome_name(session->ending.outcome));
-    json_string(&json, "error", session->ending.error[0] ? session->ending.error : NULL);
+    json_string(&json, "outcome", outcome_name(session->outcome.code));
+    json_string(&json, "error", session->outcome.error[0] ? session->outcome.error : NULL);
     json_string(&json, "mode", options->mode);
     report_addresses(&json, session);
     json_integer(&json, "request_bytes", (int64_t)options->request_bytes);

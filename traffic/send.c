@@ -5,7 +5,7 @@
 #include "handshake.h"
 #include "pool.h"
 #include "send_modes.h"
-#include "stop.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ static bool prepare_socket(struct sender *sender)
     if (fcntl(session->fd, F_SETFL, 0) < 0 ||
         setsockopt(session->fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) < 0 ||
         (session->options->cork && setsockopt(session->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) < 0))
-        return ending_set(&session->ending, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
     return sender->mode->prepare(sender);
 }
 
@@ -51,7 +51,7 @@ static bool listen_back(struct sender *sender, bool end_expected, bool *ended)
     if (got == 1 && byte == BYTE_WINDOW_CLOSED)
         sender->window_closed_there = true;
     else if (got == 0 && !end_expected)
-        return ending_set(&session->ending, OUTCOME_CUT_SHORT,
+        return outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                           "the receiver closed the connection in mid-stream");
     else if (got == 0)
         *ended = true;
@@ -115,7 +115,7 @@ static void write_position(struct session *session, unsigned char *to, size_t le
     const uint64_t offset = session->counters.bytes;
 
     verify_fill(to, length, (uint32_t)session->stream, offset);
-    if (options->plant_wrong_byte && session->stream == 0 && options->wrong_byte >= offset &&
+    if (options->inject_wrong_byte && session->stream == 0 && options->wrong_byte >= offset &&
         options->wrong_byte - offset < length)
         to[options->wrong_byte - offset] ^= 0xff;
 }
@@ -172,7 +172,7 @@ static bool send_stream(struct sender *sender)
     const size_t record = options->header_bytes + options->message_bytes;
     /* The pace is that of all streams together. */
     const double interval_ns =
-        options->pace_gbit > 0 ? (double)record * 8 * session->team->streams / options->pace_gbit : 0;
+        options->pace_gbit > 0 ? (double)record * 8 * session->group->streams / options->pace_gbit : 0;
     const int64_t start = clock_now();
     bool reuse = false;
     bool failed = false;
@@ -196,7 +196,7 @@ static bool send_stream(struct sender *sender)
             !send_message(sender, session->bytes ? session->bytes - session->counters.bytes : UINT64_MAX))
             return false;
         /* The planted fault: once, the same buffer again, and nobody waits for it. */
-        reuse = options->plant_early_reuse && session->stream == 0 && message == 0;
+        reuse = options->inject_early_reuse && session->stream == 0 && message == 0;
         if (!reuse)
             pool_advance(&sender->pool);
         message++;
@@ -208,7 +208,7 @@ static bool send_stream(struct sender *sender)
 static bool finish(struct sender *sender)
 {
     struct session *session = sender->session;
-    const int64_t grace = stop_asked() ? STOPPED_GRACE_NS : session->options->idle_timeout_ns;
+    const int64_t grace = signals_stop_requested() ? STOPPED_GRACE_NS : session->options->idle_timeout_ns;
     const int64_t deadline = clock_now() + grace;
     bool ended = false;
 
@@ -216,13 +216,13 @@ static bool finish(struct sender *sender)
         return session_failed(session, "ending the stream", errno);
     if (!sender->mode->settle(sender, deadline))
         return false;
-    while (!stop_insisted()) {
+    while (!signals_stop_repeated()) {
         if (!listen_back(sender, true, &ended))
             return false;
         if (ended)
             return true;
         if (clock_now() >= deadline)
-            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+            return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
                               "the receiver did not end the session within %.3f s (--idle-timeout)",
                               (double)grace / 1e9);
         session_poll(session, POLLIN);
@@ -240,20 +240,20 @@ static void send_one_stream(struct session *session)
         sender.header = pages_allocate(options->header_bytes);
     if (ready && ((options->header_bytes && !sender.header) ||
                   !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes, !options->verify)))
-        ready = ending_set(&session->ending, OUTCOME_ERROR,
+        ready = outcome_set(&session->outcome, OUTCOME_ERROR,
                            "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
     /* The receiver watches its own host meanwhile, and says go after that. */
-    if (session->stream == 0 && ready && !session->team->broken &&
-        !team_baseline(session->team, options->baseline_ns))
+    if (session->stream == 0 && ready && !session->group->broken &&
+        !group_baseline(session->group, options->baseline_ns))
         ready = session_may_go_on(session, clock_now(), "the baseline");
     if (!ready)
-        session->team->broken = true;
-    team_meet(session->team);
+        session->group->broken = true;
+    group_barrier(session->group);
     if (ready && handshake_wait(session) && prepare_socket(&sender)) {
         bool streamed = send_stream(&sender);
 
         /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
-        if (streamed || session->ending.outcome == OUTCOME_STOPPED)
+        if (streamed || session->outcome.code == OUTCOME_STOPPED)
             complete = finish(&sender) && streamed;
         else
             sender.mode->settle(&sender, clock_now()); /* count what has completed before it is lost */
@@ -265,7 +265,7 @@ static void send_one_stream(struct session *session)
         munmap(sender.header, options->header_bytes);
 }
 
-/* What the buffers' account says goes before any other ending: stream 0's is looked at first. */
+/* What the buffers' account says goes before any other outcome: stream 0's is looked at first. */
 static void judge_reuse(struct session *sessions, int streams)
 {
     const struct session *session = sessions;
@@ -274,24 +274,24 @@ static void judge_reuse(struct session *sessions, int streams)
         session++;
     if (!session->reused_early)
         return;
-    sessions->ending = (struct ending){0};
-    ending_set(&sessions->ending, OUTCOME_ERROR,
+    sessions->outcome = (struct outcome){0};
+    outcome_set(&sessions->outcome, OUTCOME_ERROR,
                "a send buffer of stream %d was overwritten before its completion came, at offset %" PRIu64,
                session->stream, session->reused_at);
 }
 
 /* A fault that was to be planted (in stream 0), and was not, must not pass for one that was not found. */
-static void judge_plants(struct session *session)
+static void check_injected(struct session *session)
 {
     const struct options *options = session->options;
 
-    if (options->plant_wrong_byte && session->counters.bytes <= options->wrong_byte)
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "--plant-wrong-byte %" PRIu64 ": stream 0 ended before it, after %" PRIu64 " bytes",
+    if (options->inject_wrong_byte && session->counters.bytes <= options->wrong_byte)
+        outcome_set(&session->outcome, OUTCOME_ERROR,
+                   "--inject-wrong-byte %" PRIu64 ": stream 0 ended before it, after %" PRIu64 " bytes",
                    options->wrong_byte, session->counters.bytes);
-    if (options->plant_early_reuse && !session->reused_early)
-        ending_set(&session->ending, OUTCOME_ERROR,
-                   "--plant-early-reuse: stream 0 ended before a buffer could be used again");
+    if (options->inject_early_reuse && !session->reused_early)
+        outcome_set(&session->outcome, OUTCOME_ERROR,
+                   "--inject-early-reuse: stream 0 ended before a buffer could be used again");
 }
 
 void send_run(struct session *sessions, int streams)
@@ -302,7 +302,7 @@ void send_run(struct session *sessions, int streams)
                 session_close(&sessions[stream]);
             return;
         }
-    team_run(sessions, streams, send_one_stream);
+    streams_run(sessions, streams, send_one_stream);
     judge_reuse(sessions, streams);
-    judge_plants(&sessions[0]);
+    check_injected(&sessions[0]);
 }

@@ -4,7 +4,7 @@
 
 #include "session.h"
 
-/* Runs the sending end to its ending, which is left in the session. */
+/* Runs the sending end to its outcome, which is left in the session. */
 void send_run(struct session *sessions, int streams);
 
 #endif

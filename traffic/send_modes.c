@@ -3,7 +3,7 @@
 
 #include "clock.h"
 #include "session.h"
-#include "stop.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -41,15 +41,15 @@ static bool zerocopy_prepare(struct sender *sender)
     const int on = 1;
 
     if (setsockopt(session->fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) < 0)
-        return ending_set(&session->ending, OUTCOME_UNSUPPORTED,
+        return outcome_set(&session->outcome, OUTCOME_UNSUPPORTED,
                           "this kernel has no SO_ZEROCOPY for TCP, which Linux has since 4.14: %s",
                           strerror(errno));
     if (!completions_init(&session->completions))
-        return ending_set(&session->ending, OUTCOME_ERROR, "no memory to account for completions");
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "no memory to account for completions");
     return true;
 }
 
-/* Reads what completions there are. False with the ending set when that fails. */
+/* Reads what completions there are. False with the outcome set when that fails. */
 static bool reap(struct sender *sender, bool *any)
 {
     struct session *session = sender->session;
@@ -62,7 +62,7 @@ static bool reap(struct sender *sender, bool *any)
     if (reaped != REAPED_FAILED)
         return true;
     if (errno == EPROTO)
-        return ending_set(&session->ending, OUTCOME_ERROR,
+        return outcome_set(&session->outcome, OUTCOME_ERROR,
                           "the kernel reported completions of sends never made");
     return session_failed(session, "reading completions", errno);
 }
@@ -146,12 +146,12 @@ static bool explain_no_buffers(struct sender *sender, int64_t held)
 
     getrlimit(RLIMIT_MEMLOCK, &locked);
     if (held >= 0 && limit >= 0 && held + one_notification > limit)
-        return ending_set(&session->ending, OUTCOME_ERROR,
+        return outcome_set(&session->outcome, OUTCOME_ERROR,
                           "zerocopy send: no memory for notifications: the socket holds %" PRId64
                           " bytes, net.core.optmem_max is %" PRId64 "; set net.core.optmem_max to 1048576",
                           held, limit);
-    return ending_set(
-        &session->ending, OUTCOME_ERROR,
+    return outcome_set(
+        &session->outcome, OUTCOME_ERROR,
         "zerocopy send: can not pin %zu bytes a message: the locked-memory limit (ulimit -l) is %ju KiB "
         "for this user; set it to %zu KiB or more, or to unlimited",
         session->options->message_bytes, (uintmax_t)locked.rlim_cur / 1024,
@@ -186,9 +186,9 @@ static bool zerocopy_settle(struct sender *sender, int64_t deadline_ns)
 
     if (!reap(sender, &any))
         return false;
-    while (completions->outstanding && !stop_insisted()) {
+    while (completions->outstanding && !signals_stop_repeated()) {
         if (clock_now() >= deadline_ns)
-            return ending_set(&session->ending, OUTCOME_TIMEOUT,
+            return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
                               "%" PRIu32 " of %" PRIu64 " zerocopy sends had not completed in time",
                               completions->outstanding, completions->sends);
         if (!wait_and_reap(sender, &any))

@@ -2,43 +2,43 @@
 #include "session.h"
 
 #include "clock.h"
-#include "stop.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
-void sessions_init(struct session *sessions, struct team *team, const struct options *options)
+void sessions_init(struct session *sessions, struct group *group, const struct options *options)
 {
-    for (int stream = 0; stream < team->streams; stream++) {
+    for (int stream = 0; stream < group->streams; stream++) {
         struct session *session = &sessions[stream];
-        const uint64_t share = options->bytes / (uint64_t)team->streams;
+        const uint64_t share = options->bytes / (uint64_t)group->streams;
 
         memset(session, 0, sizeof(*session));
         session->options = options;
-        session->team = team;
+        session->group = group;
         session->stream = stream;
-        session->bytes = share + (stream ? 0 : options->bytes % (uint64_t)team->streams);
+        session->bytes = share + (stream ? 0 : options->bytes % (uint64_t)group->streams);
         session->fd = -1;
         session->rcvbuf = session->sndbuf = session->rcvlowat = -1;
-        session->window.team = team;
+        session->window.group = group;
         session->window.warmup_ns = options->warmup_ns;
         session->window.length_ns = options->seconds_ns;
         session->integrity.stream = (uint32_t)stream;
     }
 }
 
-const struct ending *sessions_ending(const struct session *sessions)
+const struct outcome *sessions_outcome(const struct session *sessions)
 {
-    const struct ending *found = &sessions->ending;
+    const struct outcome *found = &sessions->outcome;
 
-    for (int stream = 0; stream < sessions->team->streams; stream++) {
-        const struct ending *one = &sessions[stream].ending;
+    for (int stream = 0; stream < sessions->group->streams; stream++) {
+        const struct outcome *one = &sessions[stream].outcome;
 
-        if (one->outcome != OUTCOME_COMPLETE && strcmp(one->error, ANOTHER_FAILED))
+        if (one->code != OUTCOME_COMPLETE && strcmp(one->error, ANOTHER_FAILED))
             return one;
-        if (found->outcome == OUTCOME_COMPLETE)
+        if (found->code == OUTCOME_COMPLETE)
             found = one;
     }
     return found;
@@ -48,12 +48,12 @@ bool session_enter(struct session *session)
 {
     char why[WHY_BYTES] = "";
 
-    if (!placement_apply(&session->options->placement, session->stream, &session->ending))
+    if (!affinity_apply(&session->options->affinity, session->stream, &session->outcome))
         return false;
     if (perf_open_thread(&session->perf, why, sizeof(why)))
         session->window.perf = &session->perf;
     else
-        team_lacks_perf(session->team, why);
+        group_lacks_perf(session->group, why);
     return true;
 }
 
@@ -83,18 +83,18 @@ void session_progress(struct session *session, int64_t now)
 
 bool session_disturbed(const struct session *session)
 {
-    return stop_asked() || atomic_load_explicit(&session->team->broken, memory_order_relaxed);
+    return signals_stop_requested() || atomic_load_explicit(&session->group->broken, memory_order_relaxed);
 }
 
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for)
 {
-    if (stop_asked())
-        return ending_set(&session->ending, OUTCOME_STOPPED, "asked to stop while waiting for %s",
+    if (signals_stop_requested())
+        return outcome_set(&session->outcome, OUTCOME_STOPPED, "asked to stop while waiting for %s",
                           waiting_for);
-    if (session->team->broken)
-        return ending_set(&session->ending, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
+    if (session->group->broken)
+        return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
     if (now - session->progress_ns >= session->options->idle_timeout_ns)
-        return ending_set(&session->ending, OUTCOME_TIMEOUT, "waited %.3f s for %s (--idle-timeout)",
+        return outcome_set(&session->outcome, OUTCOME_TIMEOUT, "waited %.3f s for %s (--idle-timeout)",
                           (double)(now - session->progress_ns) / 1e9, waiting_for);
     return true;
 }
@@ -104,7 +104,7 @@ bool session_failed(struct session *session, const char *action, int error)
     bool lost = error == ECONNRESET || error == EPIPE || error == ETIMEDOUT || error == EHOSTUNREACH ||
                 error == ENETUNREACH || error == ENETDOWN || error == ECONNABORTED;
 
-    return ending_set(&session->ending, lost ? OUTCOME_CUT_SHORT : OUTCOME_ERROR, "%s: %s", action,
+    return outcome_set(&session->outcome, lost ? OUTCOME_CUT_SHORT : OUTCOME_ERROR, "%s: %s", action,
                       strerror(error));
 }
 
@@ -118,8 +118,8 @@ int socket_option(int fd, int option)
 
 void session_close(struct session *session)
 {
-    if (session->ending.outcome != OUTCOME_COMPLETE)
-        session->team->broken = true;
+    if (session->outcome.code != OUTCOME_COMPLETE)
+        session->group->broken = true;
     if (session->window.perf)
         perf_close(&session->perf);
     if (session->fd < 0)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both ends of one session have in common: the connection, its counters, its window and its ending. */
+/* What both ends of one session have in common: the connection, its counters, its window and its outcome. */
 #ifndef ZCLAB_SESSION_H
 #define ZCLAB_SESSION_H
 
 #include "address.h"
 #include "completions.h"
-#include "ending.h"
+#include "outcome.h"
 #include "options.h"
-#include "team.h"
+#include "group.h"
 #include "verify.h"
 #include "window.h"
 
@@ -19,10 +19,10 @@
 
 struct session {
     const struct options *options;
-    struct team *team;
+    struct group *group;
     int stream;     /* from 0 */
     uint64_t bytes; /* to transfer; 0: by time */
-    struct ending ending;
+    struct outcome outcome;
     struct perf perf; /* of this stream's thread */
     int fd;         /* the connection, or -1 */
     bool connected; /* ever: `local` and `remote` are known */
@@ -45,10 +45,10 @@ struct session {
     uint64_t reused_at;    /* stream offset that the first of them was written anew for */
 };
 
-/* One session for each stream of a team. */
-void sessions_init(struct session *sessions, struct team *team, const struct options *options);
+/* One session for each stream of a group. */
+void sessions_init(struct session *sessions, struct group *group, const struct options *options);
 /* How all of them ended: the failure that the others follow from. */
-const struct ending *sessions_ending(const struct session *sessions);
+const struct outcome *sessions_outcome(const struct session *sessions);
 /* In the stream's own thread: moves it to its processor and begins to count its hardware events. */
 bool session_enter(struct session *session);
 /* Takes over a connected socket. */
@@ -59,9 +59,9 @@ bool session_poll(struct session *session, short events);
 void session_progress(struct session *session, int64_t now);
 /* Cheap enough for every turn: was a stop asked for, or has another stream failed? */
 bool session_disturbed(const struct session *session);
-/* False, with the ending set, once the session was disturbed or nothing has moved for the idle time. */
+/* False, with the outcome set, once the session was disturbed or nothing has moved for the idle time. */
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for);
-/* Sets the ending from an errno of the connection; returns false. */
+/* Sets the outcome from an errno of the connection; returns false. */
 bool session_failed(struct session *session, const char *action, int error);
 /* Records the last readings and closes the connection. */
 void session_close(struct session *session);

@@ -21,7 +21,7 @@ static void snapshot_take(struct window *window, struct snapshot *snapshot, int 
     snapshot->counters = *counters;
     snapshot->perf = (struct perf_sample){.known = window->perf != NULL};
     if (opening) {
-        team_opens(window->team);
+        group_window_opens(window->group);
         tcp_sample_take(&snapshot->tcp, fd);
         if (window->perf)
             perf_start(window->perf);
@@ -33,7 +33,7 @@ static void snapshot_take(struct window *window, struct snapshot *snapshot, int 
         if (window->perf)
             perf_read(window->perf, &snapshot->perf);
         tcp_sample_take(&snapshot->tcp, fd);
-        team_closed(window->team);
+        group_window_closed(window->group);
     }
 }
 
@@ -41,8 +41,8 @@ void window_start(struct window *window, int fd, const struct counters *counters
 {
     int64_t none = 0;
 
-    if (!atomic_compare_exchange_strong(&window->team->first_ns, &none, now))
-        now = window->team->first_ns > now ? now : window->team->first_ns;
+    if (!atomic_compare_exchange_strong(&window->group->first_ns, &none, now))
+        now = window->group->first_ns > now ? now : window->group->first_ns;
     window->first_ns = now;
     window->state = WINDOW_WARMUP;
     window_tick(window, fd, counters, clock_now());
@@ -51,7 +51,7 @@ void window_start(struct window *window, int fd, const struct counters *counters
 void window_tick(struct window *window, int fd, const struct counters *counters, int64_t now)
 {
     if (window->state == WINDOW_WAITING) {
-        const int64_t first = atomic_load_explicit(&window->team->first_ns, memory_order_relaxed);
+        const int64_t first = atomic_load_explicit(&window->group->first_ns, memory_order_relaxed);
 
         if (first)
             window_start(window, fd, counters, first);

@@ -5,7 +5,7 @@
 #define ZCLAB_WINDOW_H
 
 #include "perf.h"
-#include "team.h"
+#include "group.h"
 #include "unmapped.h"
 
 #include <linux/tcp.h>
@@ -40,7 +40,7 @@ struct snapshot {
 enum window_state { WINDOW_WAITING, WINDOW_WARMUP, WINDOW_OPEN, WINDOW_CLOSED };
 
 struct window {
-    struct team *team;
+    struct group *group;
     struct perf *perf; /* of this thread; NULL: not counted */
     int64_t warmup_ns;
     int64_t length_ns; /* 0: closed by its user, not by time */

@@ -32,28 +32,28 @@ int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_
 
 /* Releases before 5.7 insist on a shorter argument: EINVAL. Later ones shorten its length to what they know.
  */
-static bool probe_call(struct ending *ending, int fd, bool copy_buffer)
+static bool probe_call(struct outcome *outcome, int fd, bool copy_buffer)
 {
     struct zerocopy_receive call = {0};
     socklen_t length = sizeof(call);
     const bool done = getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &call, &length) == 0;
 
     if (!done && errno != EINVAL)
-        return ending_set(ending, OUTCOME_UNSUPPORTED,
+        return outcome_set(outcome, OUTCOME_UNSUPPORTED,
                           "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since %s: %s",
                           copy_buffer ? "4.18, with a copy buffer since 5.11" : "4.18", strerror(errno));
     if (copy_buffer && (!done || length < sizeof(call)))
-        return ending_set(ending, OUTCOME_UNSUPPORTED,
+        return outcome_set(outcome, OUTCOME_UNSUPPORTED,
                           "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since "
                           "5.11");
     if (!done || length < LENGTH_WITH_ERR)
-        return ending_set(ending, OUTCOME_UNSUPPORTED,
+        return outcome_set(outcome, OUTCOME_UNSUPPORTED,
                           "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux "
                           "has since 5.7");
     return true;
 }
 
-bool zerocopy_receive_probe(struct ending *ending, bool copy_buffer)
+bool zerocopy_receive_probe(struct outcome *outcome, bool copy_buffer)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *mapping;
@@ -62,15 +62,15 @@ bool zerocopy_receive_probe(struct ending *ending, bool copy_buffer)
     if (fd < 0)
         fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return ending_set(ending, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+        return outcome_set(outcome, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
     mapping = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) {
-        ending_set(ending, OUTCOME_UNSUPPORTED,
+        outcome_set(outcome, OUTCOME_UNSUPPORTED,
                    "this kernel can not map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
     } else {
         munmap(mapping, page);
-        probe_call(ending, fd, copy_buffer);
+        probe_call(outcome, fd, copy_buffer);
     }
     close(fd);
-    return ending->outcome == OUTCOME_COMPLETE;
+    return outcome->code == OUTCOME_COMPLETE;
 }

@@ -3,7 +3,7 @@
 #ifndef ZCLAB_ZEROCOPY_RECEIVE_H
 #define ZCLAB_ZEROCOPY_RECEIVE_H
 
-#include "ending.h"
+#include "outcome.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,7 +31,7 @@ int zerocopy_receive(int fd, struct zerocopy_receive *call, void *mapping, size_
                      size_t copy_bytes, uint32_t flags);
 
 /* Has this kernel the call, with socket errors reported in it, and a copy buffer if asked for? Tries on a
- * socket of its own. If not, sets the ending, naming the first kernel that has it, and returns false. */
-bool zerocopy_receive_probe(struct ending *ending, bool copy_buffer);
+ * socket of its own. If not, sets the outcome, naming the first kernel that has it, and returns false. */
+bool zerocopy_receive_probe(struct outcome *outcome, bool copy_buffer);
 
 #endif

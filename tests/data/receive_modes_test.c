@@ -5,7 +5,7 @@
 #include "map_each.h"
 #include "receive_modes.h"
 #include "session.h"
-#include "take.h"
+#include "consume.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -22,7 +22,7 @@
         if (!(what)) {                                                                                       \
             printf("line %d: %s (bytes %lu mapped %lu copied %lu calls %lu: %s)\n", __LINE__, #what,         \
                    session.counters.bytes, session.counters.mapped, session.counters.copied,                 \
-                   session.counters.calls, session.ending.error);                                            \
+                   session.counters.calls, session.outcome.error);                                            \
             return 1;                                                                                        \
         }                                                                                                    \
     } while (0)
@@ -51,7 +51,7 @@ static struct {
 } fake;
 
 static struct options options;
-static struct team team = {.streams = 1};
+static struct group group = {.streams = 1};
 static struct session session;
 static struct receiver receiver;
 static unsigned char buffer[CHUNK];
@@ -213,7 +213,7 @@ static void begin(const char *mode, uint64_t total)
     fake.urgent = fake.flipped = fake.bad_from = NOWHERE;
     fake.longest_read = SIZE_MAX;
     memset(&options, 0, sizeof(options));
-    sessions_init(&session, &team, &options);
+    sessions_init(&session, &group, &options);
     session.fd = FAKE_FD;
     receiver = (struct receiver){
         .session = &session,
@@ -228,13 +228,13 @@ static void begin(const char *mode, uint64_t total)
 }
 
 /* Takes to the end, but no more often than `turns`. */
-static enum took take_all(int turns)
+static enum consumed take_all(int turns)
 {
-    enum took took = TOOK_NOTHING;
+    enum consumed consumed = CONSUMED_NOTHING;
 
-    while (turns-- && (took == TOOK_SOME || took == TOOK_NOTHING))
-        took = receiver.mode->take(&receiver);
-    return took;
+    while (turns-- && (consumed == CONSUMED_SOME || consumed == CONSUMED_NOTHING))
+        consumed = receiver.mode->consume(&receiver);
+    return consumed;
 }
 
 static uint64_t unmapped(void)
@@ -253,18 +253,18 @@ static bool whole(void)
 
     return counters->bytes == fake.total && counters->mapped + counters->copied == fake.total &&
            counters->copied == unmapped() && session.integrity.checked == fake.total &&
-           !session.integrity.mismatch && !fake.standing && session.ending.outcome == OUTCOME_COMPLETE;
+           !session.integrity.mismatch && !fake.standing && session.outcome.code == OUTCOME_COMPLETE;
 }
 
 /* What is kept stays mapped until so much has come after it; the rest goes back at once. */
 static int keeping(void)
 {
     begin("map_each", 64 * PAGE);
-    CHECK(keep_init(&receiver.keep, 2 * CHUNK, PAGE));
+    CHECK(retained_init(&receiver.retained, 2 * CHUNK, PAGE));
     map_each_prepare(&receiver);
-    CHECK(take_all(1000) == TOOK_END);
-    CHECK(fake.standing && receiver.keep.bytes <= 2 * CHUNK);
-    keep_free(&receiver.keep);
+    CHECK(take_all(1000) == CONSUMED_END);
+    CHECK(fake.standing && receiver.retained.bytes <= 2 * CHUNK);
+    retained_free(&receiver.retained);
     CHECK(whole());
     return 0;
 }
@@ -275,7 +275,7 @@ static int map_each(void)
 
     begin("map_each", 300 * PAGE + 100);
     map_each_prepare(&receiver);
-    CHECK(take_all(50) == TOOK_END && whole());
+    CHECK(take_all(50) == CONSUMED_END && whole());
     CHECK(session.counters.mapped == 300 * PAGE && causes[UNMAPPED_LESS_THAN_PAGE] == 100);
 
     /* One bad page costs one page, and a few more calls. */
@@ -283,7 +283,7 @@ static int map_each(void)
     fake.bad_from = 77 * PAGE;
     fake.bad_to = 78 * PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(100) == TOOK_END && whole());
+    CHECK(take_all(100) == CONSUMED_END && whole());
     CHECK(session.counters.copied == PAGE && causes[UNMAPPED_COMPOUND_PAGE] == PAGE);
     CHECK(session.counters.calls < 100);
 
@@ -293,7 +293,7 @@ static int map_each(void)
     fake.bad_to = 78 * PAGE;
     fake.longest_read = 1000;
     map_each_prepare(&receiver);
-    CHECK(take_all(100) == TOOK_END && whole());
+    CHECK(take_all(100) == CONSUMED_END && whole());
     CHECK(session.counters.copied == PAGE && causes[UNMAPPED_UNALIGNED] == PAGE - 1000);
 
     /* Nothing can be mapped: soon as few calls as copying alone would make, nearly. */
@@ -301,7 +301,7 @@ static int map_each(void)
     fake.bad_from = 0;
     fake.bad_to = NOWHERE;
     map_each_prepare(&receiver);
-    CHECK(take_all(100) == TOOK_END && whole());
+    CHECK(take_all(100) == CONSUMED_END && whole());
     CHECK(session.counters.mapped == 0 && session.counters.calls < 100);
 
     /* ... and a long bad stretch is left behind. */
@@ -309,7 +309,7 @@ static int map_each(void)
     fake.bad_from = 1000 * PAGE;
     fake.bad_to = 1300 * PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(200) == TOOK_END && whole());
+    CHECK(take_all(200) == CONSUMED_END && whole());
     CHECK(session.counters.copied >= 300 * PAGE && session.counters.copied <= 428 * PAGE);
 
     /* A short segment comes alone: the pages behind it begin where it ends. */
@@ -317,7 +317,7 @@ static int map_each(void)
     fake.shift = fake.first = 1448;
     fake.burst = 64 * PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(200) == TOOK_END && whole());
+    CHECK(take_all(200) == CONSUMED_END && whole());
     CHECK(session.counters.copied == 1448 && causes[UNMAPPED_LESS_THAN_PAGE] == 1448);
 
     /* ... in the midst of others: it is found where the queue ends, at the next burst. */
@@ -326,7 +326,7 @@ static int map_each(void)
     fake.first = fake.shift + 54 * PAGE;
     fake.burst = 64 * PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(300) == TOOK_END && whole());
+    CHECK(take_all(300) == CONSUMED_END && whole());
     CHECK(session.counters.copied <= 1448 + 54 * PAGE);
 
     /* Headers shift the pages; what they shift them by is known. */
@@ -334,7 +334,7 @@ static int map_each(void)
     options.header_bytes = fake.header = 100;
     options.message_bytes = fake.message = 16 * PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(100) == TOOK_END && whole());
+    CHECK(take_all(100) == CONSUMED_END && whole());
     CHECK(session.counters.mapped == 20 * 16 * PAGE && causes[UNMAPPED_UNALIGNED] == 20 * 100);
 
     /* Messages that are not whole pages: what is over at their end is copied. */
@@ -342,81 +342,81 @@ static int map_each(void)
     options.header_bytes = fake.header = 100;
     options.message_bytes = fake.message = 5000;
     map_each_prepare(&receiver);
-    CHECK(take_all(200) == TOOK_END && whole());
+    CHECK(take_all(200) == CONSUMED_END && whole());
     CHECK(session.counters.mapped == 20 * PAGE);
 
     /* Mapping stops in front of an urgent byte; so does what is said to be queued. */
     begin("map_each", 200 * PAGE);
     fake.urgent = 100 * PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(100) == TOOK_END && whole());
+    CHECK(take_all(100) == CONSUMED_END && whole());
     CHECK(session.counters.copied == PAGE && causes[UNMAPPED_URGENT] == PAGE);
 
     /* The end, and less there than was thought. */
     begin("map_each", 3 * PAGE);
     fake.overstated = PAGE;
     map_each_prepare(&receiver);
-    CHECK(take_all(5) == TOOK_END && whole());
+    CHECK(take_all(5) == CONSUMED_END && whole());
     CHECK(causes[UNMAPPED_REFUSED] == 3 * PAGE);
 
     /* A kernel that always says "too few": no busy loop, and no failure. */
     begin("map_each", 200 * PAGE);
     fake.map_error = EAGAIN;
     map_each_prepare(&receiver);
-    CHECK(take_all(50) == TOOK_END && whole() && session.counters.mapped == 0);
+    CHECK(take_all(50) == CONSUMED_END && whole() && session.counters.mapped == 0);
 
     begin("map_each", 200 * PAGE);
     fake.map_error = ENOMEM;
     map_each_prepare(&receiver);
-    CHECK(take_all(50) == TOOK_FAILED && session.ending.outcome == OUTCOME_ERROR);
+    CHECK(take_all(50) == CONSUMED_FAILED && session.outcome.code == OUTCOME_ERROR);
 
     begin("map_each", 0);
     fake.error = ECONNRESET;
     map_each_prepare(&receiver);
-    CHECK(take_all(50) == TOOK_FAILED && session.ending.outcome == OUTCOME_CUT_SHORT);
+    CHECK(take_all(50) == CONSUMED_FAILED && session.outcome.code == OUTCOME_CUT_SHORT);
 
     /* A wrong byte in a mapping, and one that was copied. */
     begin("map_each", 300 * PAGE);
     fake.flipped = 200 * PAGE + 5;
     map_each_prepare(&receiver);
-    CHECK(take_all(50) == TOOK_END && session.counters.bytes == fake.total);
+    CHECK(take_all(50) == CONSUMED_END && session.counters.bytes == fake.total);
     CHECK(session.integrity.mismatch && session.integrity.mapped &&
           session.integrity.offset == fake.flipped);
     begin("map_each", 300 * PAGE + 10);
     fake.flipped = 300 * PAGE + 9;
     map_each_prepare(&receiver);
-    CHECK(take_all(50) == TOOK_END && session.integrity.mismatch && !session.integrity.mapped);
+    CHECK(take_all(50) == CONSUMED_END && session.integrity.mismatch && !session.integrity.mapped);
     return 0;
 }
 
 static int map_each_setting(void)
 {
-    struct ending ending = {0};
+    struct outcome outcome = {0};
 
-    CHECK(!map_each_probe(&ending) && ending.outcome == OUTCOME_UNSUPPORTED);
-    CHECK(strstr(ending.error, "no released kernel") && !strchr(ending.error, '\n'));
-    ending = (struct ending){0};
+    CHECK(!map_each_probe(&outcome) && outcome.code == OUTCOME_UNSUPPORTED);
+    CHECK(strstr(outcome.error, "no released kernel") && !strchr(outcome.error, '\n'));
+    outcome = (struct outcome){0};
     setting = "0\n";
-    CHECK(!map_each_probe(&ending) && ending.outcome == OUTCOME_UNSUPPORTED);
-    CHECK(strstr(ending.error, "net.ipv4.tcp_mmap_consume is 0") && strstr(ending.error, "set it to 1"));
-    ending = (struct ending){0};
+    CHECK(!map_each_probe(&outcome) && outcome.code == OUTCOME_UNSUPPORTED);
+    CHECK(strstr(outcome.error, "net.ipv4.tcp_mmap_consume is 0") && strstr(outcome.error, "set it to 1"));
+    outcome = (struct outcome){0};
     setting = "1\n";
-    CHECK(map_each_probe(&ending) && ending.outcome == OUTCOME_COMPLETE);
+    CHECK(map_each_probe(&outcome) && outcome.code == OUTCOME_COMPLETE);
     return 0;
 }
 
 /* What a mode says of a kernel that knows so many bytes of the argument, or nothing of the call; "": goes. */
 static const char *refusal(const char *mode, socklen_t knows)
 {
-    static struct ending ending;
+    static struct outcome outcome;
 
-    ending = (struct ending){0};
+    outcome = (struct outcome){0};
     answer_errno = knows ? 0 : ENOPROTOOPT;
     answer_knows = knows;
-    if (receive_mode_find(mode)->probe(&ending) != (ending.outcome == OUTCOME_COMPLETE))
+    if (receive_mode_find(mode)->probe(&outcome) != (outcome.code == OUTCOME_COMPLETE))
         return "the outcome does not match";
     answer_knows = sizeof(answer);
-    return ending.outcome == OUTCOME_UNSUPPORTED || !*ending.error ? ending.error : "wrong outcome";
+    return outcome.code == OUTCOME_UNSUPPORTED || !*outcome.error ? outcome.error : "wrong outcome";
 }
 
 static int older_kernels(void)
@@ -440,26 +440,26 @@ static int map_once(void)
     for (int i = 0; i < 3; i++) {
         begin("map_once", 5 * PAGE + 1);
         answer_errno = (const int[]){EINVAL, ENOMEM, EBUSY}[i];
-        CHECK(take_all(20) == TOOK_END && whole() && causes[UNMAPPED_REFUSED] == fake.total);
+        CHECK(take_all(20) == CONSUMED_END && whole() && causes[UNMAPPED_REFUSED] == fake.total);
     }
     /* It says nothing, again and again, although there are pages. */
     begin("map_once", 5 * PAGE);
     answer.inq = 5 * PAGE;
-    CHECK(take_all(20) == TOOK_END && whole() && causes[UNMAPPED_REFUSED] == fake.total);
+    CHECK(take_all(20) == CONSUMED_END && whole() && causes[UNMAPPED_REFUSED] == fake.total);
     /* It says nothing because of an urgent byte. */
     begin("map_once", 5 * PAGE);
     fake.urgent = 0;
     answer.inq = 5 * PAGE;
-    CHECK(receiver.mode->take(&receiver) == TOOK_SOME && causes[UNMAPPED_URGENT] == PAGE);
+    CHECK(receiver.mode->consume(&receiver) == CONSUMED_SOME && causes[UNMAPPED_URGENT] == PAGE);
     /* It takes the connection's error off the socket: nobody else reports that one. */
     begin("map_once", 5 * PAGE);
     answer.error = ECONNRESET;
-    CHECK(take_all(20) == TOOK_FAILED && session.ending.outcome == OUTCOME_CUT_SHORT);
-    CHECK(strstr(session.ending.error, "reset"));
+    CHECK(take_all(20) == CONSUMED_FAILED && session.outcome.code == OUTCOME_CUT_SHORT);
+    CHECK(strstr(session.outcome.error, "reset"));
     /* It can not reach the copy buffer. */
     begin("map_once_hybrid", 5 * PAGE);
     answer.copied = -EFAULT;
-    CHECK(take_all(20) == TOOK_FAILED && session.ending.outcome == OUTCOME_ERROR);
+    CHECK(take_all(20) == CONSUMED_FAILED && session.outcome.code == OUTCOME_ERROR);
     return 0;
 }
 

@@ -411,8 +411,8 @@ SEND = f"send --bind ::1 --peer ::1 --port 9 --token {TOKEN} --mode copy --messa
         (f"{SEND} --seconds 1 --cpus -1", "--cpus"),
         (f"{SEND} --seconds 1 --cpus 99999999999", "--cpus"),
         (f"{SEND} --seconds 1 --baseline -1", "--baseline"),
-        (f"{SEND} --seconds 1 --plant-usec-per-mib 1", "--plant-usec-per-mib"),
-        (f"{RECEIVE} --mode copy --seconds 1 --plant-usec-per-mib much", "--plant-usec-per-mib"),
+        (f"{SEND} --seconds 1 --inject-usec-per-mib 1", "--inject-usec-per-mib"),
+        (f"{RECEIVE} --mode copy --seconds 1 --inject-usec-per-mib much", "--inject-usec-per-mib"),
     ],
 )
 def test_bad_command_line_is_one_line(binary: str, arguments: str, named: str) -> None:

@@ -156,8 +156,8 @@ int main(void)
 }
 """
 
-LARGE = r"""
-#include "large.h"
+HUGEPAGE = r"""
+#include "hugepage.h"
 #include <errno.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -210,25 +210,25 @@ int main(void)
     size_t huge = 1;
     unsigned char *memory;
 
-    for (size_t bytes = 1; bytes < 3 * LARGE_ALIGNMENT; bytes += LARGE_ALIGNMENT - 1) { /* none */
-        memory = large_allocate(bytes, &huge);
-        CHECK(memory && (uintptr_t)memory % LARGE_ALIGNMENT == 0 && huge == 0);
+    for (size_t bytes = 1; bytes < 3 * HUGEPAGE_BYTES; bytes += HUGEPAGE_BYTES - 1) { /* none */
+        memory = hugepage_allocate(bytes, &huge);
+        CHECK(memory && (uintptr_t)memory % HUGEPAGE_BYTES == 0 && huge == 0);
         memset(memory, 1, bytes);
-        large_free(memory, bytes);
+        hugepage_free(memory, bytes);
     }
     CHECK(asked == 4 && !populated);
     set_aside = 1;
-    memory = large_allocate(LARGE_ALIGNMENT + 1, &huge);
-    CHECK(memory == last && populated == 1 && huge == 2 * LARGE_ALIGNMENT);
-    large_free(memory, LARGE_ALIGNMENT + 1);
+    memory = hugepage_allocate(HUGEPAGE_BYTES + 1, &huge);
+    CHECK(memory == last && populated == 1 && huge == 2 * HUGEPAGE_BYTES);
+    hugepage_free(memory, HUGEPAGE_BYTES + 1);
     CHECK(given_back == 1);
     deny = 1; /* reserved, but not to be had */
-    memory = large_allocate(LARGE_ALIGNMENT, &huge);
+    memory = hugepage_allocate(HUGEPAGE_BYTES, &huge);
     CHECK(populated == 2 && given_back == 2);
-    CHECK(memory && (uintptr_t)memory % LARGE_ALIGNMENT == 0 && huge == 0);
-    large_free(memory, LARGE_ALIGNMENT);
+    CHECK(memory && (uintptr_t)memory % HUGEPAGE_BYTES == 0 && huge == 0);
+    hugepage_free(memory, HUGEPAGE_BYTES);
     CHECK(given_back == 2);
-    CHECK(large_map(-1, LARGE_ALIGNMENT) == MAP_FAILED && errno == EBADF);
+    CHECK(hugepage_map(-1, HUGEPAGE_BYTES) == MAP_FAILED && errno == EBADF);
     return 0;
 }
 """
@@ -258,4 +258,4 @@ def test_shared_and_missing_counters(tmp_path: Path) -> None:
 
 
 def test_huge_pages_set_aside(tmp_path: Path) -> None:
-    check(tmp_path, LARGE, "large.c", ("mmap", "madvise", "munmap"))
+    check(tmp_path, HUGEPAGE, "hugepage.c", ("mmap", "madvise", "munmap"))

@@ -283,7 +283,7 @@ def test_planted_cost_is_seen(lab: Lab, chunk: int) -> None:
     with_it: list[float] = []
     without: list[float] = []
     for _ in range(3):
-        for costs, option in ((with_it, f" --plant-usec-per-mib {planted}"), (without, "")):
+        for costs, option in ((with_it, f" --inject-usec-per-mib {planted}"), (without, "")):
             sent, got = transfer(lab, f"{length} --chunk-bytes {chunk}{option}", length)
             assert (sent["outcome"], got["outcome"]) == ("complete", "complete")
             assert got["planted_usec_per_mib"] == (planted if option else None)

@@ -124,7 +124,7 @@ def test_every_byte_is_checked(
 def test_every_stream_has_its_own_positions(veth: Lab) -> None:
     """The wrong byte is stream 0's alone; the others are checked to their end, too."""
     size = 48 * 2**20
-    for plant in ("", " --plant-wrong-byte 8388613"):
+    for plant in ("", " --inject-wrong-byte 8388613"):
         sent, got = veth_transfer(
             veth,
             f"--bytes {size} --streams 3 --rcvlowat 524288 --verify",
@@ -144,7 +144,7 @@ def test_every_stream_has_its_own_positions(veth: Lab) -> None:
 def test_early_reuse_of_one_stream_of_several(lab: Lab) -> None:
     length = f"--bytes {3 * SIZE} --streams 3 --verify"
     receiver = lab.receive(options=length)
-    options = f"{length} --message-bytes 10000 --plant-early-reuse"
+    options = f"{length} --message-bytes 10000 --inject-early-reuse"
     sent, got = lab.send(receiver, options, mode="zerocopy").finish(), receiver.finish()
     assert (sent["outcome"], sent["integrity"]) == ("error", {"reused_early": 1})
     assert got["outcome"] == "error" and got["integrity"]["mismatch"]["stream"] == 0
@@ -163,7 +163,7 @@ def test_nothing_is_checked_unasked(lab: Lab) -> None:
 def test_wrong_byte_is_located(lab: Lab, mode: str, offset: int) -> None:
     """The stream is read to its end all the same: the sender ends in order."""
     receiver = lab.receive(options=f"--bytes {SIZE} --verify", mode=mode)
-    sent = lab.send(receiver, f"--bytes {SIZE} --verify --plant-wrong-byte {offset}").finish()
+    sent = lab.send(receiver, f"--bytes {SIZE} --verify --inject-wrong-byte {offset}").finish()
     got = receiver.finish()
 
     found = got["integrity"]["mismatch"]
@@ -179,7 +179,7 @@ def test_wrong_byte_is_located(lab: Lab, mode: str, offset: int) -> None:
 def test_wrong_byte_is_located_in_a_timed_window(lab: Lab) -> None:
     length = "--seconds 0.3 --verify"
     receiver = lab.receive(options=length, mode="map_once")
-    sent = lab.send(receiver, f"{length} --plant-wrong-byte 1234567").finish()
+    sent = lab.send(receiver, f"{length} --inject-wrong-byte 1234567").finish()
     got = receiver.finish()
     assert (sent["outcome"], got["outcome"]) == ("complete", "error")
     assert got["integrity"]["mismatch"]["offset"] == 1234567
@@ -188,7 +188,7 @@ def test_wrong_byte_is_located_in_a_timed_window(lab: Lab) -> None:
 
 def test_wrong_byte_in_a_header_is_located(lab: Lab) -> None:
     receiver = lab.receive(options=f"--bytes {SIZE} --verify")
-    options = "--header-bytes 100 --message-bytes 4096 --plant-wrong-byte 4250"  # the second header
+    options = "--header-bytes 100 --message-bytes 4096 --inject-wrong-byte 4250"  # the second header
     lab.send(receiver, f"--bytes {SIZE} --verify {options}", mode="zerocopy").finish()
     assert receiver.finish()["integrity"]["mismatch"]["offset"] == 4250
 
@@ -200,7 +200,7 @@ def test_mapped_bytes_are_checked_in_place(
 ) -> None:
     veth.binary = binaries[build]
     size, wrong = 64 * 2**20, 33 * 2**20 + 5
-    for plant in ("", f" --plant-wrong-byte {wrong}"):
+    for plant in ("", f" --inject-wrong-byte {wrong}"):
         sent, got = veth_transfer(
             veth,
             f"--bytes {size} --rcvlowat 524288 --verify",
@@ -223,7 +223,7 @@ def test_early_reuse_is_caught_at_both_ends(lab: Lab, kind: str) -> None:
     """The cork holds the first message back, so its bytes are still the buffer's when that is overwritten."""
     length = f"--bytes {SIZE} --verify" if kind == "bytes" else "--seconds 0.3 --verify"
     receiver = lab.receive(options=length)
-    options = f"{length} --message-bytes 10000 --plant-early-reuse"
+    options = f"{length} --message-bytes 10000 --inject-early-reuse"
     sent, got = lab.send(receiver, options, mode="zerocopy").finish(), receiver.finish()
 
     assert sent["outcome"] == "error" and "before its completion" in sent["error"]
@@ -239,7 +239,7 @@ def test_early_reuse_is_caught_in_the_mapping(veth: Lab) -> None:
     sent, got = veth_transfer(
         veth,
         f"--bytes {SIZE} --rcvlowat 524288 --verify",
-        f"--bytes {SIZE} --message-bytes 6000 --verify --plant-early-reuse",
+        f"--bytes {SIZE} --message-bytes 6000 --verify --inject-early-reuse",
         ("map_once", "zerocopy"),
     )
     assert (sent["outcome"], sent["integrity"]) == ("error", {"reused_early": 1})
@@ -252,7 +252,7 @@ def test_early_reuse_is_in_the_senders_account_even_if_it_did_no_harm(veth: Lab)
     sent, got = veth_transfer(
         veth,
         "--bytes 33554432",
-        "--bytes 33554432 --message-bytes 524288 --verify --plant-early-reuse",
+        "--bytes 33554432 --message-bytes 524288 --verify --inject-early-reuse",
         ("copy", "zerocopy"),
     )
     assert (sent["outcome"], sent["integrity"]) == ("error", {"reused_early": 1})
@@ -262,8 +262,8 @@ def test_early_reuse_is_in_the_senders_account_even_if_it_did_no_harm(veth: Lab)
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ("--seconds 0.05 --pace-gbit 0.001 --plant-wrong-byte 1000000000000", "--plant-wrong-byte"),
-        ("--bytes 10000 --plant-early-reuse", "--plant-early-reuse"),
+        ("--seconds 0.05 --pace-gbit 0.001 --inject-wrong-byte 1000000000000", "--inject-wrong-byte"),
+        ("--bytes 10000 --inject-early-reuse", "--inject-early-reuse"),
     ],
 )
 def test_fault_that_was_not_planted_is_no_pass(lab: Lab, options: str, named: str) -> None:
@@ -301,13 +301,13 @@ RECEIVE = f"receive --bind ::1 --peer ::1 --token {TOKEN}"
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (f"{SEND} --mode copy --seconds 1 --plant-wrong-byte 5", "--plant-wrong-byte"),
-        (f"{SEND} --mode copy --seconds 1 --verify --plant-wrong-byte x", "--plant-wrong-byte"),
-        (f"{SEND} --mode copy --bytes 100 --verify --plant-wrong-byte 100", "--plant-wrong-byte"),
-        (f"{SEND} --mode zerocopy --seconds 1 --plant-early-reuse", "--plant-early-reuse"),
-        (f"{SEND} --mode copy --seconds 1 --verify --plant-early-reuse", "--plant-early-reuse"),
-        (f"{RECEIVE} --mode copy --seconds 1 --plant-wrong-byte 5", "--plant-wrong-byte"),
-        (f"{RECEIVE} --mode copy --seconds 1 --plant-early-reuse", "--plant-early-reuse"),
+        (f"{SEND} --mode copy --seconds 1 --inject-wrong-byte 5", "--inject-wrong-byte"),
+        (f"{SEND} --mode copy --seconds 1 --verify --inject-wrong-byte x", "--inject-wrong-byte"),
+        (f"{SEND} --mode copy --bytes 100 --verify --inject-wrong-byte 100", "--inject-wrong-byte"),
+        (f"{SEND} --mode zerocopy --seconds 1 --inject-early-reuse", "--inject-early-reuse"),
+        (f"{SEND} --mode copy --seconds 1 --verify --inject-early-reuse", "--inject-early-reuse"),
+        (f"{RECEIVE} --mode copy --seconds 1 --inject-wrong-byte 5", "--inject-wrong-byte"),
+        (f"{RECEIVE} --mode copy --seconds 1 --inject-early-reuse", "--inject-early-reuse"),
         (f"{RECEIVE} --mode map_once --seconds 1 --header-bytes 5 --message-bytes 5", "--header-bytes"),
         (f"{RECEIVE} --mode map_once --seconds 1 --message-bytes 5", "--message-bytes"),
         (f"{RECEIVE} --mode map_each --seconds 1 --header-bytes 5", "--message-bytes"),

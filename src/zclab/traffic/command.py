@@ -35,7 +35,7 @@ def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
         [TRAFFIC, "receive", *common, "--chunk-bytes", str(planned.chunk_bytes)]
         + ["--rcvlowat", str(lab.limits.receive_low_water_bytes)]
         + (["--keep-bytes", str(planned.keep_bytes)] if planned.keep_bytes else [])
-        + (["--plant-usec-per-mib", f"{planted:g}"] if planted else [])
+        + (["--inject-usec-per-mib", f"{planted:g}"] if planted else [])
         + _framing(planned)
         + _bulk_options(planned)
         + _shared_options(planned, host)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "placement.h"
+#include "affinity.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool placement_parse(struct placement *placement, const char *text)
+bool affinity_parse(struct affinity *affinity, const char *text)
 {
-    placement->count = 0;
+    affinity->count = 0;
     for (;;) {
         char *end;
         long first, last;
@@ -26,9 +26,9 @@ bool placement_parse(struct placement *placement, const char *text)
         if (last < first || last >= CPU_SETSIZE)
             return false;
         for (; first <= last; first++) {
-            if (placement->count == PLACES_MAX)
+            if (affinity->count == AFFINITY_MAX)
                 return false;
-            placement->cpu[placement->count++] = (int)first;
+            affinity->cpu[affinity->count++] = (int)first;
         }
         if (!*end)
             return true;
@@ -38,12 +38,12 @@ bool placement_parse(struct placement *placement, const char *text)
     }
 }
 
-int placement_of(const struct placement *placement, int stream)
+int affinity_cpu(const struct affinity *affinity, int stream)
 {
-    return placement->count ? placement->cpu[stream % placement->count] : -1;
+    return affinity->count ? affinity->cpu[stream % affinity->count] : -1;
 }
 
-static bool move_to(int cpu, struct ending *ending)
+static bool move_to(int cpu, struct outcome *outcome)
 {
     cpu_set_t set;
     int error;
@@ -52,25 +52,25 @@ static bool move_to(int cpu, struct ending *ending)
     CPU_SET(cpu, &set);
     error = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
     if (error == EINVAL)
-        return ending_set(ending, OUTCOME_ERROR,
+        return outcome_set(outcome, OUTCOME_ERROR,
                           "--cpus: processor %d is not there, or not allowed to this process", cpu);
     if (error)
-        return ending_set(ending, OUTCOME_ERROR, "--cpus: can not move to processor %d: %s", cpu,
+        return outcome_set(outcome, OUTCOME_ERROR, "--cpus: can not move to processor %d: %s", cpu,
                           strerror(error));
     return true;
 }
 
-bool placement_check(const struct placement *placement, struct ending *ending)
+bool affinity_check(const struct affinity *affinity, struct outcome *outcome)
 {
-    for (int i = 0; i < placement->count; i++)
-        if (!move_to(placement->cpu[i], ending))
+    for (int i = 0; i < affinity->count; i++)
+        if (!move_to(affinity->cpu[i], outcome))
             return false;
     return true;
 }
 
-bool placement_apply(const struct placement *placement, int stream, struct ending *ending)
+bool affinity_apply(const struct affinity *affinity, int stream, struct outcome *outcome)
 {
-    const int cpu = placement_of(placement, stream);
+    const int cpu = affinity_cpu(affinity, stream);
 
-    return cpu < 0 || move_to(cpu, ending);
+    return cpu < 0 || move_to(cpu, outcome);
 }

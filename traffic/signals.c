@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "stop.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -18,7 +18,7 @@ static void on_signal(int number)
         requests++;
 }
 
-void stop_install(void)
+void signals_install(void)
 {
     /* No SA_RESTART: a waiting system call should return at once. */
     struct sigaction action = {.sa_handler = on_signal};
@@ -43,7 +43,7 @@ static void *watch(void *unused)
     return NULL;
 }
 
-bool stop_watch_stdin(struct ending *ending)
+bool signals_watch_stdin(struct outcome *outcome)
 {
     sigset_t all, before;
     pthread_attr_t attributes;
@@ -58,17 +58,17 @@ bool stop_watch_stdin(struct ending *ending)
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
-        return ending_set(ending, OUTCOME_ERROR, "--watch-stdin: can not start a thread: %s",
+        return outcome_set(outcome, OUTCOME_ERROR, "--watch-stdin: can not start a thread: %s",
                           strerror(error));
     return true;
 }
 
-bool stop_asked(void)
+bool signals_stop_requested(void)
 {
     return atomic_load_explicit(&requests, memory_order_relaxed) > 0;
 }
 
-bool stop_insisted(void)
+bool signals_stop_repeated(void)
 {
     return requests > 1;
 }

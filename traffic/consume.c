@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "take.h"
+#include "consume.h"
 
 #include "session.h"
 
@@ -15,7 +15,7 @@ static void check(struct receiver *receiver, const unsigned char *at, size_t len
     verify_check(&session->integrity, at, length, session->counters.bytes, mapped);
 }
 
-void take_mapped(struct receiver *receiver, const unsigned char *at, size_t length)
+void consume_mapped(struct receiver *receiver, const unsigned char *at, size_t length)
 {
     struct counters *counters = &receiver->session->counters;
 
@@ -26,7 +26,7 @@ void take_mapped(struct receiver *receiver, const unsigned char *at, size_t leng
     receiver->balked = false;
 }
 
-void take_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause)
+void consume_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause)
 {
     struct counters *counters = &receiver->session->counters;
 
@@ -38,7 +38,7 @@ void take_copied(struct receiver *receiver, const unsigned char *at, size_t leng
     receiver->balked = false;
 }
 
-enum took take_by_copy(struct receiver *receiver, size_t want, enum unmapped cause)
+enum consumed consume_by_copy(struct receiver *receiver, size_t want, enum unmapped cause)
 {
     struct session *session = receiver->session;
     ssize_t got;
@@ -49,21 +49,21 @@ enum took take_by_copy(struct receiver *receiver, size_t want, enum unmapped cau
                MSG_DONTWAIT);
     if (got > 0) {
         /* What was read counts, not what was asked: a short read leaves the rest to the next turn. */
-        take_copied(receiver, receiver->buffer, (size_t)got, cause);
+        consume_copied(receiver, receiver->buffer, (size_t)got, cause);
         receiver->more = (size_t)got == receiver->chunk_bytes;
-        return TOOK_SOME;
+        return CONSUMED_SOME;
     }
     if (got == 0)
-        return TOOK_END;
+        return CONSUMED_END;
     if (errno == EAGAIN || errno == EINTR)
-        return TOOK_NOTHING;
+        return CONSUMED_NOTHING;
     session_failed(session, "receiving", errno);
-    return TOOK_FAILED;
+    return CONSUMED_FAILED;
 }
 
 /* Finds out whether the stream has ended without taking anything off it: a byte read here would shift all
  * that follows off its page boundaries. */
-static enum took look_for_end(struct receiver *receiver)
+static enum consumed look_for_end(struct receiver *receiver)
 {
     struct session *session = receiver->session;
     char byte;
@@ -72,29 +72,29 @@ static enum took look_for_end(struct receiver *receiver)
     session->counters.calls++;
     got = recv(session->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (got == 0)
-        return TOOK_END;
+        return CONSUMED_END;
     if (got > 0 || errno == EAGAIN || errno == EINTR)
-        return TOOK_NOTHING;
+        return CONSUMED_NOTHING;
     session_failed(session, "receiving", errno);
-    return TOOK_FAILED;
+    return CONSUMED_FAILED;
 }
 
-enum took take_nothing_named(struct receiver *receiver, size_t queued)
+enum consumed consume_without_hint(struct receiver *receiver, size_t queued)
 {
     struct session *session = receiver->session;
-    const enum took took = look_for_end(receiver);
+    const enum consumed consumed = look_for_end(receiver);
     int at_mark = 0;
 
-    if (took != TOOK_NOTHING)
-        return took;
+    if (consumed != CONSUMED_NOTHING)
+        return consumed;
     session->counters.calls++;
     /* Both kinds of mapping stop in front of an urgent byte, for good. Reading steps over it, and goes on one
      * page: should pages begin behind it, the next does, too. */
     if (ioctl(session->fd, SIOCATMARK, &at_mark) == 0 && at_mark)
-        return take_by_copy(receiver, receiver->page, UNMAPPED_URGENT);
+        return consume_by_copy(receiver, receiver->page, UNMAPPED_URGENT);
     /* Once, it may have come in between the call and its answer. */
     if (queued >= receiver->page && receiver->balked)
-        return take_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
+        return consume_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
     receiver->balked = queued >= receiver->page;
-    return TOOK_NOTHING;
+    return CONSUMED_NOTHING;
 }

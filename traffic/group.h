@@ -2,8 +2,8 @@
 /* What the streams of one end share: when the first payload byte moved, the host's readings around the
  * window, and whether one of them has failed. Stream 0 runs in the main thread, each other one in a thread of
  * its own. */
-#ifndef ZCLAB_TEAM_H
-#define ZCLAB_TEAM_H
+#ifndef ZCLAB_GROUP_H
+#define ZCLAB_GROUP_H
 
 #include "host_cpu.h"
 #include "perf.h"
@@ -26,7 +26,7 @@ struct host_sample {
     struct zerocopy_stat zerocopy;
 };
 
-struct team {
+struct group {
     int streams;
     pthread_mutex_t lock; /* of the host's readings, of meetings, of perf_why */
     pthread_cond_t met;
@@ -47,23 +47,23 @@ struct team {
     char perf_why[WHY_BYTES]; /* not empty: why there are no hardware events */
 };
 
-void team_init(struct team *team, int streams);
+void group_init(struct group *group, int streams);
 /* Opens the processors' counters. */
-void team_watch_host(struct team *team);
-void team_free(struct team *team);
+void group_watch_host(struct group *group);
+void group_free(struct group *group);
 
 /* The window of one stream opens or has closed: the first one and the last one read the host. */
-void team_opens(struct team *team);
-void team_closed(struct team *team);
+void group_window_opens(struct group *group);
+void group_window_closed(struct group *group);
 
 /* Watches the host for `ns` with nobody moving payload; false when a stop was asked for meanwhile. */
-bool team_baseline(struct team *team, int64_t ns);
+bool group_baseline(struct group *group, int64_t ns);
 
 /* Runs `body` once for each session, all at the same time, and waits for all of them. */
-void team_run(struct session *sessions, int streams, void (*body)(struct session *session));
+void streams_run(struct session *sessions, int streams, void (*body)(struct session *session));
 /* Waits until all streams are here. Every stream passes it, also one that has failed. */
-void team_meet(struct team *team);
+void group_barrier(struct group *group);
 /* Keeps the first reason why there are no hardware events. */
-void team_lacks_perf(struct team *team, const char *why);
+void group_lacks_perf(struct group *group, const char *why);
 
 #endif

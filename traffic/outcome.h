@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a session ended: one outcome and, unless it is complete, one line of text. */
-#ifndef ZCLAB_ENDING_H
-#define ZCLAB_ENDING_H
+#ifndef ZCLAB_OUTCOME_H
+#define ZCLAB_OUTCOME_H
 
 #include <stdbool.h>
 
-enum outcome {
+enum outcome_code {
     OUTCOME_COMPLETE,    /* the whole window was measured and the stream ended in order */
     OUTCOME_CUT_SHORT,   /* the connection or the stream ended too early */
     OUTCOME_STOPPED,     /* a signal, or the end of standard input, asked for the end */
@@ -14,15 +14,15 @@ enum outcome {
     OUTCOME_TIMEOUT,     /* nothing happened for longer than allowed */
 };
 
-struct ending {
-    enum outcome outcome;
+struct outcome {
+    enum outcome_code code;
     char error[512]; /* empty while the outcome is complete */
 };
 
-/* Records the first failure (later ones are consequences of it); returns false, for `return ending_set()`. */
-bool ending_set(struct ending *ending, enum outcome outcome, const char *format, ...)
+/* Records the first failure (later ones are consequences of it); returns false, for `return outcome_set()`. */
+bool outcome_set(struct outcome *outcome, enum outcome_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-const char *outcome_name(enum outcome outcome);
+const char *outcome_name(enum outcome_code code);
 
 #endif

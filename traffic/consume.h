@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the ways to receive share: every byte taken off the socket is counted once and, when asked for,
  * checked. */
-#ifndef ZCLAB_TAKE_H
-#define ZCLAB_TAKE_H
+#ifndef ZCLAB_CONSUME_H
+#define ZCLAB_CONSUME_H
 
 #include "receive_modes.h"
 #include "unmapped.h"
 
 /* Bytes that now lie at `at`, mapped there. */
-void take_mapped(struct receiver *receiver, const unsigned char *at, size_t length);
+void consume_mapped(struct receiver *receiver, const unsigned char *at, size_t length);
 /* The same, copied there because of `cause` (any will do for a mode that does not map). */
-void take_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause);
+void consume_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause);
 /* Reads at most `want` bytes, and at most a chunk, by copying; never blocks. */
-enum took take_by_copy(struct receiver *receiver, size_t want, enum unmapped cause);
+enum consumed consume_by_copy(struct receiver *receiver, size_t want, enum unmapped cause);
 /* Readable, but with nothing to map and nothing that has to be copied first, though `queued` bytes may be
  * there: the end of the stream, an error of the connection, an urgent byte, or a kernel that balks. Takes
  * nothing once at most, where there is something. */
-enum took take_nothing_named(struct receiver *receiver, size_t queued);
+enum consumed consume_without_hint(struct receiver *receiver, size_t queued);
 
 #endif

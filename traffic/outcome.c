@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ending.h"
+#include "outcome.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-bool ending_set(struct ending *ending, enum outcome outcome, const char *format, ...)
+bool outcome_set(struct outcome *outcome, enum outcome_code code, const char *format, ...)
 {
-    if (ending->outcome == OUTCOME_COMPLETE) {
+    if (outcome->code == OUTCOME_COMPLETE) {
         va_list args;
 
-        ending->outcome = outcome;
+        outcome->code = code;
         va_start(args, format);
-        vsnprintf(ending->error, sizeof(ending->error), format, args);
+        vsnprintf(outcome->error, sizeof(outcome->error), format, args);
         va_end(args);
     }
     return false;
 }
 
-const char *outcome_name(enum outcome outcome)
+const char *outcome_name(enum outcome_code code)
 {
     static const char *const names[] = {
         [OUTCOME_COMPLETE] = "complete", [OUTCOME_CUT_SHORT] = "cut_short",
@@ -25,5 +25,5 @@ const char *outcome_name(enum outcome outcome)
         [OUTCOME_ERROR] = "error",       [OUTCOME_TIMEOUT] = "timeout",
     };
 
-    return names[outcome];
+    return names[code];
 }

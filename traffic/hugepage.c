@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "large.h"
+#include "hugepage.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,19 +15,19 @@
 
 static size_t rounded(size_t bytes)
 {
-    return (bytes + LARGE_ALIGNMENT - 1) / LARGE_ALIGNMENT * LARGE_ALIGNMENT;
+    return (bytes + HUGEPAGE_BYTES - 1) / HUGEPAGE_BYTES * HUGEPAGE_BYTES;
 }
 
 /* Reserves `bytes` of addresses that begin at an aligned one. */
 static void *reserve(size_t bytes, int protection)
 {
-    const size_t room = bytes + LARGE_ALIGNMENT;
+    const size_t room = bytes + HUGEPAGE_BYTES;
     unsigned char *all = mmap(NULL, room, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     size_t head;
 
     if (all == MAP_FAILED)
         return NULL;
-    head = (LARGE_ALIGNMENT - (uintptr_t)all % LARGE_ALIGNMENT) % LARGE_ALIGNMENT;
+    head = (HUGEPAGE_BYTES - (uintptr_t)all % HUGEPAGE_BYTES) % HUGEPAGE_BYTES;
     if (head)
         munmap(all, head);
     munmap(all + head + bytes, room - head - bytes);
@@ -73,7 +73,7 @@ static void *set_aside(size_t room)
     return NULL;
 }
 
-void *large_allocate(size_t bytes, size_t *huge_bytes)
+void *hugepage_allocate(size_t bytes, size_t *huge_bytes)
 {
     const size_t room = rounded(bytes);
     void *memory = set_aside(room);
@@ -90,7 +90,7 @@ void *large_allocate(size_t bytes, size_t *huge_bytes)
     return memory;
 }
 
-void *large_reserve(size_t bytes)
+void *hugepage_reserve(size_t bytes)
 {
     void *memory = reserve(rounded(bytes), PROT_READ | PROT_WRITE);
 
@@ -99,12 +99,12 @@ void *large_reserve(size_t bytes)
     return memory;
 }
 
-void large_free(void *memory, size_t bytes)
+void hugepage_free(void *memory, size_t bytes)
 {
     munmap(memory, rounded(bytes));
 }
 
-void *large_map(int fd, size_t bytes)
+void *hugepage_map(int fd, size_t bytes)
 {
     void *place = reserve(bytes, PROT_NONE);
     void *mapping;

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "group.h"
+
+#include "clock.h"
+#include "session.h"
+#include "signals.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+void group_init(struct group *group, int streams)
+{
+    memset(group, 0, sizeof(*group));
+    group->streams = group->members = streams;
+    pthread_mutex_init(&group->lock, NULL);
+    pthread_cond_init(&group->met, NULL);
+}
+
+void group_watch_host(struct group *group)
+{
+    static struct host_cpu host;
+
+    host_cpu_take_ticks(&host);
+    for (int i = 0; i < host.cpus; i++) {
+        if (!perf_open_cpu(&group->perf[i], host.each[i].cpu, group->perf_why, sizeof(group->perf_why))) {
+            while (group->perf_cpus)
+                perf_close(&group->perf[--group->perf_cpus]);
+            return;
+        }
+        group->perf_cpus++;
+    }
+}
+
+void group_free(struct group *group)
+{
+    while (group->perf_cpus)
+        perf_close(&group->perf[--group->perf_cpus]);
+    pthread_cond_destroy(&group->met);
+    pthread_mutex_destroy(&group->lock);
+}
+
+
+void group_window_opens(struct group *group)
+{
+    pthread_mutex_lock(&group->lock);
+    if (group->opened++ == 0) {
+        host_cpu_take(&group->open.cpu);
+        zerocopy_stat_take(&group->open.zerocopy);
+        group->open.perf = (struct perf_sample){.known = group->perf_cpus > 0};
+        for (int i = 0; i < group->perf_cpus; i++)
+            perf_start(&group->perf[i]);
+    }
+    pthread_mutex_unlock(&group->lock);
+}
+
+void group_window_closed(struct group *group)
+{
+    pthread_mutex_lock(&group->lock);
+    if (++group->closed == group->streams) {
+        group->close.perf = (struct perf_sample){.known = group->perf_cpus > 0};
+        for (int i = 0; i < group->perf_cpus; i++)
+            perf_read(&group->perf[i], &group->close.perf);
+        zerocopy_stat_take(&group->close.zerocopy);
+        host_cpu_take(&group->close.cpu);
+    }
+    pthread_mutex_unlock(&group->lock);
+}
+
+bool group_baseline(struct group *group, int64_t ns)
+{
+    const int64_t start = clock_now(), end = start + ns;
+
+    if (!ns)
+        return true;
+    host_cpu_take_ticks(&group->baseline_from);
+    for (int64_t now = start; now < end; now = clock_now()) {
+        const int64_t until = end - now < TICK_NS ? end : now + TICK_NS;
+        const struct timespec target = {.tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S};
+
+        if (signals_stop_requested())
+            return false;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &target, NULL);
+    }
+    host_cpu_take_ticks(&group->baseline_to);
+    group->baseline_ns = clock_now() - start;
+    return true;
+}
+
+struct task {
+    struct session *session;
+    void (*body)(struct session *session);
+};
+
+static void *work(void *argument)
+{
+    const struct task *task = argument;
+
+    task->body(task->session);
+    return NULL;
+}
+
+void streams_run(struct session *sessions, int streams, void (*body)(struct session *session))
+{
+    static pthread_t threads[STREAMS_MAX];
+    static struct task tasks[STREAMS_MAX];
+    sigset_t all, before;
+    struct group *group = sessions->group;
+    int started = 1;
+
+    /* Signals are the main thread's; the others see what they ask for within a tick. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (; started < streams; started++) {
+        int error;
+
+        tasks[started] = (struct task){.session = &sessions[started], .body = body};
+        error = pthread_create(&threads[started], NULL, work, &tasks[started]);
+        if (error) {
+            outcome_set(&sessions[0].outcome, OUTCOME_ERROR, "can not start a thread for stream %d: %s",
+                       started, strerror(error));
+            pthread_mutex_lock(&group->lock); /* the others wait for those that have started only */
+            group->members = started;
+            group->broken = true;
+            pthread_mutex_unlock(&group->lock);
+            break;
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    body(&sessions[0]);
+    for (int i = 1; i < started; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = started; i < streams; i++)
+        session_close(&sessions[i]);
+}
+
+void group_barrier(struct group *group)
+{
+    pthread_mutex_lock(&group->lock);
+    const int meeting = group->meetings;
+
+    if (++group->here == group->members) {
+        group->here = 0;
+        group->meetings++;
+        pthread_cond_broadcast(&group->met);
+    }
+    while (group->meetings == meeting)
+        pthread_cond_wait(&group->met, &group->lock);
+    pthread_mutex_unlock(&group->lock);
+}
+
+void group_lacks_perf(struct group *group, const char *why)
+{
+    pthread_mutex_lock(&group->lock);
+    if (!group->perf_why[0])
+        snprintf(group->perf_why, sizeof(group->perf_why), "%s", why);
+    pthread_mutex_unlock(&group->lock);
+}
