@@ -4,8 +4,14 @@
 #ifndef ZCLAB_CONSUME_H
 #define ZCLAB_CONSUME_H
 
-#include "receive_modes.h"
-#include "unmapped.h"
+#include "receiver.h"
+
+enum consumed {
+    CONSUMED_SOME,
+    CONSUMED_NOTHING, /* there was nothing after all: wait again */
+    CONSUMED_END,     /* the peer will send no more */
+    CONSUMED_FAILED,  /* the session's outcome says why */
+};
 
 /* Bytes that now lie at `at`, mapped there. */
 void consume_mapped(struct receiver *receiver, const unsigned char *at, size_t length);

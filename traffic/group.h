@@ -17,8 +17,6 @@
 #define STREAMS_MAX 64
 #define WHY_BYTES 160
 
-struct session;
-
 /* The host at one edge of a span. */
 struct host_sample {
     struct host_cpu cpu;
@@ -59,8 +57,6 @@ void group_window_closed(struct group *group);
 /* Watches the host for `ns` with nobody moving payload; false when a stop was asked for meanwhile. */
 bool group_baseline(struct group *group, int64_t ns);
 
-/* Runs `body` once for each session, all at the same time, and waits for all of them. */
-void streams_run(struct session *sessions, int streams, void (*body)(struct session *session));
 /* Waits until all streams are here. Every stream passes it, also one that has failed. */
 void group_barrier(struct group *group);
 /* Keeps the first reason why there are no hardware events. */

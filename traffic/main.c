@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "options.h"
+#include "command_line.h"
 #include "receive.h"
 #include "report.h"
 #include "rpc.h"

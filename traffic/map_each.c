@@ -2,7 +2,6 @@
 #include "map_each.h"
 
 #include "session.h"
-#include "consume.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -12,7 +12,8 @@
 #ifndef ZCLAB_MAP_EACH_H
 #define ZCLAB_MAP_EACH_H
 
-#include "receive_modes.h"
+#include "consume.h"
+#include "outcome.h"
 
 bool map_each_probe(struct outcome *outcome);
 bool map_each_prepare(struct receiver *receiver);

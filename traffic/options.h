@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line, checked: what comes out of here can be relied on. */
+/* What the command line asked for, checked. */
 #ifndef ZCLAB_OPTIONS_H
 #define ZCLAB_OPTIONS_H
 
@@ -55,10 +55,5 @@ struct options {
     size_t request_bytes;
     size_t reply_bytes;
 };
-
-enum parsed { PARSED_RUN, PARSED_HELP, PARSED_WRONG };
-
-/* Fills `options`; help goes to stdout, a mistake as one line to stderr. */
-enum parsed options_parse(struct options *options, int argc, char **argv);
 
 #endif

@@ -6,6 +6,7 @@
 #include "hugepage.h"
 #include "pool.h"
 #include "receive_modes.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,6 @@
 #include "hugepage.h"
 #include "map_each.h"
 #include "session.h"
-#include "consume.h"
 #include "zerocopy_receive.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
 #include "clock.h"
 #include "handshake.h"
 #include "pool.h"
-#include "rpc_modes.h"
 #include "signals.h"
 #include "zerocopy_receive.h"
 

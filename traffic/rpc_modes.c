@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc_modes.h"
 
-#include "rpc.h"
+#include "session.h"
 #include "zerocopy_receive.h"
 
 #include <errno.h>

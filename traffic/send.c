@@ -6,6 +6,7 @@
 #include "pool.h"
 #include "send_modes.h"
 #include "signals.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "options.h"
+#include "command_line.h"
 
 #include "clock.h"
 #include "receive_modes.h"
