@@ -79,18 +79,23 @@ static enum consumed look_for_end(struct receiver *receiver)
     return CONSUMED_FAILED;
 }
 
+bool consume_at_mark(struct session *session)
+{
+    int at_mark = 0;
+
+    session->counters.calls++;
+    return ioctl(session->fd, SIOCATMARK, &at_mark) == 0 && at_mark;
+}
+
 enum consumed consume_without_hint(struct receiver *receiver, size_t queued)
 {
-    struct session *session = receiver->session;
     const enum consumed consumed = look_for_end(receiver);
-    int at_mark = 0;
 
     if (consumed != CONSUMED_NOTHING)
         return consumed;
-    session->counters.calls++;
     /* Both kinds of mapping stop in front of an urgent byte, for good. Reading steps over it, and goes on one
      * page: should pages begin behind it, the next does, too. */
-    if (ioctl(session->fd, SIOCATMARK, &at_mark) == 0 && at_mark)
+    if (consume_at_mark(receiver->session))
         return consume_by_copy(receiver, receiver->page, UNMAPPED_URGENT);
     /* Once, it may have come in between the call and its answer. */
     if (queued >= receiver->page && receiver->balked)

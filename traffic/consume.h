@@ -19,6 +19,8 @@ void consume_mapped(struct receiver *receiver, const unsigned char *at, size_t l
 void consume_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause);
 /* Reads at most `want` bytes, and at most a chunk, by copying; never blocks. */
 enum consumed consume_by_copy(struct receiver *receiver, size_t want, enum unmapped cause);
+/* Does reading stand in front of an urgent byte? FIONREAD counts up to there only. */
+bool consume_at_mark(struct session *session);
 /* Readable, but with nothing to map and nothing that has to be copied first, though `queued` bytes may be
  * there: the end of the stream, an error of the connection, an urgent byte, or a kernel that balks. Takes
  * nothing once at most, where there is something. */

@@ -60,16 +60,17 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
         *before = *within;
 }
 
-/* Copies, too, but looks where it ends: a read that takes less than it may, but all that was queued, has emptied
- * the queue, so that a segment begins behind it. No refusal says where one does, and one short segment shifts
- * all that follow. */
+/* Copies, too, and looks where that ends: a read that returned less than it asked for, but all that was queued,
+ * has emptied the queue, so that a segment begins behind it, unless it stopped in front of an urgent byte. No
+ * refusal says where a segment begins, and one short segment shifts all that follow. */
 static enum consumed copy_to_segment(struct receiver *receiver, size_t want, size_t queued, enum unmapped cause)
 {
     const uint64_t *position = &receiver->session->counters.bytes;
     const uint64_t start = *position;
     const enum consumed consumed = consume_by_copy(receiver, want, cause);
 
-    if (consumed == CONSUMED_SOME && *position - start < want && *position - start >= queued)
+    if (consumed == CONSUMED_SOME && *position - start < want && *position - start >= queued &&
+        !consume_at_mark(receiver->session))
         receiver->segment_at = *position;
     return consumed;
 }

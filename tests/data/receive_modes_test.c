@@ -329,6 +329,22 @@ static int map_each(void)
     CHECK(take_all(300) == CONSUMED_END && whole());
     CHECK(session.counters.copied <= 1448 + 54 * PAGE);
 
+    /* A read that comes short and leaves something queued says nothing of segments. */
+    begin("map_each", 70 * PAGE);
+    fake.first = 10 * PAGE + 3000;
+    fake.burst = 64 * PAGE;
+    fake.longest_read = 1000;
+    map_each_prepare(&receiver);
+    CHECK(take_all(200) == CONSUMED_END && whole());
+    CHECK(session.counters.copied == PAGE);
+
+    /* Nor does one that ends in front of an urgent byte: what is queued is said to end there, too. */
+    begin("map_each", 1000 * PAGE);
+    fake.urgent = 100 * PAGE + 500;
+    map_each_prepare(&receiver);
+    CHECK(take_all(200) == CONSUMED_END && whole());
+    CHECK(session.counters.copied == 2 * PAGE && causes[UNMAPPED_URGENT] == PAGE);
+
     /* Headers shift the pages; what they shift them by is known. */
     begin("map_each", 20 * (100 + 16 * PAGE));
     options.header_bytes = fake.header = 100;
