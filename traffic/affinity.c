@@ -55,7 +55,7 @@ static bool move_to(int cpu, struct outcome *outcome)
         return outcome_set(outcome, OUTCOME_ERROR,
                           "--cpus: processor %d is not there, or not allowed to this process", cpu);
     if (error)
-        return outcome_set(outcome, OUTCOME_ERROR, "--cpus: can not move to processor %d: %s", cpu,
+        return outcome_set(outcome, OUTCOME_ERROR, "--cpus: cannot move to processor %d: %s", cpu,
                           strerror(error));
     return true;
 }

@@ -10,52 +10,14 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define MAX_BYTES (UINT64_C(1) << 62)
-#define MAX_BUFFER (UINT64_C(1) << 30)
-#define MAX_RPC_MESSAGE (UINT64_C(1) << 20)
 #define MAX_SECONDS 1e6
-
-enum id {
-    ID_BIND,
-    ID_PEER,
-    ID_PORT,
-    ID_TOKEN,
-    ID_MODE,
-    ID_CHUNK,
-    ID_MESSAGE,
-    ID_HEADER,
-    ID_REQUEST,
-    ID_REPLY,
-    ID_KEEP,
-    ID_RCVLOWAT,
-    ID_COPY_BUFFER,
-    ID_PACE,
-    ID_WARMUP,
-    ID_SECONDS,
-    ID_BYTES,
-    ID_RCVBUF,
-    ID_SNDBUF,
-    ID_INFLIGHT,
-    ID_NO_CORK,
-    ID_MARGIN,
-    ID_ACCEPT_TIMEOUT,
-    ID_CONNECT_TIMEOUT,
-    ID_IDLE_TIMEOUT,
-    ID_WATCH_STDIN,
-    ID_STREAMS,
-    ID_CPUS,
-    ID_BASELINE,
-    ID_INJECT_CPU,
-    ID_VERIFY,
-    ID_WRONG_BYTE,
-    ID_EARLY_REUSE,
-    ID_COUNT
-};
 
 #define RECEIVE (1u << END_RECEIVE)
 #define SEND (1u << END_SEND)
@@ -67,90 +29,119 @@ enum id {
 #define CONNECTS (SEND | RPC_CALL)
 #define ALL (BULK | RPC)
 
-/* One row an option: the parser and --help both read it. A row without `value` is a switch. */
+enum kind {
+    ON, /* a switch: takes no value */
+    OFF,
+    COUNT,   /* low to high */
+    DECIMAL, /* low to high */
+    SECONDS, /* low milliseconds or more */
+    ADDRESS,
+    TOKEN,
+    MODE,
+    CPUS,
+};
+
+/* One row per option: parser and --help both read it. Relations between options are checked in check(). */
 struct row {
     const char *name;
     const char *value;
-    unsigned int ends;     /* where it is known */
-    unsigned int required; /* where it must be given */
+    unsigned int ends;     /* subcommands that have it */
+    unsigned int required; /* subcommands that need it */
+    enum kind kind;
+    size_t field, bytes; /* its place in struct options, and the size of a count there */
+    uint64_t low, high;
+    const char *wanted; /* what a value must be */
     const char *help;
 };
 
-static const struct row rows[ID_COUNT] = {
-    [ID_BIND] = {"bind", "ADDR", ALL, ALL, "own address, numeric IPv4 or IPv6; no other is used"},
-    [ID_PEER] = {"peer", "ADDR", ALL, ALL, "address of the other end"},
-    [ID_PORT] = {"port", "N", ALL, CONNECTS,
-                 "TCP port of the end that listens (receive, rpc-serve); 0 there: pick one (default 0)"},
-    [ID_TOKEN] = {"token", "HEX", ALL, ALL, "session token, the same at both ends, 16 to 64 hex digits"},
-    [ID_MODE] = {"mode", "MODE", ALL, ALL, "how to move data, see below"},
-    [ID_CHUNK] = {"chunk-bytes", "N", RECEIVE, 0,
-                  "bytes asked per receive call, and size of the standing mapping (default 524288)"},
-    [ID_KEEP] = {"keep-bytes", "N", RECEIVE, 0,
-                 "each chunk goes to memory of its own, which is given back when N more bytes have come; else "
-                 "all go to the same memory"},
-    [ID_RCVLOWAT] = {"rcvlowat", "N", RECEIVE, 0, "SO_RCVLOWAT, bytes; read back (default: the kernel's)"},
-    [ID_COPY_BUFFER] =
-        {"copy-buffer", "N", RECEIVE, 0,
-         "map_once_hybrid: bytes the kernel may copy in the same call; below one page, since a "
-         "larger one makes it copy what could be mapped (default: one page less one byte)"},
-    [ID_MESSAGE] = {"message-bytes", "N", BULK, SEND,
-                    "bytes given to each send call; at the receiver, for map_each, see --header-bytes"},
-    [ID_HEADER] = {"header-bytes", "N", BULK, 0,
-                   "sender: a header of N bytes in front of each message, sent by copying; header and "
-                   "message each end a record (MSG_EOR), so that no segment holds parts of both. Receiver: "
-                   "map_each has to be told, with --message-bytes, to know where pages begin (default: no "
-                   "headers)"},
-    [ID_REQUEST] = {"request-bytes", "N", RPC, RPC,
-                    "size of a request, 1 to 1048576; the same at both ends"},
-    [ID_REPLY] = {"reply-bytes", "N", RPC, RPC, "size of a reply, 1 to 1048576; the same at both ends"},
-    [ID_PACE] = {"pace-gbit", "G", SEND, 0,
-                 "payload rate, Gbit/s (10^9 bits); 0 or absent: as fast as it goes"},
-    [ID_WARMUP] = {"warmup", "S", ALL, 0,
-                   "seconds discarded from the first payload byte on, or from the end of the first RPC "
-                   "(default 0)"},
-    [ID_SECONDS] = {"seconds", "S", ALL, RPC,
-                    "length of the measured window, seconds; receive and send: this or --bytes"},
-    [ID_BYTES] = {"bytes", "N", BULK, 0, "transfer exactly N bytes; the window is the whole transfer"},
-    [ID_RCVBUF] = {"rcvbuf", "N", RECEIVE, 0, "SO_RCVBUF, bytes (default: automatic)"},
-    [ID_SNDBUF] = {"sndbuf", "N", SEND, 0, "SO_SNDBUF, bytes (default: automatic)"},
-    [ID_INFLIGHT] = {"inflight-bytes", "N", SEND, 0,
-                     "what zerocopy may have in flight, at least two messages (default 16777216); only with "
-                     "--verify are that many buffers written to, else one is sent again and again"},
-    [ID_NO_CORK] =
-        {"no-cork", NULL, SEND, 0,
-         "let segments end where the receive window ends, not only at full size; costs mapped pages"},
-    [ID_MARGIN] =
-        {"margin", "S", CONNECTS, 0,
-         "after the own window go on for at most this many seconds until the other end says that its window "
-         "closed (default 5)"},
-    [ID_ACCEPT_TIMEOUT] = {"accept-timeout", "S", LISTENS, 0,
-                           "seconds to wait for the right peer (default 30)"},
-    [ID_CONNECT_TIMEOUT] = {"connect-timeout", "S", CONNECTS, 0,
-                            "seconds to wait for the connection and the other end's go (default 10)"},
-    [ID_IDLE_TIMEOUT] = {"idle-timeout", "S", ALL, 0,
-                         "give up after this many seconds without progress (default 10)"},
-    [ID_WATCH_STDIN] =
-        {"watch-stdin", NULL, ALL, 0,
-         "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
-    [ID_STREAMS] = {"streams", "N", BULK, 0,
-                    "parallel streams, each with a connection and a thread of its own; the same at both "
-                    "ends; --bytes and --pace-gbit are those of all together (default 1)"},
-    [ID_CPUS] = {"cpus", "LIST", ALL, 0,
-                 "processors, such as 0,2-3: stream i runs on the i-th, beginning again at the end (default: "
-                 "any)"},
-    [ID_BASELINE] = {"baseline", "S", ALL, 0,
-                     "watch this host's processors for S seconds before payload starts, with the connections "
-                     "standing idle; the same at both ends (default 0: not at all)"},
-    [ID_INJECT_CPU] = {"inject-usec-per-mib", "N", RECEIVE, 0,
-                      "to test comparisons: burn N microseconds of CPU for each MiB received"},
-    [ID_VERIFY] = {"verify", NULL, BULK, 0,
-                   "check integrity: every byte says where it belongs and the receiver looks at each one; "
-                   "takes CPU at both ends"},
-    [ID_WRONG_BYTE] = {"inject-wrong-byte", "OFFSET", SEND, 0,
-                       "to test --verify: flip the byte at this offset of stream 0"},
-    [ID_EARLY_REUSE] = {"inject-early-reuse", NULL, SEND, 0,
-                        "to test --verify: overwrite one buffer of stream 0 before its zerocopy completion"},
+#define FIELD(name) offsetof(struct options, name), sizeof(((struct options *)0)->name)
+#define BUFFER 1, UINT64_C(1) << 30, "1 to 1073741824 bytes"
+#define RPC_MESSAGE 1, UINT64_C(1) << 20, "1 to 1048576 bytes"
+#define ANY_SECONDS 0, 0, "a number of seconds, 0 or more"
+#define SOME_SECONDS 1, 0, "a number of seconds, 0.001 or more"
+#define NUMERIC 0, 0, "a numeric IPv4 or IPv6 address (link-local: with %interface)"
+#define COPY_BUFFER "at least 1 and below one page: a larger one makes the kernel copy what it could map"
+#define SWITCH 0, 0, NULL
+
+static const struct row rows[] = {
+    {"bind", "ADDR", ALL, ALL, ADDRESS, FIELD(bind), NUMERIC,
+     "own address, numeric IPv4 or IPv6; no other is used"},
+    {"peer", "ADDR", ALL, ALL, ADDRESS, FIELD(peer), NUMERIC, "address of the other end"},
+    {"port", "N", LISTENS, 0, COUNT, FIELD(port), 0, 65535, "0 to 65535",
+     "TCP port to listen on; 0: any free one (default 0)"},
+    {"port", "N", CONNECTS, CONNECTS, COUNT, FIELD(port), 1, 65535, "1 to 65535",
+     "TCP port of the end that listens (receive, rpc-serve)"},
+    {"token", "HEX", ALL, ALL, TOKEN, FIELD(token), 0, 0, "16 to 64 hex digits, an even number of them",
+     "session token, the same at both ends, 16 to 64 hex digits"},
+    {"mode", "MODE", ALL, ALL, MODE, FIELD(mode), 0, 0, "one of the modes listed by --help",
+     "how to move data, see below"},
+    {"chunk-bytes", "N", RECEIVE, 0, COUNT, FIELD(chunk_bytes), BUFFER,
+     "bytes asked for per receive call, and size of the standing mapping (default 524288)"},
+    {"message-bytes", "N", BULK, SEND, COUNT, FIELD(message_bytes), BUFFER,
+     "bytes given to each send call; at the receiver, for map_each, see --header-bytes"},
+    {"header-bytes", "N", BULK, 0, COUNT, FIELD(header_bytes), BUFFER,
+     "sender: a header of N bytes in front of each message, sent by copying; header and message each end a "
+     "record (MSG_EOR), so that no segment holds parts of both. Receiver: map_each needs it, with "
+     "--message-bytes, to know where pages begin (default: no headers)"},
+    {"request-bytes", "N", RPC, RPC, COUNT, FIELD(request_bytes), RPC_MESSAGE,
+     "size of a request, 1 to 1048576; the same at both ends"},
+    {"reply-bytes", "N", RPC, RPC, COUNT, FIELD(reply_bytes), RPC_MESSAGE,
+     "size of a reply, 1 to 1048576; the same at both ends"},
+    {"keep-bytes", "N", RECEIVE, 0, COUNT, FIELD(keep_bytes), BUFFER,
+     "each chunk gets memory of its own, which is freed when N more bytes have come (default: each chunk "
+     "overwrites the last one)"},
+    {"rcvlowat", "N", RECEIVE, 0, COUNT, FIELD(rcvlowat), BUFFER,
+     "SO_RCVLOWAT, bytes; read back (default: the kernel's)"},
+    {"copy-buffer", "N", RECEIVE, 0, COUNT, FIELD(copy_buffer), 1, UINT64_C(1) << 30, COPY_BUFFER,
+     "map_once_hybrid: bytes the kernel may copy in the same call; below one page, since a larger one makes "
+     "it copy what could be mapped (default: one page less one byte)"},
+    {"pace-gbit", "G", SEND, 0, DECIMAL, FIELD(pace_gbit), 0, 1000000, "a number of Gbit/s, 0 or more",
+     "payload rate, Gbit/s (10^9 bits); 0: not limited (default 0)"},
+    {"warmup", "S", ALL, 0, SECONDS, FIELD(warmup_ns), ANY_SECONDS,
+     "seconds discarded from the first payload byte on, or from the end of the first RPC (default 0)"},
+    {"seconds", "S", ALL, RPC, SECONDS, FIELD(seconds_ns), SOME_SECONDS,
+     "length of the measured window, seconds; receive and send: this or --bytes"},
+    {"bytes", "N", BULK, 0, COUNT, FIELD(bytes), 1, MAX_BYTES, "a number of bytes, 1 or more",
+     "transfer exactly N bytes; the window is the whole transfer"},
+    {"rcvbuf", "N", RECEIVE, 0, COUNT, FIELD(rcvbuf), BUFFER, "SO_RCVBUF, bytes (default: automatic)"},
+    {"sndbuf", "N", SEND, 0, COUNT, FIELD(sndbuf), BUFFER, "SO_SNDBUF, bytes (default: automatic)"},
+    {"inflight-bytes", "N", SEND, 0, COUNT, FIELD(inflight_bytes), BUFFER,
+     "what zerocopy may have in flight, at least two messages (default 16777216); only with --verify are "
+     "that many buffers written to, else one is sent again and again"},
+    {"no-cork", NULL, SEND, 0, OFF, FIELD(cork), SWITCH,
+     "let segments end where the receive window ends, not only at full size; costs mapped pages"},
+    {"margin", "S", CONNECTS, 0, SECONDS, FIELD(margin_ns), ANY_SECONDS,
+     "after the own window go on for at most this many seconds until the other end says that its window "
+     "closed (default 5)"},
+    {"accept-timeout", "S", LISTENS, 0, SECONDS, FIELD(accept_timeout_ns), SOME_SECONDS,
+     "seconds to wait for the right peer (default 30)"},
+    {"connect-timeout", "S", CONNECTS, 0, SECONDS, FIELD(connect_timeout_ns), SOME_SECONDS,
+     "seconds to wait for the connection and the other end's go (default 10)"},
+    {"idle-timeout", "S", ALL, 0, SECONDS, FIELD(idle_timeout_ns), SOME_SECONDS,
+     "give up after this many seconds without progress (default 10)"},
+    {"watch-stdin", NULL, ALL, 0, ON, FIELD(watch_stdin), SWITCH,
+     "end, as by SIGTERM, when standard input ends: nothing stays behind a lost ssh connection"},
+    {"streams", "N", BULK, 0, COUNT, FIELD(streams), 1, STREAMS_MAX, "1 to 64",
+     "parallel streams, each with a connection and a thread of its own; the same at both ends; --bytes and "
+     "--pace-gbit are those of all together (default 1)"},
+    {"cpus", "LIST", ALL, 0, CPUS, FIELD(affinity), 0, 0, "a list of processors, such as 0,2-3",
+     "processors, such as 0,2-3: stream i runs on the i-th, from the first one again after the last (default: "
+     "any)"},
+    {"baseline", "S", ALL, 0, SECONDS, FIELD(baseline_ns), ANY_SECONDS,
+     "watch this host's processors for S seconds before payload starts, with the connections idle; the same "
+     "at both ends (default 0: not at all)"},
+    {"inject-usec-per-mib", "N", RECEIVE, 0, DECIMAL, FIELD(inject_usec_per_mib), 0, 1000000,
+     "a number of microseconds, at most 1000000",
+     "to test comparisons: burn N microseconds of CPU for each MiB received"},
+    {"verify", NULL, BULK, 0, ON, FIELD(verify), SWITCH,
+     "check integrity: every byte says where it belongs and the receiver checks each one; takes CPU at both "
+     "ends"},
+    {"inject-wrong-byte", "OFFSET", SEND, 0, COUNT, FIELD(inject_wrong_byte), 0, MAX_BYTES,
+     "the offset of a byte, 0 or more", "to test --verify: flip the byte at this offset of stream 0"},
+    {"inject-early-reuse", NULL, SEND, 0, ON, FIELD(inject_early_reuse), SWITCH,
+     "to test --verify: overwrite one buffer of stream 0 before its zerocopy completion"},
 };
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
 static const char *const end_names[] = {
     [END_RECEIVE] = "receive",
@@ -218,9 +209,7 @@ static void help_end(enum end end)
 {
     printf("usage: zclab-traffic %s OPTIONS\n\n%s\n\noptions (* = required):\n", end_names[end],
            end_help[end]);
-    for (int id = 0; id < ID_COUNT; id++) {
-        const struct row *row = &rows[id];
-
+    for (const struct row *row = rows; row < rows + ROWS; row++) {
         if (!(row->ends & (1u << end)))
             continue;
         printf("  --%s%s%s%s\n", row->name, row->value ? " " : "", row->value ? row->value : "",
@@ -300,162 +289,71 @@ static const char *find_mode(enum end end, const char *name)
     return mode ? mode->name : NULL;
 }
 
-static bool connects(const struct options *options)
+static bool read_seconds(const char *text, uint64_t least_ms, int64_t *ns)
 {
-    return CONNECTS & (1u << options->end);
+    double value;
+
+    if (!read_decimal(text, MAX_SECONDS, &value) || value * 1e3 < (double)least_ms)
+        return false;
+    *ns = (int64_t)(value * 1e9);
+    return true;
 }
 
-static enum parsed bad_value(const struct row *row, const char *text, const char *wanted)
+/* Reads the value of one option into its field. */
+static bool read_value(struct options *options, const struct row *row, const char *text)
 {
-    return wrong("--%s %s: must be %s", row->name, text, wanted);
-}
+    void *const field = (char *)options + row->field;
+    uint64_t count;
 
-/* Takes one value into `options`. Ranges are checked here, relations between options in check(). */
-static enum parsed take(struct options *options, enum id id, const char *text, uint16_t *port)
-{
-    const struct row *row = &rows[id];
-    uint64_t count = 0;
-    double decimal = 0;
-
-    switch (id) {
-    case ID_BIND:
-    case ID_PEER:
-        if (!address_parse(id == ID_BIND ? &options->bind : &options->peer, text))
-            return bad_value(row, text, "a numeric IPv4 or IPv6 address (link-local: with %interface)");
-        break;
-    case ID_PORT:
-        if (!read_count(text, connects(options) ? 1 : 0, 65535, &count))
-            return bad_value(row, text, connects(options) ? "1 to 65535" : "0 to 65535");
-        *port = (uint16_t)count;
-        break;
-    case ID_TOKEN:
-        if (!read_token(text, options))
-            return wrong("--token: must be 16 to 64 hex digits, an even number of them");
-        break;
-    case ID_MODE:
-        options->mode = find_mode(options->end, text);
-        if (!options->mode)
-            return bad_value(row, text, "one of the modes listed by --help");
-        break;
-    case ID_CHUNK:
-    case ID_MESSAGE:
-    case ID_HEADER:
-    case ID_INFLIGHT:
-    case ID_KEEP:
-        if (!read_count(text, 1, MAX_BUFFER, &count))
-            return bad_value(row, text, "1 to 1073741824 bytes");
-        *(id == ID_CHUNK     ? &options->chunk_bytes
-          : id == ID_MESSAGE ? &options->message_bytes
-          : id == ID_HEADER  ? &options->header_bytes
-          : id == ID_KEEP    ? &options->keep_bytes
-                             : &options->inflight_bytes) = count;
-        break;
-    case ID_REQUEST:
-    case ID_REPLY:
-        if (!read_count(text, 1, MAX_RPC_MESSAGE, &count))
-            return bad_value(row, text, "1 to 1048576 bytes");
-        *(id == ID_REQUEST ? &options->request_bytes : &options->reply_bytes) = count;
-        break;
-    case ID_RCVLOWAT:
-    case ID_RCVBUF:
-    case ID_SNDBUF:
-        if (!read_count(text, 1, MAX_BUFFER, &count))
-            return bad_value(row, text, "1 to 1073741824 bytes");
-        *(id == ID_RCVLOWAT ? &options->rcvlowat
-          : id == ID_RCVBUF ? &options->rcvbuf
-                            : &options->sndbuf) = (int)count;
-        break;
-    case ID_COPY_BUFFER:
-        if (!read_count(text, 1, MAX_BUFFER, &count) || count >= (uint64_t)sysconf(_SC_PAGESIZE))
-            return bad_value(row, text,
-                             "at least 1 and below one page: a larger one makes the kernel copy what it "
-                             "could map");
-        options->copy_buffer = count;
-        break;
-    case ID_BYTES:
-        if (!read_count(text, 1, MAX_BYTES, &options->bytes))
-            return bad_value(row, text, "a number of bytes, 1 or more");
-        break;
-    case ID_PACE:
-        if (!read_decimal(text, 1e6, &options->pace_gbit))
-            return bad_value(row, text, "a number of Gbit/s, 0 or more");
-        break;
-    case ID_WARMUP:
-    case ID_SECONDS:
-    case ID_MARGIN:
-    case ID_ACCEPT_TIMEOUT:
-    case ID_CONNECT_TIMEOUT:
-    case ID_BASELINE:
-    case ID_IDLE_TIMEOUT: {
-        int64_t *field = id == ID_WARMUP            ? &options->warmup_ns
-                         : id == ID_SECONDS         ? &options->seconds_ns
-                         : id == ID_MARGIN          ? &options->margin_ns
-                         : id == ID_BASELINE        ? &options->baseline_ns
-                         : id == ID_ACCEPT_TIMEOUT  ? &options->accept_timeout_ns
-                         : id == ID_CONNECT_TIMEOUT ? &options->connect_timeout_ns
-                                                    : &options->idle_timeout_ns;
-        bool zero_allowed = id == ID_WARMUP || id == ID_MARGIN || id == ID_BASELINE;
-
-        if (!read_decimal(text, MAX_SECONDS, &decimal) || (!zero_allowed && decimal < 0.001))
-            return bad_value(row, text,
-                             zero_allowed ? "a number of seconds, 0 or more"
-                                          : "a number of seconds, 0.001 or more");
-        *field = (int64_t)(decimal * 1e9);
-        break;
+    switch (row->kind) {
+    case ON:
+    case OFF:
+        *(bool *)field = row->kind == ON;
+        return true;
+    case COUNT:
+        if (!read_count(text, row->low, row->high, &count))
+            return false;
+        if (row->bytes == sizeof(uint16_t))
+            *(uint16_t *)field = (uint16_t)count;
+        else if (row->bytes == sizeof(int))
+            *(int *)field = (int)count;
+        else
+            *(uint64_t *)field = count;
+        return true;
+    case DECIMAL:
+        return read_decimal(text, (double)row->high, field);
+    case SECONDS:
+        return read_seconds(text, row->low, field);
+    case ADDRESS:
+        return address_parse(field, text);
+    case TOKEN:
+        return read_token(text, options);
+    case MODE:
+        return (options->mode = find_mode(options->end, text)) != NULL;
+    case CPUS:
+        return affinity_parse(field, text);
     }
-    case ID_STREAMS:
-        if (!read_count(text, 1, STREAMS_MAX, &count))
-            return bad_value(row, text, "1 to 64");
-        options->streams = (int)count;
-        break;
-    case ID_CPUS:
-        if (!affinity_parse(&options->affinity, text))
-            return bad_value(row, text, "a list of processors, such as 0,2-3");
-        break;
-    case ID_INJECT_CPU:
-        if (!read_decimal(text, 1e6, &options->inject_usec_per_mib))
-            return bad_value(row, text, "a number of microseconds, at most 1000000");
-        break;
-    case ID_NO_CORK:
-        options->cork = false;
-        break;
-    case ID_WATCH_STDIN:
-        options->watch_stdin = true;
-        break;
-    case ID_VERIFY:
-        options->verify = true;
-        break;
-    case ID_WRONG_BYTE:
-        if (!read_count(text, 0, MAX_BYTES, &options->wrong_byte))
-            return bad_value(row, text, "the offset of a byte, 0 or more");
-        options->inject_wrong_byte = true;
-        break;
-    case ID_EARLY_REUSE:
-        options->inject_early_reuse = true;
-        break;
-    case ID_COUNT:
-        break;
-    }
-    return PARSED_RUN;
+    return false;
 }
 
 /* What no single option shows. */
-static enum parsed check(struct options *options, const bool seen[ID_COUNT], uint16_t port)
+static enum parsed check(struct options *options, const bool seen[ROWS])
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const char *const end = end_names[options->end];
+    const unsigned int bit = 1u << options->end;
 
-    for (int id = 0; id < ID_COUNT; id++)
-        if ((rows[id].required & (1u << options->end)) && !seen[id])
-            return wrong("%s needs --%s (see zclab-traffic %s --help)", end_names[options->end],
-                         rows[id].name, end_names[options->end]);
+    for (int i = 0; i < ROWS; i++)
+        if ((rows[i].required & bit) && !seen[i])
+            return wrong("%s needs --%s (see zclab-traffic %s --help)", end, rows[i].name, end);
     if (options->bind.any.sa_family != options->peer.any.sa_family)
         return wrong("--bind and --peer: must be of the same IP version");
-    address_set_port(connects(options) ? &options->peer : &options->bind, port);
-    if (RPC & (1u << options->end))
+    address_set_port(CONNECTS & bit ? &options->peer : &options->bind, options->port);
+    if (RPC & bit)
         return PARSED_RUN;
-    if (seen[ID_SECONDS] == seen[ID_BYTES])
-        return wrong("%s needs exactly one of --seconds and --bytes", end_names[options->end]);
-    if (seen[ID_BYTES] && options->warmup_ns)
+    if (!options->seconds_ns == !options->bytes)
+        return wrong("%s needs exactly one of --seconds and --bytes", end);
+    if (options->bytes && options->warmup_ns)
         return wrong("--warmup: goes with --seconds only; with --bytes the window is the whole transfer");
     if (options->bytes && options->bytes < (uint64_t)options->streams)
         return wrong("--bytes %" PRIu64 ": must be at least one for each of the %d streams", options->bytes,
@@ -466,27 +364,32 @@ static enum parsed check(struct options *options, const bool seen[ID_COUNT], uin
         if (mode->maps && options->chunk_bytes % page)
             return wrong("--chunk-bytes %zu: must be a multiple of the page size (%zu) for a mode that maps",
                          options->chunk_bytes, page);
-        if (seen[ID_COPY_BUFFER] && !mode->copy_buffer)
+        if (options->copy_buffer && !mode->copy_buffer)
             return wrong("--copy-buffer: goes with --mode map_once_hybrid only");
-        if (mode->copy_buffer && !seen[ID_COPY_BUFFER])
+        if (options->copy_buffer >= page)
+            return wrong("--copy-buffer %zu: must be " COPY_BUFFER, options->copy_buffer);
+        if (mode->copy_buffer && !options->copy_buffer)
             options->copy_buffer = page - 1;
-        if ((seen[ID_HEADER] || seen[ID_MESSAGE]) && !mode->framing)
-            return wrong("--%s: the receiver has to be told with --mode map_each only",
-                         rows[seen[ID_HEADER] ? ID_HEADER : ID_MESSAGE].name);
-        if (seen[ID_HEADER] && !seen[ID_MESSAGE])
+        if ((options->header_bytes || options->message_bytes) && !mode->framing)
+            return wrong("--%s: the receiver takes it with --mode map_each only",
+                         options->header_bytes ? "header-bytes" : "message-bytes");
+        if (options->header_bytes && !options->message_bytes)
             return wrong("--header-bytes: needs --message-bytes too, to know where the next header is");
     } else {
-        if ((options->inject_wrong_byte || options->inject_early_reuse) && !options->verify)
-            return wrong("--%s: goes with --verify only",
-                         rows[options->inject_wrong_byte ? ID_WRONG_BYTE : ID_EARLY_REUSE].name);
-        if (options->inject_wrong_byte && options->bytes && options->wrong_byte >= options->bytes)
+        const bool wrong_byte = options->inject_wrong_byte != NO_OFFSET;
+
+        if ((wrong_byte || options->inject_early_reuse) && !options->verify)
+            return wrong("--inject-%s: goes with --verify only", wrong_byte ? "wrong-byte" : "early-reuse");
+        if (wrong_byte && options->bytes && options->inject_wrong_byte >= options->bytes)
             return wrong("--inject-wrong-byte %" PRIu64 ": must be below --bytes (%" PRIu64 ")",
-                         options->wrong_byte, options->bytes);
+                         options->inject_wrong_byte, options->bytes);
         if (options->inject_early_reuse && strcmp(options->mode, "zerocopy"))
             return wrong("--inject-early-reuse: goes with --mode zerocopy only");
-        if (seen[ID_INFLIGHT] && options->inflight_bytes < 2 * options->message_bytes)
+        if (options->inflight_bytes && options->inflight_bytes < 2 * options->message_bytes)
             return wrong("--inflight-bytes %zu: must hold at least two messages of %zu bytes",
                          options->inflight_bytes, options->message_bytes);
+        if (!options->inflight_bytes)
+            options->inflight_bytes = 16 << 20;
     }
     return PARSED_RUN;
 }
@@ -501,10 +404,25 @@ static bool find_end(const char *name, enum end *end)
     return false;
 }
 
+/* The index of the option that `length` bytes of `text` name; ROWS if this subcommand has no such option. */
+static int find_row(enum end end, const char *text, size_t length)
+{
+    int i = 0;
+
+    while (i < ROWS && !((rows[i].ends & (1u << end)) && length > 2 && !strncmp(text, "--", 2) &&
+                         strlen(rows[i].name) == length - 2 && !strncmp(text + 2, rows[i].name, length - 2)))
+        i++;
+    return i;
+}
+
+static bool is_help(const char *text)
+{
+    return !strcmp(text, "--help") || !strcmp(text, "-h");
+}
+
 enum parsed options_parse(struct options *options, int argc, char **argv)
 {
-    bool seen[ID_COUNT] = {false};
-    uint16_t port = 0;
+    bool seen[ROWS] = {false};
 
     if (argc < 2)
         return wrong("needs a subcommand, receive, send, rpc-serve or rpc-call (see zclab-traffic --help)");
@@ -512,19 +430,19 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
         puts("zclab-traffic " ZCLAB_TRAFFIC_VERSION);
         return PARSED_HELP;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+    if (is_help(argv[1])) {
         help_main();
         return PARSED_HELP;
     }
     *options = (struct options){
         .streams = 1,
         .chunk_bytes = 512 << 10,
-        .inflight_bytes = 16 << 20,
         .cork = true,
         .margin_ns = 5 * NS_PER_S,
         .accept_timeout_ns = 30 * NS_PER_S,
         .connect_timeout_ns = 10 * NS_PER_S,
         .idle_timeout_ns = 10 * NS_PER_S,
+        .inject_wrong_byte = NO_OFFSET,
     };
     if (!find_end(argv[1], &options->end))
         return wrong("%s: unknown subcommand, must be receive, send, rpc-serve or rpc-call (see "
@@ -533,37 +451,28 @@ enum parsed options_parse(struct options *options, int argc, char **argv)
 
     for (int i = 2; i < argc; i++) {
         const char *value = strchr(argv[i], '=');
-        size_t length = value ? (size_t)(value - argv[i]) : strlen(argv[i]);
-        enum parsed parsed;
-        int id;
+        const size_t length = value ? (size_t)(value - argv[i]) : strlen(argv[i]);
+        const int found = find_row(options->end, argv[i], length);
+        const struct row *row = &rows[found];
 
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+        if (is_help(argv[i])) {
             help_end(options->end);
             return PARSED_HELP;
         }
-        for (id = 0; id < ID_COUNT; id++)
-            if ((rows[id].ends & (1u << options->end)) && length > 2 && !strncmp(argv[i], "--", 2) &&
-                strlen(rows[id].name) == length - 2 && !strncmp(argv[i] + 2, rows[id].name, length - 2))
-                break;
-        if (id == ID_COUNT)
+        if (found == ROWS)
             return wrong("%.*s: unknown option of %s (see zclab-traffic %s --help)", (int)length, argv[i],
                          end_names[options->end], end_names[options->end]);
-        if (seen[id])
-            return wrong("--%s: given twice", rows[id].name);
-        seen[id] = true;
-        if (!rows[id].value) {
-            if (value)
-                return wrong("--%s: takes no value", rows[id].name);
-        } else if (value) {
-            value++;
-        } else if (++i < argc) {
-            value = argv[i];
-        } else {
-            return wrong("--%s: needs a value (%s)", rows[id].name, rows[id].value);
-        }
-        parsed = take(options, (enum id)id, value, &port);
-        if (parsed != PARSED_RUN)
-            return parsed;
+        if (seen[found])
+            return wrong("--%s: given twice", row->name);
+        seen[found] = true;
+        if (!row->value && value)
+            return wrong("--%s: takes no value", row->name);
+        value = value ? value + 1 : row->value && ++i < argc ? argv[i] : NULL;
+        if (row->value && !value)
+            return wrong("--%s: needs a value (%s)", row->name, row->value);
+        if (!read_value(options, row, value))
+            return row->kind == TOKEN ? wrong("--token: must be %s", row->wanted) /* a secret is not shown */
+                                      : wrong("--%s %s: must be %s", row->name, value, row->wanted);
     }
-    return check(options, seen, port);
+    return check(options, seen);
 }

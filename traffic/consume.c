@@ -7,76 +7,61 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
-/* No wrong byte ends the stream: it is read to its end, so that the sender ends in order. */
-static void check(struct receiver *receiver, const unsigned char *at, size_t length, bool mapped)
+/* A wrong byte does not end the stream: it is read to its end, so that the sender ends in order. */
+static void account(struct receiver *receiver, const unsigned char *at, size_t length, bool mapped)
 {
     struct session *session = receiver->session;
 
-    verify_check(&session->integrity, at, length, session->counters.bytes, mapped);
+    if (receiver->verify)
+        verify_check(&session->integrity, at, length, session->counters.bytes, mapped);
+    session->counters.bytes += length;
+    receiver->stalled = false;
 }
 
 void consume_mapped(struct receiver *receiver, const unsigned char *at, size_t length)
 {
-    struct counters *counters = &receiver->session->counters;
-
-    if (receiver->verify)
-        check(receiver, at, length, true);
-    counters->bytes += length;
-    counters->mapped += length;
-    receiver->balked = false;
+    account(receiver, at, length, true);
+    receiver->session->counters.mapped += length;
 }
 
 void consume_copied(struct receiver *receiver, const unsigned char *at, size_t length, enum unmapped cause)
 {
-    struct counters *counters = &receiver->session->counters;
-
-    if (receiver->verify)
-        check(receiver, at, length, false);
-    counters->bytes += length;
-    counters->copied += length;
-    counters->unmapped[cause] += length;
-    receiver->balked = false;
+    account(receiver, at, length, false);
+    receiver->session->counters.copied += length;
+    receiver->session->counters.unmapped[cause] += length;
 }
 
-enum consumed consume_by_copy(struct receiver *receiver, size_t want, enum unmapped cause)
+enum consumed consume_failed(struct session *session, const char *action, int error)
 {
-    struct session *session = receiver->session;
-    ssize_t got;
+    session_failed(session, action, error);
+    return CONSUMED_FAILED;
+}
 
-    session->counters.calls++;
-    /* MSG_DONTWAIT: with a low-water mark a blocking recv() would sleep until that many bytes are there. */
-    got = recv(session->fd, receiver->buffer, want < receiver->chunk_bytes ? want : receiver->chunk_bytes,
-               MSG_DONTWAIT);
-    if (got > 0) {
-        /* What was read counts, not what was asked: a short read leaves the rest to the next turn. */
-        consume_copied(receiver, receiver->buffer, (size_t)got, cause);
-        receiver->more = (size_t)got == receiver->chunk_bytes;
+enum consumed consume_received(struct session *session, ssize_t got)
+{
+    if (got > 0)
         return CONSUMED_SOME;
-    }
     if (got == 0)
         return CONSUMED_END;
     if (errno == EAGAIN || errno == EINTR)
         return CONSUMED_NOTHING;
-    session_failed(session, "receiving", errno);
-    return CONSUMED_FAILED;
+    return consume_failed(session, "receiving", errno);
 }
 
-/* Finds out whether the stream has ended without taking anything off it: a byte read here would shift all
- * that follows off its page boundaries. */
-static enum consumed look_for_end(struct receiver *receiver)
+enum consumed consume_by_copy(struct receiver *receiver, size_t want, enum unmapped cause)
 {
-    struct session *session = receiver->session;
-    char byte;
+    const size_t most = want < receiver->chunk_bytes ? want : receiver->chunk_bytes;
     ssize_t got;
 
-    session->counters.calls++;
-    got = recv(session->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (got == 0)
-        return CONSUMED_END;
-    if (got > 0 || errno == EAGAIN || errno == EINTR)
-        return CONSUMED_NOTHING;
-    session_failed(session, "receiving", errno);
-    return CONSUMED_FAILED;
+    receiver->session->counters.calls++;
+    /* MSG_DONTWAIT: with SO_RCVLOWAT a blocking recv() would sleep until that many bytes are queued. */
+    got = recv(receiver->session->fd, receiver->buffer, most, MSG_DONTWAIT);
+    if (got > 0) {
+        /* What was read counts, not what was asked for: the next call takes the rest of a short read. */
+        consume_copied(receiver, receiver->buffer, (size_t)got, cause);
+        receiver->more = (size_t)got == receiver->chunk_bytes;
+    }
+    return consume_received(receiver->session, got);
 }
 
 bool consume_at_mark(struct session *session)
@@ -89,17 +74,22 @@ bool consume_at_mark(struct session *session)
 
 enum consumed consume_without_hint(struct receiver *receiver, size_t queued)
 {
-    const enum consumed consumed = look_for_end(receiver);
+    struct session *session = receiver->session;
+    enum consumed seen;
+    char byte;
 
-    if (consumed != CONSUMED_NOTHING)
-        return consumed;
-    /* Both kinds of mapping stop in front of an urgent byte, for good. Reading steps over it, and goes on one
-     * page: should pages begin behind it, the next does, too. */
-    if (consume_at_mark(receiver->session))
+    session->counters.calls++;
+    /* A peek, because a byte read here would shift all that follows off its page boundaries. */
+    seen = consume_received(session, recv(session->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT));
+    if (seen == CONSUMED_END || seen == CONSUMED_FAILED)
+        return seen;
+    /* Both kinds of mapping stop in front of an urgent byte, for good. Reading steps over it, and reads one
+     * page: if pages begin behind the urgent byte, the next page begins there, too. */
+    if (consume_at_mark(session))
         return consume_by_copy(receiver, receiver->page, UNMAPPED_URGENT);
-    /* Once, it may have come in between the call and its answer. */
-    if (queued >= receiver->page && receiver->balked)
+    /* The first time, data may have arrived after the call had looked. */
+    if (queued >= receiver->page && receiver->stalled)
         return consume_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
-    receiver->balked = queued >= receiver->page;
+    receiver->stalled = queued >= receiver->page;
     return CONSUMED_NOTHING;
 }

@@ -15,25 +15,28 @@ void group_init(struct group *group, int streams)
     pthread_cond_init(&group->met, NULL);
 }
 
+static void close_cpus(struct group *group)
+{
+    while (group->perf_cpus)
+        perf_close(&group->perf[--group->perf_cpus]);
+}
+
 void group_watch_host(struct group *group)
 {
     static struct host_cpu host;
 
     host_cpu_take_ticks(&host);
-    for (int i = 0; i < host.cpus; i++) {
-        if (!perf_open_cpu(&group->perf[i], host.each[i].cpu, group->perf_why, sizeof(group->perf_why))) {
-            while (group->perf_cpus)
-                perf_close(&group->perf[--group->perf_cpus]);
+    for (; group->perf_cpus < host.cpus; group->perf_cpus++)
+        if (!perf_open_cpu(&group->perf[group->perf_cpus], host.each[group->perf_cpus].cpu, group->perf_why,
+                           sizeof(group->perf_why))) {
+            close_cpus(group);
             return;
         }
-        group->perf_cpus++;
-    }
 }
 
 void group_free(struct group *group)
 {
-    while (group->perf_cpus)
-        perf_close(&group->perf[--group->perf_cpus]);
+    close_cpus(group);
     pthread_cond_destroy(&group->met);
     pthread_mutex_destroy(&group->lock);
 }
@@ -72,12 +75,9 @@ bool group_baseline(struct group *group, int64_t ns)
         return true;
     host_cpu_take_ticks(&group->baseline_from);
     for (int64_t now = start; now < end; now = clock_now()) {
-        const int64_t until = end - now < TICK_NS ? end : now + TICK_NS;
-        const struct timespec target = {.tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S};
-
         if (signals_stop_requested())
             return false;
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &target, NULL);
+        clock_sleep_towards(end, now);
     }
     host_cpu_take_ticks(&group->baseline_to);
     group->baseline_ns = clock_now() - start;

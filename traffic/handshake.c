@@ -2,7 +2,6 @@
 #include "handshake.h"
 
 #include "clock.h"
-#include "signals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -54,7 +53,7 @@ static void hello_fill(struct hello *hello, const struct options *options, int s
     memcpy(hello->token, options->token, options->token_bytes);
 }
 
-/* Takes the same time wherever the first difference is, so that a token can not be guessed byte by byte. */
+/* Takes the same time wherever the first difference is, so that a token cannot be guessed byte by byte. */
 static bool same_bytes(const void *a, const void *b, size_t length)
 {
     const volatile uint8_t *left = a, *right = b;
@@ -95,14 +94,14 @@ static bool door_open(struct door *door)
     door->listener = fd;
     address_text(&bound, text);
     if (fd < 0)
-        return outcome_set(outcome, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+        return outcome_set(outcome, OUTCOME_ERROR, "cannot make a TCP socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bound.any.sa_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     if (options->rcvbuf)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options->rcvbuf, sizeof(options->rcvbuf));
     if (bind(fd, &bound.any, length) < 0 || listen(fd, 128) < 0 || getsockname(fd, &bound.any, &length) < 0)
-        return outcome_set(outcome, OUTCOME_ERROR, "can not listen on %s port %u: %s", text,
+        return outcome_set(outcome, OUTCOME_ERROR, "cannot listen on %s port %u: %s", text,
                           address_port(&bound), strerror(errno));
     fprintf(stderr, "listening %s %u\n", text, address_port(&bound));
     fflush(stderr);
@@ -121,7 +120,7 @@ static bool door_accept(struct door *door)
 
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS || errno == EBADF)
-                return outcome_set(&session->outcome, OUTCOME_ERROR, "can not accept a connection: %s",
+                return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot accept a connection: %s",
                                   strerror(errno));
             return true; /* nothing more, or a connection that is gone already */
         }
@@ -156,7 +155,7 @@ static bool proves(const struct door *door, const uint8_t *bytes)
     return same_bytes(&hello, &expected, sizeof(hello));
 }
 
-/* Gives a connection that has proved itself to the stream it wants; returns why not, if it can not be had. */
+/* Gives a connection that has proved itself to the stream it wants; returns why not, if it cannot be had. */
 static const char *door_admit(struct door *door, const uint8_t *bytes, int fd)
 {
     struct hello hello;
@@ -224,9 +223,8 @@ static bool door_wait(struct door *door)
             pollers[i + 1] = (struct pollfd){.fd = door->pending[i].fd, .events = POLLIN};
         poll(pollers, (nfds_t)door->count + 1, (int)(TICK_NS / NS_PER_MS));
         now = clock_now();
-        if (signals_stop_requested()) {
-            return outcome_set(&session->outcome, OUTCOME_STOPPED, "asked to stop while waiting for the peer");
-        }
+        if (!session_undisturbed(session, "the peer"))
+            return false;
         for (int i = door->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
             if (pollers[i + 1].revents) {
                 door_hear(door, i);
@@ -279,11 +277,8 @@ static bool wait_until(struct session *session, int fd, short events, int64_t de
     struct pollfd poller = {.fd = fd, .events = events};
 
     while (poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) <= 0) {
-        if (signals_stop_requested())
-            return outcome_set(&session->outcome, OUTCOME_STOPPED, "asked to stop while waiting for %s",
-                              waiting_for);
-        if (session->group->broken)
-            return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
+        if (!session_undisturbed(session, waiting_for))
+            return false;
         if (clock_now() >= deadline)
             return outcome_set(&session->outcome, OUTCOME_TIMEOUT, "waited %.3f s for %s (--connect-timeout)",
                               (double)session->options->connect_timeout_ns / 1e9, waiting_for);
@@ -304,7 +299,7 @@ static bool dial(struct session *session, int fd, int64_t deadline)
     if (options->sndbuf)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options->sndbuf, sizeof(options->sndbuf));
     if (bind(fd, &options->bind.any, address_length(&options->bind)) < 0)
-        return outcome_set(outcome, OUTCOME_ERROR, "can not bind to %s: %s", address_text(&options->bind, text),
+        return outcome_set(outcome, OUTCOME_ERROR, "cannot bind to %s: %s", address_text(&options->bind, text),
                           strerror(errno));
     if (connect(fd, &options->peer.any, address_length(&options->peer)) < 0) {
         error = errno;
@@ -315,7 +310,7 @@ static bool dial(struct session *session, int fd, int64_t deadline)
         }
     }
     if (error)
-        return outcome_set(outcome, OUTCOME_ERROR, "can not connect to %s port %u: %s",
+        return outcome_set(outcome, OUTCOME_ERROR, "cannot connect to %s port %u: %s",
                           address_text(&options->peer, text), address_port(&options->peer), strerror(error));
     return true;
 }
@@ -327,7 +322,7 @@ bool handshake_connect(struct session *session)
     struct hello hello;
 
     if (fd < 0)
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot make a TCP socket: %s", strerror(errno));
     if (!dial(session, fd, deadline)) {
         close(fd);
         return false;

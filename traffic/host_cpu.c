@@ -9,7 +9,7 @@
 
 #define TEXT_BYTES (1 << 18)
 
-/* The head of a file as text; NULL when it can not be read. One caller at a time. */
+/* The head of a file as text; NULL when it cannot be read. One caller at a time. */
 static const char *read_file(const char *path)
 {
     static char text[TEXT_BYTES];

@@ -39,7 +39,7 @@ struct host_cpu {
     uint64_t squeezed;  /* times that a poll used up its budget with packets left */
 };
 
-/* Reads everything; what can not be read stays unknown. Takes part of a millisecond. */
+/* Reads everything; what cannot be read stays unknown. Takes part of a millisecond. */
 void host_cpu_take(struct host_cpu *host);
 /* Reads /proc/stat only. */
 void host_cpu_take_ticks(struct host_cpu *host);

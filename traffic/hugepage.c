@@ -81,10 +81,9 @@ void *hugepage_allocate(size_t bytes, size_t *huge_bytes)
     *huge_bytes = memory ? room : 0;
     if (memory)
         return memory;
-    memory = reserve(room, PROT_READ | PROT_WRITE);
+    memory = hugepage_reserve(bytes);
     if (!memory)
         return NULL;
-    madvise(memory, room, MADV_HUGEPAGE); /* fails where there are none: as good */
     memset(memory, 0x5a, room);
     *huge_bytes = transparent_bytes(memory, room);
     return memory;

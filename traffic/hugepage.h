@@ -13,7 +13,7 @@ void *hugepage_allocate(size_t bytes, size_t *huge_bytes);
 /* The same without a first write: what is not touched takes no memory. */
 void *hugepage_reserve(size_t bytes);
 void hugepage_free(void *memory, size_t bytes);
-/* An aligned read-only mapping of a socket; MAP_FAILED with errno when the socket can not be mapped.
+/* An aligned read-only mapping of a socket; MAP_FAILED with errno when the socket cannot be mapped.
  * munmap() ends it. */
 void *hugepage_map(int fd, size_t bytes);
 

@@ -41,99 +41,94 @@ static void put_string(struct json *json, const char *text)
     put(json, "\"");
 }
 
-static void put_key(struct json *json, const char *key)
+/* Writes the key and, unless the value is known, null in its place; returns `known`. */
+static bool put_key(struct json *json, const char *key, bool known)
 {
     if (!json->first)
         put(json, ", ");
     json->first = false;
-    put_string(json, key);
-    put(json, ": ");
+    if (key) {
+        put_string(json, key);
+        put(json, known ? ": " : ": null");
+    }
+    return known;
+}
+
+static void put_bracket(struct json *json, const char *bracket, bool opens)
+{
+    put(json, "%s", bracket);
+    json->first = opens;
 }
 
 void json_open(struct json *json, const char *key)
 {
-    if (key)
-        put_key(json, key);
-    else if (!json->first)
-        put(json, ", ");
-    put(json, "{");
-    json->first = true;
+    json_open_known(json, key, true);
+}
+
+bool json_open_known(struct json *json, const char *key, bool known)
+{
+    if (put_key(json, key, known))
+        put_bracket(json, "{", true);
+    return known;
 }
 
 void json_close(struct json *json)
 {
-    put(json, "}");
-    json->first = false;
+    put_bracket(json, "}", false);
 }
 
-void json_open_array(struct json *json, const char *key)
+bool json_open_array(struct json *json, const char *key, bool known)
 {
-    put_key(json, key);
-    put(json, "[");
-    json->first = true;
+    if (put_key(json, key, known))
+        put_bracket(json, "[", true);
+    return known;
 }
 
 void json_close_array(struct json *json)
 {
-    put(json, "]");
-    json->first = false;
+    put_bracket(json, "]", false);
 }
 
 void json_pair(struct json *json, int64_t first, uint64_t second)
 {
-    put(json, "%s[%" PRId64 ", %" PRIu64 "]", json->first ? "" : ", ", first, second);
-    json->first = false;
+    put_key(json, NULL, true);
+    put(json, "[%" PRId64 ", %" PRIu64 "]", first, second);
 }
 
-void json_null(struct json *json, const char *key)
+void json_bool(struct json *json, const char *key, bool known, bool value)
 {
-    put_key(json, key);
-    put(json, "null");
-}
-
-void json_bool(struct json *json, const char *key, bool value)
-{
-    put_key(json, key);
-    put(json, "%s", value ? "true" : "false");
+    if (put_key(json, key, known))
+        put(json, "%s", value ? "true" : "false");
 }
 
 void json_integer(struct json *json, const char *key, int64_t value)
 {
-    put_key(json, key);
+    put_key(json, key, true);
     put(json, "%" PRId64, value);
 }
 
 void json_count(struct json *json, const char *key, bool known, uint64_t value)
 {
-    put_key(json, key);
-    if (known)
+    if (put_key(json, key, known))
         put(json, "%" PRIu64, value);
-    else
-        put(json, "null");
 }
 
-void json_decimal(struct json *json, const char *key, double value, int digits)
+void json_decimal(struct json *json, const char *key, bool known, double value, int digits)
 {
-    put_key(json, key);
-    put(json, "%.*f", digits, value);
+    if (put_key(json, key, known))
+        put(json, "%.*f", digits, value);
 }
 
 void json_seconds(struct json *json, const char *key, bool known, int64_t nanoseconds)
 {
-    put_key(json, key);
-    if (known)
+    if (put_key(json, key, known))
         put(json, "%" PRId64 ".%09" PRId64, nanoseconds / NS_PER_S, nanoseconds % NS_PER_S);
-    else
-        put(json, "null");
 }
 
 void json_string(struct json *json, const char *key, const char *value)
 {
-    put_key(json, key);
-    if (value)
+    if (put_key(json, key, value != NULL))
         put_string(json, value);
-    else
-        put(json, "null");
 }
 
 bool json_print(struct json *json)

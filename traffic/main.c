@@ -60,6 +60,6 @@ int main(int argc, char **argv)
         completions_free(&sessions[stream].completions);
     group_free(&group);
     if (!printed)
-        fputs("error: can not write the document to standard output\n", stderr);
+        fputs("error: cannot write the document to standard output\n", stderr);
     return printed && outcome->code == OUTCOME_COMPLETE ? 0 : EXIT_INCOMPLETE;
 }

@@ -12,8 +12,7 @@
 #define SETTING "net.ipv4.tcp_mmap_consume"
 #define SETTING_FILE "/proc/sys/net/ipv4/tcp_mmap_consume"
 
-/* Any kernel since 4.18 lets mmap() of a TCP socket succeed, without taking anything: only the setting
- * tells. */
+/* On any kernel since 4.18 mmap() of a TCP socket succeeds, but consumes nothing: only the sysctl tells. */
 bool map_each_probe(struct outcome *outcome)
 {
     FILE *file = fopen(SETTING_FILE, "re");
@@ -42,9 +41,9 @@ bool map_each_prepare(struct receiver *receiver)
     return true;
 }
 
-/* Where reading stands: `before` bytes in front of the next page boundary of the payload, or none and then
- * `within` bytes to map at most. Pages of payload begin behind each header, if there are headers, else at the
- * begin of a segment that was seen last. */
+/* The read position: `before` bytes in front of the next page boundary of the payload, or 0, and then at most
+ * `within` bytes can be mapped. Pages of payload begin behind each header, if there are headers, else where
+ * the last segment began that was seen to begin. */
 static void locate(const struct receiver *receiver, size_t *before, size_t *within)
 {
     const struct options *options = receiver->session->options;
@@ -89,10 +88,8 @@ enum consumed map_each_consume(struct receiver *receiver)
     enum unmapped cause;
 
     session->counters.calls++;
-    if (ioctl(session->fd, FIONREAD, &readable) < 0) {
-        session_failed(session, "asking how much is queued", errno);
-        return CONSUMED_FAILED;
-    }
+    if (ioctl(session->fd, FIONREAD, &readable) < 0)
+        return consume_failed(session, "asking how much is queued", errno);
     queued = readable > 0 ? (size_t)readable : 0;
     if (!queued)
         return consume_without_hint(receiver, 0);
@@ -118,15 +115,13 @@ enum consumed map_each_consume(struct receiver *receiver)
         }
         if (errno == EIO)
             return consume_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_REFUSED);
-        if (errno != EINVAL && errno != EAGAIN) {
-            session_failed(session, "mmap() of the socket", errno);
-            return CONSUMED_FAILED;
-        }
+        if (errno != EINVAL && errno != EAGAIN)
+            return consume_failed(session, "mmap() of the socket", errno);
         if (length == page)
             break;
     }
-    /* One page may be the only one. Where nothing can be mapped, ever longer stretches are copied before the
-     * next try, more than is queued if need be. */
+    /* The unmappable page may be the only one: copy one page first. Where nothing can be mapped, ever more is
+     * copied before the next try, up to more than is queued. */
     length = least(within, receiver->skip_bytes) / page * page;
     receiver->map_bytes = page;
     receiver->skip_bytes = least(2 * receiver->skip_bytes, receiver->chunk_bytes);

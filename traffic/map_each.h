@@ -3,7 +3,7 @@
  * takes bytes off its queue, munmap() gives their pages back.
  *
  *   EAGAIN  fewer bytes are queued than asked for
- *   EINVAL  one of the asked pages can not be mapped, or an urgent byte is among them
+ *   EINVAL  one of the asked pages cannot be mapped, or an urgent byte is among them
  *   EIO     the peer has finished, and less than asked for is left
  *
  * A refused call takes nothing and does not say which page it was, so the length is halved until it goes

@@ -12,6 +12,7 @@
 
 #define TOKEN_MIN 8  /* bytes */
 #define TOKEN_MAX 32 /* bytes */
+#define NO_OFFSET UINT64_MAX
 
 enum end { END_RECEIVE, END_SEND, END_RPC_SERVE, END_RPC_CALL };
 
@@ -19,6 +20,7 @@ struct options {
     enum end end;
     struct address bind; /* with the port at the receiver and the RPC server */
     struct address peer; /* with the port at the sender and the RPC client */
+    uint16_t port;       /* of the end that listens; 0 there: any */
     uint8_t token[TOKEN_MAX];
     size_t token_bytes;
     const char *mode; /* a name from the mode table of this end */
@@ -48,8 +50,7 @@ struct options {
     bool cork;
     int64_t connect_timeout_ns;
     int64_t margin_ns;
-    bool inject_wrong_byte;
-    uint64_t wrong_byte; /* its offset in stream 0 */
+    uint64_t inject_wrong_byte; /* its offset in stream 0, or NO_OFFSET */
     bool inject_early_reuse;
     /* RPC */
     size_t request_bytes;

@@ -9,7 +9,7 @@ enum outcome_code {
     OUTCOME_COMPLETE,    /* the whole window was measured and the stream ended in order */
     OUTCOME_CUT_SHORT,   /* the connection or the stream ended too early */
     OUTCOME_STOPPED,     /* a signal, or the end of standard input, asked for the end */
-    OUTCOME_UNSUPPORTED, /* this kernel can not do what was asked */
+    OUTCOME_UNSUPPORTED, /* this kernel cannot do what was asked */
     OUTCOME_ERROR,       /* anything else that went wrong */
     OUTCOME_TIMEOUT,     /* nothing happened for longer than allowed */
 };

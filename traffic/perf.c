@@ -27,7 +27,7 @@ static void explain(char *why, size_t room, const char *event, int error)
     else if (error == ENOSYS)
         snprintf(why, room, "this kernel has no perf events");
     else
-        snprintf(why, room, "can not count %s: %s", event, strerror(error));
+        snprintf(why, room, "cannot count %s: %s", event, strerror(error));
 }
 
 static bool open_all(struct perf *perf, pid_t pid, int cpu, char *why, size_t room)

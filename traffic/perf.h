@@ -26,7 +26,7 @@ bool perf_open_thread(struct perf *perf, char *why, size_t room);
 bool perf_open_cpu(struct perf *perf, int cpu, char *why, size_t room);
 /* Begins to count. */
 void perf_start(const struct perf *perf);
-/* Adds what has been counted by now to `sample`; unknown if it can not be read. */
+/* Adds what has been counted by now to `sample`; unknown if it cannot be read. */
 void perf_read(const struct perf *perf, struct perf_sample *sample);
 void perf_close(struct perf *perf);
 

@@ -17,9 +17,9 @@
 
 #define BURN_AT_LEAST_NS 20000 /* reading the clock takes about one microsecond */
 
-/* The low-water mark lets poll() sleep until a worthwhile chunk is queued. The kernel caps it, hence the read
- * back, and wakes the reader for less at the end of the stream and when the window is nearly full. */
-static bool set_low_water(struct session *session)
+/* SO_RCVLOWAT lets poll() sleep until so much is queued. The kernel caps it, hence it is read back; at the end of the
+ * stream and when the window is nearly full the kernel wakes the reader for less. */
+static bool set_rcvlowat(struct session *session)
 {
     const int asked = session->options->rcvlowat;
 
@@ -29,8 +29,8 @@ static bool set_low_water(struct session *session)
     return true;
 }
 
-/* The stream has ended in order; was it all there? */
-static void judge_end(struct session *session)
+/* The stream has ended in order: was all of it received? */
+static void check_end(struct session *session)
 {
     const uint64_t wanted = session->bytes, got = session->counters.bytes;
 
@@ -42,22 +42,12 @@ static void judge_end(struct session *session)
     else if (wanted && got < wanted)
         outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
                    "the stream ended after %" PRIu64 " of %" PRIu64 " bytes", got, wanted);
-    else if (session->window.state != WINDOW_CLOSED)
-        outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                   "the stream ended after %.3f s, before the window closed",
-                   session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
+    else
+        session_check_window(session);
 }
 
-static int64_t thread_cpu_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
-/* The planted slowdown. What is owed is carried over until it is worth reading the clock, and what was burnt
- * too much is set off: so the total is right for chunks of any size. */
+/* The injected slowdown. The CPU time still to be burnt is carried over until it is worth reading the clock, and so
+ * is what was burnt too much: the total is right for chunks of any size. */
 static void burn(struct receiver *receiver)
 {
     const double usec_per_mib = receiver->session->options->inject_usec_per_mib;
@@ -67,14 +57,15 @@ static void burn(struct receiver *receiver)
 
     if (owed < BURN_AT_LEAST_NS)
         return;
-    start = thread_cpu_now();
+    start = clock_read(CLOCK_THREAD_CPUTIME_ID);
     do
-        spent = thread_cpu_now() - start;
+        spent = clock_read(CLOCK_THREAD_CPUTIME_ID) - start;
     while (spent < owed);
     receiver->burnt_ns += spent;
 }
 
-/* One turn: wait, keep the window, take one chunk. False when the session is over. */
+/* One turn: waits, opens or closes the window when it is time, and reads one chunk. False when the session is
+ * over. */
 static bool turn(struct receiver *receiver)
 {
     struct session *session = receiver->session;
@@ -98,7 +89,7 @@ static bool turn(struct receiver *receiver)
     if (consumed == CONSUMED_FAILED)
         return false;
     if (consumed == CONSUMED_END) {
-        judge_end(session);
+        check_end(session);
         return false;
     }
     if (consumed == CONSUMED_SOME) {
@@ -110,7 +101,7 @@ static bool turn(struct receiver *receiver)
     return true;
 }
 
-/* Gets everything ready for payload, in the stream's own thread. */
+/* Prepares all that payload needs, in the stream's own thread. */
 static bool prepare(struct receiver *receiver)
 {
     struct session *session = receiver->session;
@@ -124,8 +115,8 @@ static bool prepare(struct receiver *receiver)
                           "no memory for a buffer of %zu bytes (--chunk-bytes)", room);
     if (!retained_init(&receiver->retained, session->options->keep_bytes, receiver->page))
         return outcome_set(&session->outcome, OUTCOME_ERROR, "no memory to account for --keep-bytes");
-    receiver->straggler = receiver->buffer + receiver->chunk_bytes;
-    return set_low_water(session) && receiver->mode->prepare(receiver);
+    receiver->copy_area = receiver->buffer + receiver->chunk_bytes;
+    return set_rcvlowat(session) && receiver->mode->prepare(receiver);
 }
 
 static void receive_stream(struct session *session)
@@ -147,7 +138,7 @@ static void receive_stream(struct session *session)
         session_may_go_on(session, clock_now(), "the baseline");
     group_barrier(session->group);
     session_progress(session, clock_now());
-    /* The go comes last: when payload starts, everything is in place. */
+    /* The go is sent last: when payload starts, all is prepared. */
     if (session_may_go_on(session, clock_now(), "the other streams")) {
         if (!handshake_tell(session, BYTE_GO))
             session_failed(session, "sending the go", errno);
@@ -164,8 +155,8 @@ static void receive_stream(struct session *session)
         hugepage_free(receiver.buffer, options->chunk_bytes + options->copy_buffer);
 }
 
-/* A wrong byte goes before any other outcome: stream 0's is looked at first. */
-static void judge_integrity(struct session *sessions, int streams)
+/* A wrong byte is reported in place of any other outcome, and stream 0's before the others'. */
+static void check_integrity(struct session *sessions, int streams)
 {
     const struct integrity *integrity = &sessions->integrity;
 
@@ -194,5 +185,5 @@ void receive_run(struct session *sessions, int streams)
         return;
     }
     streams_run(sessions, streams, receive_stream);
-    judge_integrity(sessions, streams);
+    check_integrity(sessions, streams);
 }

@@ -7,6 +7,7 @@
 #include "zerocopy_receive.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -22,8 +23,7 @@ static enum consumed copy_consume(struct receiver *receiver)
         mmap(NULL, receiver->chunk_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (receiver->buffer == MAP_FAILED) {
         receiver->buffer = buffer;
-        session_failed(receiver->session, "mmap() of a buffer to keep", errno);
-        return CONSUMED_FAILED;
+        return consume_failed(receiver->session, "mmap() of a buffer to keep", errno);
     }
     consumed = consume_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);
     if (consumed == CONSUMED_SOME)
@@ -35,20 +35,14 @@ static enum consumed copy_consume(struct receiver *receiver)
     return consumed;
 }
 
-/* The kernel would not put the pages into the mapping, though nothing is wrong with the connection. */
-static bool is_refusal(int error)
-{
-    return error == EINVAL || error == ENOMEM || error == EBUSY;
-}
-
-/* Makes the place for what is mapped next: the same, emptied, or another one if this is kept. */
+/* Prepares the mapping for the next call: the same one, emptied, or a new one if this one is retained. */
 static bool map_next(struct receiver *receiver, size_t mapped)
 {
     struct session *session = receiver->session;
 
     session->counters.calls++;
     if (!receiver->retained.limit) {
-        /* Here the socket is not locked, so that meanwhile more can be queued. */
+        /* The socket is not locked here, so that the kernel can queue more meanwhile. */
         receiver->clean = madvise(receiver->mapping, mapped, MADV_DONTNEED) == 0;
         return true;
     }
@@ -57,8 +51,7 @@ static bool map_next(struct receiver *receiver, size_t mapped)
     if (receiver->mapping != MAP_FAILED)
         return true;
     receiver->mapping = NULL;
-    session_failed(session, "mmap() of the socket", errno);
-    return false;
+    return session_failed(session, "mmap() of the socket", errno);
 }
 
 static enum consumed map_consume(struct receiver *receiver)
@@ -69,33 +62,31 @@ static enum consumed map_consume(struct receiver *receiver)
     enum unmapped cause;
 
     session->counters.calls++;
-    if (zerocopy_receive(session->fd, &call, receiver->mapping, receiver->chunk_bytes, receiver->straggler,
+    if (zerocopy_receive(session->fd, &call, receiver->mapping, receiver->chunk_bytes, receiver->copy_area,
                          receiver->copy_buffer, receiver->clean ? ZEROCOPY_RECEIVE_CLEAN : 0) < 0) {
         if (errno == EIO) /* nothing queued and the peer has finished */
             return consume_without_hint(receiver, 0);
         if (errno == EINTR || errno == EAGAIN)
             return CONSUMED_NOTHING;
-        if (is_refusal(errno))
+        /* The kernel did not map the pages, but the connection is in order. */
+        if (errno == EINVAL || errno == ENOMEM || errno == EBUSY)
             return consume_by_copy(receiver, receiver->page, UNMAPPED_REFUSED);
-        session_failed(session, "TCP_ZEROCOPY_RECEIVE", errno);
-        return CONSUMED_FAILED;
+        return consume_failed(session, "TCP_ZEROCOPY_RECEIVE", errno);
     }
-    if (call.copybuf_len < 0) {
-        session_failed(session, "TCP_ZEROCOPY_RECEIVE, copy buffer", -call.copybuf_len);
-        return CONSUMED_FAILED;
-    }
-    copied = (size_t)call.copybuf_len; /* stood in front of what is still to be skipped */
+    if (call.copybuf_len < 0)
+        return consume_failed(session, "TCP_ZEROCOPY_RECEIVE, copy buffer", -call.copybuf_len);
+    copied = (size_t)call.copybuf_len; /* they come before those that recv_skip_hint counts */
     skip = call.recv_skip_hint;
     if (copied && call.length == receiver->chunk_bytes && copied == receiver->copy_buffer) {
-        /* Behind a full area the kernel copies without looking whether it could map. The next call would
-         * find itself inside a page and map nothing up to the end of the segments. So only a page is lost. */
+        /* Behind a full mapping the kernel copies without checking whether it could map. The next call would
+         * start inside a page and map nothing up to the end of the segments. This way one page is lost. */
         skip = receiver->page - copied;
         cause = UNMAPPED_LESS_THAN_PAGE;
     } else if (copied + skip) {
         cause = unmapped_cause(receiver->page, segment_size(&receiver->segments, session->fd), copied + skip,
                                copied + call.inq);
     } else {
-        cause = UNMAPPED_UNKNOWN; /* of nothing */
+        cause = UNMAPPED_UNKNOWN; /* nothing was copied */
     }
     if (call.length) {
         consume_mapped(receiver, receiver->mapping, call.length);
@@ -104,13 +95,11 @@ static enum consumed map_consume(struct receiver *receiver)
     }
     receiver->more = call.length == receiver->chunk_bytes && call.inq >= receiver->page;
     if (copied)
-        consume_copied(receiver, receiver->straggler, copied, cause);
-    if (call.err) { /* it has been taken off the socket: nobody else will report it */
-        session_failed(session, "receiving", call.err < 0 ? -call.err : call.err);
-        return CONSUMED_FAILED;
-    }
+        consume_copied(receiver, receiver->copy_area, copied, cause);
+    if (call.err) /* this call has cleared the socket's error: no later call reports it */
+        return consume_failed(session, "receiving", abs(call.err));
     if (skip) {
-        enum consumed consumed = consume_by_copy(receiver, skip, cause);
+        const enum consumed consumed = consume_by_copy(receiver, skip, cause);
 
         return consumed == CONSUMED_NOTHING && call.length + copied ? CONSUMED_SOME : consumed;
     }
@@ -131,7 +120,7 @@ static bool map_prepare(struct receiver *receiver)
     receiver->clean = true;
     if (receiver->mapping == MAP_FAILED) {
         receiver->mapping = NULL;
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s",
                           receiver->chunk_bytes, strerror(errno));
     }
     return true;
@@ -156,7 +145,7 @@ const struct receive_mode receive_modes[] = {
      .prepare = map_prepare,
      .consume = map_consume},
     {.name = "map_once_hybrid",
-     .help = "the same, with a copy buffer for what can not be mapped",
+     .help = "the same, with a copy buffer for what cannot be mapped",
      .maps = true,
      .copy_buffer = true,
      .probe = hybrid_probe,

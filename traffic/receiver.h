@@ -17,20 +17,20 @@ struct receiver {
     struct session *session;
     const struct receive_mode *mode;
     size_t chunk_bytes;
-    unsigned char *buffer;    /* page-aligned; what is copied goes here */
+    unsigned char *buffer;    /* page-aligned; where bytes are copied to */
     size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
-    unsigned char *straggler; /* where it copies them */
+    unsigned char *copy_area; /* where it copies them to */
     void *mapping;            /* the standing mapping of the socket, or NULL */
-    struct retained retained;         /* what was read and is still used; limit 0: each chunk goes where the last was */
-    bool clean;               /* no page is in it */
+    struct retained retained; /* what was read and is still in use; limit 0: each chunk overwrites the last one */
+    bool clean;               /* the mapping holds no page */
     size_t page;              /* the page size */
-    bool verify;              /* look at every byte */
-    int64_t burnt_ns;         /* planted CPU that has been used */
-    bool more;                /* a whole chunk was taken and more is likely there: try without waiting */
-    bool balked;              /* the kernel named nothing to take the last time, though there was something */
+    bool verify;              /* check every byte */
+    int64_t burnt_ns;         /* injected CPU time used so far */
+    bool more;                /* a whole chunk was read and more is likely queued: read on without waiting */
+    bool stalled;             /* the last call mapped nothing and returned recv_skip_hint 0 with a page queued */
     struct segment_size segments;
     /* map_each */
-    size_t map_bytes;    /* whole pages to try next */
+    size_t map_bytes;    /* whole pages to map next */
     size_t skip_bytes;   /* whole pages to copy next, should one page be refused */
     uint64_t segment_at; /* where a segment began; pages are counted from there if there are no headers */
 };

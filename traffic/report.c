@@ -73,23 +73,25 @@ static bool all_windowed(const struct session *sessions)
     return true;
 }
 
-void report_addresses(struct json *json, const struct session *session)
+void report_head(struct json *json, const struct session *sessions, const char *end)
 {
-    char text[ADDRESS_TEXT];
+    const struct outcome *outcome = sessions_outcome(sessions);
+    const bool connected = sessions->connected;
+    char local[ADDRESS_TEXT], peer[ADDRESS_TEXT];
 
+    json_open(json, NULL);
+    json_integer(json, "schema_version", REPORT_SCHEMA_VERSION);
+    json_string(json, "end", end);
+    json_string(json, "version", ZCLAB_TRAFFIC_VERSION);
+    json_string(json, "outcome", outcome_name(outcome->code));
+    json_string(json, "error", outcome->error[0] ? outcome->error : NULL);
+    json_string(json, "mode", sessions->options->mode);
     json_open(json, "addresses");
-    if (session->connected) {
-        json_string(json, "local", address_text(&session->local, text));
-        json_integer(json, "local_port", address_port(&session->local));
-        json_string(json, "peer", address_text(&session->remote, text));
-        json_integer(json, "peer_port", address_port(&session->remote));
-    } else {
-        json_null(json, "local");
-        json_null(json, "local_port");
-        json_null(json, "peer");
-        json_null(json, "peer_port");
-    }
-    json_integer(json, "ip_version", address_ip_version(&session->options->bind));
+    json_string(json, "local", connected ? address_text(&sessions->local, local) : NULL);
+    json_count(json, "local_port", connected, address_port(&sessions->local));
+    json_string(json, "peer", connected ? address_text(&sessions->remote, peer) : NULL);
+    json_count(json, "peer_port", connected, address_port(&sessions->remote));
+    json_integer(json, "ip_version", address_ip_version(&sessions->options->bind));
     json_close(json);
 }
 
@@ -151,93 +153,71 @@ static int64_t tick_ns(void)
     return ticks > 0 ? NS_PER_S / ticks : 0;
 }
 
-static void put_baseline(struct json *json, const struct group *group)
+static void put_ticks(struct json *json, bool known, const struct cpu_ticks *from, const struct cpu_ticks *to)
 {
-    const struct host_cpu *from = &group->baseline_from, *to = &group->baseline_to;
-    const bool known = from->known && to->known;
-
-    if (!group->baseline_ns) {
-        json_null(json, "baseline");
-        return;
-    }
-    json_open(json, "baseline");
-    json_seconds(json, "seconds", true, group->baseline_ns);
-    json_seconds(json, "busy_s", known, (int64_t)(to->all.busy - from->all.busy) * tick_ns());
-    json_seconds(json, "softirq_s", known, (int64_t)(to->all.softirq - from->all.softirq) * tick_ns());
-    json_close(json);
+    json_seconds(json, "busy_s", known, (int64_t)(to->busy - from->busy) * tick_ns());
+    json_seconds(json, "softirq_s", known, (int64_t)(to->softirq - from->softirq) * tick_ns());
 }
 
-static void put_each_cpu(struct json *json, const struct host_cpu *from, const struct host_cpu *to)
+static const struct cpu_ticks *find_cpu(const struct host_cpu *host, int cpu)
 {
-    json_open_array(json, "per_cpu");
-    for (int i = 0; i < to->cpus; i++) {
-        const struct cpu_ticks *now = &to->each[i].ticks, *then = NULL;
+    for (int i = 0; i < host->cpus; i++)
+        if (host->each[i].cpu == cpu)
+            return &host->each[i].ticks;
+    return NULL;
+}
 
-        for (int j = 0; j < from->cpus; j++)
-            if (from->each[j].cpu == to->each[i].cpu)
-                then = &from->each[j].ticks;
-        if (!then) /* it came while the window was open */
+static void put_each_cpu(struct json *json, bool known, const struct host_cpu *from, const struct host_cpu *to)
+{
+    if (!json_open_array(json, "per_cpu", known))
+        return;
+    for (int i = 0; i < to->cpus; i++) {
+        const struct cpu_ticks *now = &to->each[i].ticks, *then = find_cpu(from, to->each[i].cpu);
+
+        if (!then) /* it went online while the window was open */
             continue;
         json_open(json, NULL);
         json_integer(json, "cpu", to->each[i].cpu);
-        json_seconds(json, "busy_s", true, (int64_t)(now->busy - then->busy) * tick_ns());
-        json_seconds(json, "softirq_s", true, (int64_t)(now->softirq - then->softirq) * tick_ns());
+        put_ticks(json, true, then, now);
         json_seconds(json, "idle_s", true, (int64_t)(now->idle - then->idle) * tick_ns());
         json_close(json);
     }
     json_close_array(json);
 }
 
-static void put_softirqs(struct json *json, const struct host_cpu *from, const struct host_cpu *to)
+static void put_host(struct json *json, const struct group *group, bool known)
 {
-    if (!from->softirqs || from->softirqs != to->softirqs) {
-        json_null(json, "softirqs");
-    } else {
-        json_open(json, "softirqs");
+    const struct host_cpu *from = &group->open.cpu, *to = &group->close.cpu;
+    const struct host_cpu *idle = &group->baseline_from, *idle_to = &group->baseline_to;
+
+    known = known && from->known && to->known;
+    json_open(json, "host_cpu");
+    put_ticks(json, known, &from->all, &to->all);
+    json_count(json, "cpus", known, (uint64_t)to->cpus);
+    put_each_cpu(json, known, from, to);
+    if (json_open_known(json, "baseline", known && group->baseline_ns)) {
+        json_seconds(json, "seconds", true, group->baseline_ns);
+        put_ticks(json, idle->known && idle_to->known, &idle->all, &idle_to->all);
+        json_close(json);
+    }
+    if (json_open_known(json, "softirqs", known && from->softirqs && from->softirqs == to->softirqs)) {
         for (int i = 0; i < to->softirqs; i++)
             json_count(json, to->softirq[i].name, true, to->softirq[i].count - from->softirq[i].count);
         json_close(json);
     }
-    if (!from->softnet_known || !to->softnet_known) {
-        json_null(json, "softnet");
-        return;
-    }
-    json_open(json, "softnet");
-    json_count(json, "processed", true, to->processed - from->processed);
-    json_count(json, "dropped", true, to->dropped - from->dropped);
-    json_count(json, "squeezed", true, to->squeezed - from->squeezed);
-    json_close(json);
-}
-
-static void put_host(struct json *json, const struct group *group, bool known)
-{
-    const struct host_cpu *from = &group->open.cpu, *to = &group->close.cpu;
-
-    known = known && from->known && to->known;
-    json_open(json, "host_cpu");
-    json_seconds(json, "busy_s", known, (int64_t)(to->all.busy - from->all.busy) * tick_ns());
-    json_seconds(json, "softirq_s", known, (int64_t)(to->all.softirq - from->all.softirq) * tick_ns());
-    json_count(json, "cpus", known, (uint64_t)to->cpus);
-    if (known) {
-        put_each_cpu(json, from, to);
-        put_baseline(json, group);
-        put_softirqs(json, from, to);
-    } else {
-        json_null(json, "per_cpu");
-        json_null(json, "baseline");
-        json_null(json, "softirqs");
-        json_null(json, "softnet");
+    if (json_open_known(json, "softnet", known && from->softnet_known && to->softnet_known)) {
+        json_count(json, "processed", true, to->processed - from->processed);
+        json_count(json, "dropped", true, to->dropped - from->dropped);
+        json_count(json, "squeezed", true, to->squeezed - from->squeezed);
+        json_close(json);
     }
     json_close(json);
 }
 
 static void put_events(struct json *json, const char *key, const struct perf_sample *change)
 {
-    if (!change->known) {
-        json_null(json, key);
+    if (!json_open_known(json, key, change->known))
         return;
-    }
-    json_open(json, key);
     json_count(json, "cycles", true, change->value[PERF_CYCLES]);
     json_count(json, "instructions", true, change->value[PERF_INSTRUCTIONS]);
     json_close(json);
@@ -299,10 +279,11 @@ static void put_tcp_change(struct json *json, const char *key, const struct sess
 }
 
 /* Gauges of the first stream; the MSS that a sender is held to is the smallest of any. */
-static void put_tcp(struct json *json, const struct session *sessions, int streams, bool known)
+void report_tcp(struct json *json, const struct session *sessions, int streams, bool known)
 {
     /* As of the end of the window: after the end of the stream they say little. */
     const struct tcp_sample *gauge = known ? &sessions->window.close.tcp : &sessions->final;
+    const bool options = HAS(gauge, tcpi_options);
     uint32_t mss = gauge->info.tcpi_snd_mss;
 
     for (int stream = 1; stream < streams; stream++) {
@@ -316,13 +297,8 @@ static void put_tcp(struct json *json, const struct session *sessions, int strea
     FIELD(json, "rcv_mss", gauge, tcpi_rcv_mss);
     FIELD(json, "advmss", gauge, tcpi_advmss);
     FIELD(json, "path_mtu", gauge, tcpi_pmtu);
-    if (HAS(gauge, tcpi_options)) {
-        json_bool(json, "timestamps", gauge->info.tcpi_options & TCPI_OPT_TIMESTAMPS);
-        json_bool(json, "sack", gauge->info.tcpi_options & TCPI_OPT_SACK);
-    } else {
-        json_null(json, "timestamps");
-        json_null(json, "sack");
-    }
+    json_bool(json, "timestamps", options, gauge->info.tcpi_options & TCPI_OPT_TIMESTAMPS);
+    json_bool(json, "sack", options, gauge->info.tcpi_options & TCPI_OPT_SACK);
     FIELD(json, "rtt_us", gauge, tcpi_rtt);
     FIELD(json, "min_rtt_us", gauge, tcpi_min_rtt);
     FIELD(json, "snd_cwnd", gauge, tcpi_snd_cwnd);
@@ -331,25 +307,17 @@ static void put_tcp(struct json *json, const struct session *sessions, int strea
     json_close(json);
 }
 
-void report_tcp(struct json *json, const struct session *sessions, bool known)
+static void put_rcvlowat(struct json *json, const struct session *session, bool receiver)
 {
-    put_tcp(json, sessions, sessions->group->streams, known);
-}
-
-static void put_low_water(struct json *json, const struct session *session, bool receiver)
-{
-    if (!receiver) {
-        json_null(json, "rcvlowat");
+    if (!json_open_known(json, "rcvlowat", receiver))
         return;
-    }
-    json_open(json, "rcvlowat");
     json_count(json, "asked", session->options->rcvlowat > 0, (uint64_t)session->options->rcvlowat);
     put_int(json, "got", session->rcvlowat);
     json_close(json);
 }
 
-/* The stream that got least of what it asked for. */
-static const struct session *lowest_water(const struct session *sessions)
+/* The stream whose socket has the lowest SO_RCVLOWAT. */
+static const struct session *lowest_rcvlowat(const struct session *sessions)
 {
     const struct session *found = sessions;
 
@@ -362,20 +330,19 @@ static const struct session *lowest_water(const struct session *sessions)
 static void put_completions(struct json *json, const struct session *sessions)
 {
     struct completions sum = {0};
+    bool known = true;
 
     for (int stream = 0; stream < sessions->group->streams; stream++) {
         const struct completions *one = &sessions[stream].completions;
 
-        if (!one->owner) {
-            json_null(json, "completions");
-            return;
-        }
+        known = known && one->owner;
         sum.sends += one->sends;
         sum.completed += one->completed;
         sum.copied += one->copied;
         sum.no_buffers += one->no_buffers;
     }
-    json_open(json, "completions");
+    if (!json_open_known(json, "completions", known))
+        return;
     json_count(json, "sends", true, sum.sends);
     json_count(json, "completed", true, sum.completed);
     json_count(json, "copied", true, sum.copied);
@@ -385,11 +352,8 @@ static void put_completions(struct json *json, const struct session *sessions)
 
 static void put_unmapped(struct json *json, bool known, const struct counters *counters)
 {
-    if (!known) {
-        json_null(json, "unmapped");
+    if (!json_open_known(json, "unmapped", known))
         return;
-    }
-    json_open(json, "unmapped");
     for (int cause = 0; cause < UNMAPPED_CAUSES; cause++)
         json_count(json, unmapped_names[cause], true, counters->unmapped[cause]);
     json_close(json);
@@ -400,11 +364,8 @@ static void put_kernel_counts(struct json *json, bool known, const struct group 
 {
     const struct zerocopy_stat *from = &group->open.zerocopy, *to = &group->close.zerocopy;
 
-    if (!known || !from->known || !to->known) {
-        json_null(json, "zerocopy_stat");
+    if (!json_open_known(json, "zerocopy_stat", known && from->known && to->known))
         return;
-    }
-    json_open(json, "zerocopy_stat");
     for (int fate = 0; fate < FATES; fate++)
         json_count(json, fate_names[fate], true, to->bytes[fate] - from->bytes[fate]);
     json_close(json);
@@ -415,10 +376,8 @@ static void put_integrity(struct json *json, const struct session *sessions, boo
     const struct integrity *wrong = NULL;
     uint64_t checked = 0, reused = 0;
 
-    if (!sessions->options->verify) {
-        json_null(json, "integrity");
+    if (!json_open_known(json, "integrity", sessions->options->verify))
         return;
-    }
     for (int stream = 0; stream < sessions->group->streams; stream++) {
         const struct integrity *one = &sessions[stream].integrity;
 
@@ -427,33 +386,19 @@ static void put_integrity(struct json *json, const struct session *sessions, boo
         if (one->mismatch && !wrong)
             wrong = one;
     }
-    json_open(json, "integrity");
     if (!receiver) {
         json_count(json, "reused_early", true, reused);
     } else {
         json_count(json, "checked_bytes", true, checked);
-        if (wrong) {
-            json_open(json, "mismatch");
+        if (json_open_known(json, "mismatch", wrong != NULL)) {
             json_integer(json, "stream", wrong->stream);
             json_count(json, "offset", true, wrong->offset);
             json_integer(json, "expected", wrong->expected);
             json_integer(json, "found", wrong->found);
-            json_bool(json, "mapped", wrong->mapped);
+            json_bool(json, "mapped", true, wrong->mapped);
             json_close(json);
-        } else {
-            json_null(json, "mismatch");
         }
     }
-    json_close(json);
-}
-
-static void put_buffers(struct json *json, const struct session *session, bool receiver)
-{
-    json_open(json, "buffers");
-    put_int(json, "rcvbuf", session->rcvbuf);
-    put_int(json, "sndbuf", session->sndbuf);
-    json_count(json, "aligned_bytes", receiver, HUGEPAGE_BYTES);
-    json_count(json, "huge_page_bytes", receiver, session->huge_page_bytes);
     json_close(json);
 }
 
@@ -472,7 +417,7 @@ static void put_window(struct json *json, const struct session *sessions, int st
         longest = length > longest ? length : longest;
     }
     json_open(json, "window");
-    json_bool(json, "complete", complete);
+    json_bool(json, "complete", true, complete);
     json_seconds(json, "seconds", known, longest);
     put_bytes(json, known, receiver, &counters);
     json_close(json);
@@ -480,7 +425,7 @@ static void put_window(struct json *json, const struct session *sessions, int st
 
 static void put_streams(struct json *json, const struct session *sessions, bool receiver)
 {
-    json_open_array(json, "streams");
+    json_open_array(json, "streams", true);
     for (int stream = 0; stream < sessions->group->streams; stream++) {
         const struct session *session = &sessions[stream];
 
@@ -489,8 +434,8 @@ static void put_streams(struct json *json, const struct session *sessions, bool 
         put_int(json, "cpu", affinity_cpu(&session->options->affinity, stream));
         put_window(json, session, 1, windowed(session), receiver);
         put_cpu(json, "cpu_time", session, 1, windowed(session));
-        put_tcp(json, session, 1, windowed(session));
-        put_low_water(json, session, receiver);
+        report_tcp(json, session, 1, windowed(session));
+        put_rcvlowat(json, session, receiver);
         json_close(json);
     }
     json_close_array(json);
@@ -499,7 +444,6 @@ static void put_streams(struct json *json, const struct session *sessions, bool 
 bool report_print(const struct session *sessions)
 {
     const struct options *options = sessions->options;
-    const struct outcome *outcome = sessions_outcome(sessions);
     const bool receiver = options->end == END_RECEIVE;
     const int streams = sessions->group->streams;
     const bool known = all_windowed(sessions);
@@ -511,27 +455,15 @@ bool report_print(const struct session *sessions)
     for (int stream = 0; stream < streams; stream++)
         add_counters(&total, &none, &sessions[stream].counters);
     json = (struct json){.first = true};
-    json_open(&json, NULL);
-    json_integer(&json, "schema_version", REPORT_SCHEMA_VERSION);
-    json_string(&json, "end", receiver ? "receive" : "send");
-    json_string(&json, "version", ZCLAB_TRAFFIC_VERSION);
-    json_string(&json, "outcome", outcome_name(outcome->code));
-    json_string(&json, "error", outcome->error[0] ? outcome->error : NULL);
-    json_string(&json, "mode", options->mode);
-    report_addresses(&json, sessions);
+    report_head(&json, sessions, receiver ? "receive" : "send");
     json_count(&json, "message_bytes", !receiver, options->message_bytes);
     json_integer(&json, "header_bytes", (int64_t)options->header_bytes);
     json_count(&json, "chunk_bytes", receiver, options->chunk_bytes);
     json_count(&json, "keep_bytes", receiver, options->keep_bytes);
     json_count(&json, "copy_buffer_bytes", options->copy_buffer > 0, options->copy_buffer);
-    if (options->pace_gbit > 0)
-        json_decimal(&json, "pace_gbit", options->pace_gbit, 6);
-    else
-        json_null(&json, "pace_gbit");
-    if (options->inject_usec_per_mib > 0)
-        json_decimal(&json, "planted_usec_per_mib", options->inject_usec_per_mib, 3);
-    else
-        json_null(&json, "planted_usec_per_mib");
+    json_decimal(&json, "pace_gbit", options->pace_gbit > 0, options->pace_gbit, 6);
+    json_decimal(&json, "planted_usec_per_mib", options->inject_usec_per_mib > 0,
+                 options->inject_usec_per_mib, 3);
     put_window(&json, sessions, streams, known, receiver);
     json_open(&json, "total");
     put_bytes(&json, true, receiver, &total);
@@ -542,10 +474,15 @@ bool report_print(const struct session *sessions)
     put_kernel_counts(&json, known && receiver, sessions->group);
     put_integrity(&json, sessions, receiver);
     put_completions(&json, sessions);
-    put_low_water(&json, lowest_water(sessions), receiver);
+    put_rcvlowat(&json, lowest_rcvlowat(sessions), receiver);
     json_count(&json, "refused_connections", receiver, sessions->refused);
-    put_buffers(&json, sessions, receiver);
-    put_tcp(&json, sessions, streams, known);
+    json_open(&json, "buffers");
+    put_int(&json, "rcvbuf", sessions->rcvbuf);
+    put_int(&json, "sndbuf", sessions->sndbuf);
+    json_count(&json, "aligned_bytes", receiver, HUGEPAGE_BYTES);
+    json_count(&json, "huge_page_bytes", receiver, sessions->huge_page_bytes);
+    json_close(&json);
+    report_tcp(&json, sessions, streams, known);
     put_streams(&json, sessions, receiver);
     json_close(&json);
     return json_print(&json);

@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
@@ -143,15 +142,6 @@ static bool out_of_step(struct rpc *rpc)
                       is_client(rpc) ? "reply" : "request", rpc->in_bytes);
 }
 
-/* The stream has ended in order between two RPCs; had the window been measured? */
-static void judge_end(struct session *session)
-{
-    if (session->window.state != WINDOW_CLOSED)
-        outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                   "the stream ended after %.3f s, before the window closed",
-                   session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
-}
-
 static void serve(struct rpc *rpc)
 {
     struct session *session = rpc->session;
@@ -162,7 +152,7 @@ static void serve(struct rpc *rpc)
         int64_t now;
 
         if (consumed == CONSUMED_END)
-            judge_end(session);
+            session_check_window(session); /* the peer ended the stream between two RPCs */
         else if (consumed == CONSUMED_SOME && rpc->kind != KIND_REQUEST)
             out_of_step(rpc);
         if (consumed != CONSUMED_SOME || session->outcome.code != OUTCOME_COMPLETE ||
@@ -257,19 +247,18 @@ static void call_all(struct rpc *rpc)
 static bool prepare_socket(struct rpc *rpc)
 {
     struct session *session = rpc->session;
-    const struct timeval tick = {.tv_usec = TICK_NS / 1000};
-    const int fd = session->fd, on = 1;
+    const int on = 1;
 
-    if (fcntl(fd, F_SETFL, 0) < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
+    if (!session_block(session))
+        return false;
+    if (setsockopt(session->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "TCP_NODELAY: %s", strerror(errno));
     if (!rpc->mode->maps)
         return true;
-    rpc->mapping = mmap(NULL, rpc->mapping_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    rpc->mapping = mmap(NULL, rpc->mapping_bytes, PROT_READ, MAP_SHARED, session->fd, 0);
     if (rpc->mapping == MAP_FAILED) {
         rpc->mapping = NULL;
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not map %zu bytes of the socket: %s",
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s",
                           rpc->mapping_bytes, strerror(errno));
     }
     return true;

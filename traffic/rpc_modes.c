@@ -5,10 +5,11 @@
 #include "zerocopy_receive.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-/* The next `bytes` of the message are there, the first of them at `at`. */
+/* The next `bytes` of the message have arrived, the first of them at `at`. */
 static void arrived(struct rpc *rpc, const void *at, size_t bytes)
 {
     if (!rpc->have && bytes)
@@ -29,14 +30,8 @@ static enum consumed read_bytes(struct rpc *rpc, size_t want, int flags)
     if (got > 0) {
         rpc->counters.copied += (uint64_t)got;
         arrived(rpc, to, (size_t)got);
-        return CONSUMED_SOME;
     }
-    if (got == 0)
-        return CONSUMED_END;
-    if (errno == EAGAIN || errno == EINTR)
-        return CONSUMED_NOTHING;
-    session_failed(rpc->session, "receiving", errno);
-    return CONSUMED_FAILED;
+    return consume_received(rpc->session, got);
 }
 
 /* One blocking call for a whole message, which returns early only at the end of a tick. */
@@ -64,19 +59,15 @@ static enum consumed map_consume(struct rpc *rpc)
             return CONSUMED_NOTHING;
         if (errno == EIO) /* nothing queued and the peer has finished */
             return CONSUMED_END;
-        session_failed(rpc->session, "TCP_ZEROCOPY_RECEIVE", errno);
-        return CONSUMED_FAILED;
+        return consume_failed(rpc->session, "TCP_ZEROCOPY_RECEIVE", errno);
     }
-    if (call.copybuf_len < 0 || call.err) { /* an error that has been taken off the socket */
-        session_failed(rpc->session, "receiving",
-                       call.err ? (call.err < 0 ? -call.err : call.err) : -call.copybuf_len);
-        return CONSUMED_FAILED;
-    }
+    if (call.copybuf_len < 0 || call.err) /* the call has cleared the socket's error */
+        return consume_failed(rpc->session, "receiving", abs(call.err ? call.err : call.copybuf_len));
     copied = (size_t)call.copybuf_len;
     rpc->counters.mapped += call.length;
     rpc->counters.copied += copied;
     arrived(rpc, call.length ? rpc->mapping : copy_to, call.length + copied);
-    if (rpc->have > rpc->in_bytes) { /* the mapping is whole pages: it can take in more than the message */
+    if (rpc->have > rpc->in_bytes) { /* the mapping is whole pages and has room for more than the message */
         outcome_set(&rpc->session->outcome, OUTCOME_ERROR, "the peer sent more than one message of %zu bytes",
                    rpc->in_bytes);
         return CONSUMED_FAILED;
@@ -86,7 +77,7 @@ static enum consumed map_consume(struct rpc *rpc)
         return read_bytes(rpc, call.recv_skip_hint < left ? call.recv_skip_hint : left, MSG_DONTWAIT);
     if (call.length || copied)
         return CONSUMED_SOME;
-    /* Readable, and yet nothing is there: only recvmsg() tells an end or an error from a false alarm. */
+    /* Readable, but nothing was mapped or copied: recvmsg() tells an end or an error from a spurious wakeup. */
     return read_bytes(rpc, left, MSG_DONTWAIT);
 }
 

@@ -2,7 +2,6 @@
 #include "rpc_report.h"
 
 #include "report.h"
-#include "version.h"
 
 static void put_counters(struct json *json, bool known, const struct rpc_counters *from,
                          const struct rpc_counters *to)
@@ -18,11 +17,8 @@ static void put_calls(struct json *json, bool known, const struct rpc_calls *fro
     const uint64_t recvmsg = to->recvmsg - from->recvmsg, sendmsg = to->sendmsg - from->sendmsg;
 
     json_count(json, "system_calls", known, poll + getsockopt + recvmsg + sendmsg);
-    if (!known) {
-        json_null(json, "calls");
+    if (!json_open_known(json, "calls", known))
         return;
-    }
-    json_open(json, "calls");
     json_count(json, "wait", true, poll);
     json_count(json, "map", true, getsockopt);
     json_count(json, "receive", true, recvmsg);
@@ -32,14 +28,11 @@ static void put_calls(struct json *json, bool known, const struct rpc_calls *fro
 
 static void put_latency(struct json *json, bool known, const struct latency *latency)
 {
-    if (!known) {
-        json_null(json, "latency");
+    if (!json_open_known(json, "latency", known))
         return;
-    }
-    json_open(json, "latency");
     json_string(json, "unit", "ns");
     json_integer(json, "significant_bits", LATENCY_SIGNIFICANT_BITS);
-    json_open_array(json, "counts");
+    json_open_array(json, "counts", true);
     for (size_t bucket = 0; bucket < LATENCY_BUCKETS; bucket++)
         if (latency->counts[bucket])
             json_pair(json, latency_lowest(bucket), latency->counts[bucket]);
@@ -60,19 +53,11 @@ bool rpc_report_print(const struct rpc *rpc, const struct session *session)
     static struct json json; /* too large for some stacks */
 
     json = (struct json){.first = true};
-    json_open(&json, NULL);
-    json_integer(&json, "schema_version", REPORT_SCHEMA_VERSION);
-    json_string(&json, "end", server ? "rpc_server" : "rpc_client");
-    json_string(&json, "version", ZCLAB_TRAFFIC_VERSION);
-    json_string(&json, "outcome", outcome_name(session->outcome.code));
-    json_string(&json, "error", session->outcome.error[0] ? session->outcome.error : NULL);
-    json_string(&json, "mode", options->mode);
-    report_addresses(&json, session);
+    report_head(&json, session, server ? "rpc_server" : "rpc_client");
     json_integer(&json, "request_bytes", (int64_t)options->request_bytes);
     json_integer(&json, "reply_bytes", (int64_t)options->reply_bytes);
-
     json_open(&json, "window");
-    json_bool(&json, "complete", window->complete);
+    json_bool(&json, "complete", true, window->complete);
     json_seconds(&json, "seconds", windowed, window->close.at_ns - window->open.at_ns);
     json_close(&json);
     put_counters(&json, windowed, &rpc->open, &rpc->close);
@@ -81,7 +66,7 @@ bool rpc_report_print(const struct rpc *rpc, const struct session *session)
     json_close(&json);
     put_calls(&json, windowed, &rpc->open.calls, &rpc->close.calls);
     report_cpu(&json, session, windowed);
-    report_tcp(&json, session, windowed);
+    report_tcp(&json, session, 1, windowed);
     json_count(&json, "refused_connections", server, session->refused);
     put_latency(&json, windowed && !server, &rpc->latency);
     json_close(&json);

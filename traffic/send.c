@@ -9,7 +9,6 @@
 #include "streams.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
@@ -21,7 +20,7 @@
  *
  * The cork is what keeps payload in whole pages: without it TCP cuts a segment where the receiver's window
  * ends, and that is rarely at a multiple of the segment size. Such a short segment, and the rest of the one
- * it was cut from, can not be mapped; the faster the sender (zerocopy), the more often the window is the
+ * it was cut from, cannot be mapped; the faster the sender (zerocopy), the more often the window is the
  * limit. Corked, only full segments leave, except at the end of the stream; what a message leaves over goes
  * out with the next one.
  *
@@ -29,13 +28,12 @@
 static bool prepare_socket(struct sender *sender)
 {
     struct session *session = sender->session;
-    const struct timeval tick = {.tv_usec = TICK_NS / 1000};
     const int on = 1;
 
-    if (fcntl(session->fd, F_SETFL, 0) < 0 ||
-        setsockopt(session->fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) < 0 ||
-        (session->options->cork && setsockopt(session->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) < 0))
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "can not prepare the socket: %s", strerror(errno));
+    if (!session_block(session))
+        return false;
+    if (session->options->cork && setsockopt(session->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) < 0)
+        return outcome_set(&session->outcome, OUTCOME_ERROR, "TCP_CORK: %s", strerror(errno));
     return sender->mode->prepare(sender);
 }
 
@@ -59,17 +57,6 @@ static bool listen_back(struct sender *sender, bool end_expected, bool *ended)
     else if (got < 0 && errno != EAGAIN && errno != EINTR)
         return session_failed(session, "receiving", errno);
     return true;
-}
-
-/* Sleeps until `due_ns`, but not longer than a tick at once. */
-static void sleep_towards(struct session *session, int64_t due_ns, int64_t now)
-{
-    const int64_t until = due_ns - now < TICK_NS ? due_ns : now + TICK_NS;
-    const struct timespec target = {.tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S};
-
-    session->counters.calls++;
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &target, NULL);
-    session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
 }
 
 /* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header,
@@ -116,9 +103,9 @@ static void write_position(struct session *session, unsigned char *to, size_t le
     const uint64_t offset = session->counters.bytes;
 
     verify_fill(to, length, (uint32_t)session->stream, offset);
-    if (options->inject_wrong_byte && session->stream == 0 && options->wrong_byte >= offset &&
-        options->wrong_byte - offset < length)
-        to[options->wrong_byte - offset] ^= 0xff;
+    if (session->stream == 0 && options->inject_wrong_byte >= offset &&
+        options->inject_wrong_byte - offset < length)
+        to[options->inject_wrong_byte - offset] ^= 0xff;
 }
 
 /* One message with its header, if it has one, and no more than `left` bytes of both. */
@@ -190,7 +177,9 @@ static bool send_stream(struct sender *sender)
         if (finished(sender, now, &failed))
             return !failed;
         if (now < due) {
-            sleep_towards(session, due, now);
+            session->counters.calls++;
+            clock_sleep_towards(due, now);
+            session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
             continue;
         }
         if ((!reuse && !sender->mode->acquire(sender)) ||
@@ -286,10 +275,10 @@ static void check_injected(struct session *session)
 {
     const struct options *options = session->options;
 
-    if (options->inject_wrong_byte && session->counters.bytes <= options->wrong_byte)
+    if (options->inject_wrong_byte != NO_OFFSET && session->counters.bytes <= options->inject_wrong_byte)
         outcome_set(&session->outcome, OUTCOME_ERROR,
                    "--inject-wrong-byte %" PRIu64 ": stream 0 ended before it, after %" PRIu64 " bytes",
-                   options->wrong_byte, session->counters.bytes);
+                   options->inject_wrong_byte, session->counters.bytes);
     if (options->inject_early_reuse && !session->reused_early)
         outcome_set(&session->outcome, OUTCOME_ERROR,
                    "--inject-early-reuse: stream 0 ended before a buffer could be used again");

@@ -152,7 +152,7 @@ static bool explain_no_buffers(struct sender *sender, int64_t held)
                           held, limit);
     return outcome_set(
         &session->outcome, OUTCOME_ERROR,
-        "zerocopy send: can not pin %zu bytes a message: the locked-memory limit (ulimit -l) is %ju KiB "
+        "zerocopy send: cannot pin %zu bytes a message: the locked-memory limit (ulimit -l) is %ju KiB "
         "for this user; set it to %zu KiB or more, or to unlimited",
         session->options->message_bytes, (uintmax_t)locked.rlim_cur / 1024,
         sender->pool.stride * (sender->pool.count + 1) / 1024);

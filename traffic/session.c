@@ -5,6 +5,7 @@
 #include "signals.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -76,6 +77,16 @@ bool session_poll(struct session *session, short events)
     return poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) > 0;
 }
 
+bool session_block(struct session *session)
+{
+    const struct timeval tick = {.tv_usec = TICK_NS / 1000};
+
+    return (fcntl(session->fd, F_SETFL, 0) == 0 &&
+            setsockopt(session->fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) == 0 &&
+            setsockopt(session->fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) == 0) ||
+           outcome_set(&session->outcome, OUTCOME_ERROR, "cannot prepare the socket: %s", strerror(errno));
+}
+
 void session_progress(struct session *session, int64_t now)
 {
     session->progress_ns = now;
@@ -86,13 +97,20 @@ bool session_disturbed(const struct session *session)
     return signals_stop_requested() || atomic_load_explicit(&session->group->broken, memory_order_relaxed);
 }
 
-bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for)
+bool session_undisturbed(struct session *session, const char *waiting_for)
 {
     if (signals_stop_requested())
         return outcome_set(&session->outcome, OUTCOME_STOPPED, "asked to stop while waiting for %s",
-                          waiting_for);
+                           waiting_for);
     if (session->group->broken)
         return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "%s", ANOTHER_FAILED);
+    return true;
+}
+
+bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for)
+{
+    if (!session_undisturbed(session, waiting_for))
+        return false;
     if (now - session->progress_ns >= session->options->idle_timeout_ns)
         return outcome_set(&session->outcome, OUTCOME_TIMEOUT, "waited %.3f s for %s (--idle-timeout)",
                           (double)(now - session->progress_ns) / 1e9, waiting_for);
@@ -114,6 +132,14 @@ int socket_option(int fd, int option)
     socklen_t length = sizeof(value);
 
     return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
+}
+
+void session_check_window(struct session *session)
+{
+    if (session->window.state != WINDOW_CLOSED)
+        outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
+                    "the stream ended after %.3f s, before the window closed",
+                    session->window.first_ns ? (double)(clock_now() - session->window.first_ns) / 1e9 : 0.0);
 }
 
 void session_close(struct session *session)

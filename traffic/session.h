@@ -57,12 +57,18 @@ void session_connected(struct session *session, int fd);
 bool session_poll(struct session *session, short events);
 /* Something moved. */
 void session_progress(struct session *session, int64_t now);
+/* Makes sends and receives block, for one tick at most. */
+bool session_block(struct session *session);
 /* Cheap enough for every turn: was a stop asked for, or has another stream failed? */
 bool session_disturbed(const struct session *session);
-/* False, with the outcome set, once the session was disturbed or nothing has moved for the idle time. */
+/* False, with the outcome set, once the session is disturbed. */
+bool session_undisturbed(struct session *session, const char *waiting_for);
+/* The same, and also false when nothing has moved for the idle time. */
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for);
 /* Sets the outcome from an errno of the connection; returns false. */
 bool session_failed(struct session *session, const char *action, int error);
+/* Sets the outcome if the stream has ended before the window closed. */
+void session_check_window(struct session *session);
 /* Records the last readings and closes the connection. */
 void session_close(struct session *session);
 

@@ -58,7 +58,7 @@ bool signals_watch_stdin(struct outcome *outcome)
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
-        return outcome_set(outcome, OUTCOME_ERROR, "--watch-stdin: can not start a thread: %s",
+        return outcome_set(outcome, OUTCOME_ERROR, "--watch-stdin: cannot start a thread: %s",
                           strerror(error));
     return true;
 }

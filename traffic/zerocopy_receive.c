@@ -62,11 +62,11 @@ bool zerocopy_receive_probe(struct outcome *outcome, bool copy_buffer)
     if (fd < 0)
         fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return outcome_set(outcome, OUTCOME_ERROR, "can not make a TCP socket: %s", strerror(errno));
+        return outcome_set(outcome, OUTCOME_ERROR, "cannot make a TCP socket: %s", strerror(errno));
     mapping = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) {
         outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                   "this kernel can not map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
+                   "this kernel cannot map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
     } else {
         munmap(mapping, page);
         probe_call(outcome, fd, copy_buffer);

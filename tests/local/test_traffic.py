@@ -200,7 +200,7 @@ def test_sender_that_finds_nobody(lab: Lab) -> None:
     assert receiver.finish()["outcome"] == "stopped"
     sent = lab.send(receiver, "--seconds 1").finish()
     assert sent["outcome"] == "error"
-    assert "can not connect" in sent["error"] and str(port_of(receiver)) in sent["error"]
+    assert "cannot connect" in sent["error"] and str(port_of(receiver)) in sent["error"]
 
 
 # Ends that come too early
@@ -435,7 +435,7 @@ def test_help_and_version(binary: str) -> None:
         assert max(map(len, done.stdout.splitlines())) <= 120
 
 
-# Kernels that can not
+# Kernels that cannot
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86-64")

@@ -199,7 +199,7 @@ def test_calls_as_counted_from_outside(lab: Lab, tmp_path: Path, mode: str, watc
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     if subprocess.run(["strace", "-o", "/dev/null", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("strace can not trace here")
+        pytest.skip("strace cannot trace here")
     log = tmp_path / "strace"
     names = {"poll": "wait", "getsockopt": "map", "recvmsg": "receive", "sendmsg": "send"}
     strace = ("strace", "-f", "-o", str(log), "-e", "trace=poll,getsockopt,recvmsg,sendmsg,recvfrom,sendto")
@@ -477,7 +477,7 @@ def test_client_without_margin_cuts_the_longer_window_of_the_server(lab: Lab) ->
     assert "before the window closed" in served["error"]
 
 
-# Kernels that can not
+# Kernels that cannot
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86-64")

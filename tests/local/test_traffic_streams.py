@@ -195,7 +195,7 @@ def test_thread_that_can_not_start(lab: Lab) -> None:
     sent = lab.send(receiver, "--seconds 600 --streams 2").finish()
     got = receiver.finish()
     assert got["outcome"] == "error"
-    assert got["error"].startswith("can not start a thread for stream 1: ")
+    assert got["error"].startswith("cannot start a thread for stream 1: ")
     assert sent["outcome"] != "complete"
 
 
@@ -403,7 +403,7 @@ def test_no_huge_pages(veth: Lab, mode: str) -> None:
     """Denied to the process, they are missed by nobody."""
     prctl, thp_disable = ctypes.CDLL(None).prctl, 41
     if prctl(thp_disable, 1, 0, 0, 0):
-        pytest.skip("this kernel can not deny huge pages to a process")
+        pytest.skip("this kernel cannot deny huge pages to a process")
     try:
         sent, got = veth_transfer(veth, f"--bytes {SIZE}", f"--bytes {SIZE}", (mode, "zerocopy"))
     finally:
