@@ -53,10 +53,10 @@ static bool move_to(int cpu, struct outcome *outcome)
     error = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
     if (error == EINVAL)
         return outcome_set(outcome, OUTCOME_ERROR,
-                          "--cpus: processor %d is not there, or not allowed to this process", cpu);
+                           "--cpus: processor %d is not there, or not allowed to this process", cpu);
     if (error)
         return outcome_set(outcome, OUTCOME_ERROR, "--cpus: cannot move to processor %d: %s", cpu,
-                          strerror(error));
+                           strerror(error));
     return true;
 }
 

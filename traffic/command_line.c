@@ -125,8 +125,7 @@ static const struct row rows[] = {
      "parallel streams, each with a connection and a thread of its own; the same at both ends; --bytes and "
      "--pace-gbit are those of all together (default 1)"},
     {"cpus", "LIST", ALL, 0, CPUS, FIELD(affinity), 0, 0, "a list of processors, such as 0,2-3",
-     "processors, such as 0,2-3: stream i runs on the i-th, from the first one again after the last (default: "
-     "any)"},
+     "processors, such as 0,2-3: stream i runs on the i-th, starting over after the last one (default: any)"},
     {"baseline", "S", ALL, 0, SECONDS, FIELD(baseline_ns), ANY_SECONDS,
      "watch this host's processors for S seconds before payload starts, with the connections idle; the same "
      "at both ends (default 0: not at all)"},

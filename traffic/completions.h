@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The account of MSG_ZEROCOPY sends: the kernel numbers them, 32 bits wide, and reports ranges of numbers, in
- * any order, once it needs their pages no more. */
+/* The account of MSG_ZEROCOPY sends: the kernel numbers them with 32 bits and reports ranges of numbers,
+ * in any order, once it no longer needs their pages. */
 #ifndef ZCLAB_COMPLETIONS_H
 #define ZCLAB_COMPLETIONS_H
 
@@ -14,7 +14,7 @@ struct completions {
     uint32_t outstanding;
     uint64_t sends;      /* calls that sent something with MSG_ZEROCOPY */
     uint64_t completed;  /* of these, reported by the kernel */
-    uint64_t copied;     /* of these, copied by the kernel all the same */
+    uint64_t copied;     /* of these, copied by the kernel nevertheless */
     uint64_t no_buffers; /* calls that failed with ENOBUFS and were repeated */
     uint32_t *owner;     /* by id modulo COMPLETIONS_MAX: the buffer's index + 1; 0: not in flight */
 };
@@ -23,7 +23,7 @@ bool completions_init(struct completions *completions);
 void completions_free(struct completions *completions);
 /* No room to account for another send: wait for a completion first. */
 bool completions_full(const struct completions *completions);
-/* One send of bytes from buffer `owner` has been taken by the kernel; counts it in `pending`. */
+/* The kernel has accepted one send from buffer `owner`, which is counted in `pending`. */
 void completions_sent(struct completions *completions, uint32_t owner, uint32_t *pending);
 /* The kernel reports ids `lo` to `hi`, both included, wrapping after 2^32 - 1. False when any of them is not
  * in flight. */
@@ -35,7 +35,7 @@ enum reaped {
     REAPED_NOTHING,
     REAPED_FAILED, /* errno; EPROTO: the kernel reported sends that were not in flight */
 };
-/* Reads all reports that are there, without waiting; adds its system calls to `calls`. */
+/* Reads all queued reports, without waiting; adds its system calls to `calls`. */
 enum reaped completions_reap(struct completions *completions, int fd, uint32_t *pending, uint64_t *calls);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the receive modes share: every byte read from the socket is counted once and, with --verify, checked. */
+/* What the receive modes share: every byte read from the socket is counted once and, with --verify,
+ * checked. */
 #ifndef ZCLAB_CONSUME_H
 #define ZCLAB_CONSUME_H
 
@@ -26,9 +27,9 @@ enum consumed consume_received(struct session *session, ssize_t got);
 enum consumed consume_by_copy(struct receiver *receiver, size_t want, enum unmapped cause);
 /* Is an urgent byte next? FIONREAD counts only up to there. */
 bool consume_at_mark(struct session *session);
-/* The socket is readable, but the mapping call mapped nothing and returned recv_skip_hint 0, though `queued` bytes
- * may be there: the end of the stream, an error of the connection, an urgent byte, or a kernel that does not
- * map. Returns CONSUMED_NOTHING at most once in a row while a page or more is queued. */
+/* The socket is readable, but the mapping call mapped nothing and returned recv_skip_hint 0, though
+ * `queued` bytes may be there: the end of the stream, an error of the connection, an urgent byte, or a
+ * kernel that does not map. Returns CONSUMED_NOTHING at most once in a row while a page or more is queued. */
 enum consumed consume_without_hint(struct receiver *receiver, size_t queued);
 
 #endif

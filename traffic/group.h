@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the streams of one end share: when the first payload byte moved, the host's readings around the
- * window, and whether one of them has failed. Stream 0 runs in the main thread, each other one in a thread of
- * its own. */
+/* What the streams of one end share: the time of the first payload byte, the host's counters around the
+ * window, and whether one of them has failed. */
 #ifndef ZCLAB_GROUP_H
 #define ZCLAB_GROUP_H
 
@@ -17,7 +16,7 @@
 #define STREAMS_MAX 64
 #define WHY_BYTES 160
 
-/* The host at one edge of a span. */
+/* The host's counters at one point in time. */
 struct host_sample {
     struct host_cpu cpu;
     struct perf_sample perf; /* all processors */
@@ -26,18 +25,18 @@ struct host_sample {
 
 struct group {
     int streams;
-    pthread_mutex_t lock; /* of the host's readings, of meetings, of perf_why */
+    pthread_mutex_t lock; /* of the host's counters, of the barrier, of perf_why */
     pthread_cond_t met;
     int members; /* streams that have a thread */
-    int here;    /* of them, waiting for the others */
+    int here;    /* of them, waiting at the barrier */
     int meetings;
     _Atomic int64_t first_ns; /* first payload byte of any stream; 0: none yet */
     atomic_int opened;        /* streams whose window has opened */
     atomic_int closed;
-    atomic_bool broken; /* a stream has failed: the others need not go on */
+    atomic_bool broken; /* a stream has failed: the others stop */
     struct host_sample open;
     struct host_sample close;
-    int64_t baseline_ns; /* how long it really was; 0: none taken */
+    int64_t baseline_ns; /* measured length; 0: no baseline */
     struct host_cpu baseline_from;
     struct host_cpu baseline_to;
     int perf_cpus; /* 0: not counted */
@@ -50,16 +49,16 @@ void group_init(struct group *group, int streams);
 void group_watch_host(struct group *group);
 void group_free(struct group *group);
 
-/* The window of one stream opens or has closed: the first one and the last one read the host. */
+/* The window of one stream opens, or has closed: the first to open and the last to close read the host. */
 void group_window_opens(struct group *group);
 void group_window_closed(struct group *group);
 
-/* Watches the host for `ns` with nobody moving payload; false when a stop was asked for meanwhile. */
+/* Measures the idle host for `ns`; false when a stop was requested meanwhile. */
 bool group_baseline(struct group *group, int64_t ns);
 
-/* Waits until all streams are here. Every stream passes it, also one that has failed. */
+/* Waits for all streams. Every stream calls it, also one that has failed. */
 void group_barrier(struct group *group);
-/* Keeps the first reason why there are no hardware events. */
+/* Records why there are no hardware events, unless a reason is recorded already. */
 void group_lacks_perf(struct group *group, const char *why);
 
 #endif

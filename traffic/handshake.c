@@ -24,7 +24,7 @@ struct hello {
 };
 _Static_assert(sizeof(struct hello) == 64, "the hello has a fixed size");
 
-/* A connection from the right address that has not shown its token yet. */
+/* A connection from the right address whose token has not arrived yet. */
 struct pending {
     int fd;
     struct address from;
@@ -33,10 +33,10 @@ struct pending {
     uint8_t bytes[sizeof(struct hello)];
 };
 
-struct door {
+struct acceptor {
     struct session *session; /* stream 0's: for what belongs to no stream */
     int streams;
-    int open; /* streams that have their connection */
+    int open; /* streams that have a connection */
     int listener;
     struct hello expected;
     struct pending pending[MAX_PENDING];
@@ -74,24 +74,24 @@ static void refuse(struct session *session, int fd, const struct address *from, 
         fprintf(stderr, "refused %s port %u: %s\n", address_text(from, text), address_port(from), reason);
 }
 
-static void pending_remove(struct door *door, int index)
+static void pending_remove(struct acceptor *acceptor, int index)
 {
-    door->pending[index] = door->pending[--door->count];
+    acceptor->pending[index] = acceptor->pending[--acceptor->count];
 }
 
 /* Opens the listening socket and says so on stderr. Buffer sizes are set before the handshake of TCP, which
  * fixes the window scale. */
-static bool door_open(struct door *door)
+static bool acceptor_listen(struct acceptor *acceptor)
 {
-    const struct options *options = door->session->options;
-    struct outcome *outcome = &door->session->outcome;
+    const struct options *options = acceptor->session->options;
+    struct outcome *outcome = &acceptor->session->outcome;
     struct address bound = options->bind;
     socklen_t length = address_length(&bound);
     char text[ADDRESS_TEXT];
     const int on = 1;
     int fd = socket(bound.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-    door->listener = fd;
+    acceptor->listener = fd;
     address_text(&bound, text);
     if (fd < 0)
         return outcome_set(outcome, OUTCOME_ERROR, "cannot make a TCP socket: %s", strerror(errno));
@@ -102,52 +102,52 @@ static bool door_open(struct door *door)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options->rcvbuf, sizeof(options->rcvbuf));
     if (bind(fd, &bound.any, length) < 0 || listen(fd, 128) < 0 || getsockname(fd, &bound.any, &length) < 0)
         return outcome_set(outcome, OUTCOME_ERROR, "cannot listen on %s port %u: %s", text,
-                          address_port(&bound), strerror(errno));
+                           address_port(&bound), strerror(errno));
     fprintf(stderr, "listening %s %u\n", text, address_port(&bound));
     fflush(stderr);
     return true;
 }
 
-/* Takes in what has connected; connections from another address end here. */
-static bool door_accept(struct door *door)
+/* Accepts new connections; those from another address are closed. */
+static bool acceptor_accept(struct acceptor *acceptor)
 {
-    struct session *session = door->session;
+    struct session *session = acceptor->session;
 
     for (int i = 0; i < MAX_PENDING; i++) {
         struct address from = {0};
         socklen_t length = sizeof(from.v6);
-        int fd = accept4(door->listener, &from.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(acceptor->listener, &from.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS || errno == EBADF)
                 return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot accept a connection: %s",
-                                  strerror(errno));
+                                   strerror(errno));
             return true; /* nothing more, or a connection that is gone already */
         }
         if (!address_same_host(&from, &session->options->peer)) {
             refuse(session, fd, &from, "not the expected peer");
             continue;
         }
-        if (door->count == MAX_PENDING) { /* the one that has been silent longest makes room */
+        if (acceptor->count == MAX_PENDING) { /* close the oldest one */
             int oldest = 0;
 
-            for (int j = 1; j < door->count; j++)
-                if (door->pending[j].deadline_ns < door->pending[oldest].deadline_ns)
+            for (int j = 1; j < acceptor->count; j++)
+                if (acceptor->pending[j].deadline_ns < acceptor->pending[oldest].deadline_ns)
                     oldest = j;
-            refuse(session, door->pending[oldest].fd, &door->pending[oldest].from,
+            refuse(session, acceptor->pending[oldest].fd, &acceptor->pending[oldest].from,
                    "too many without a hello");
-            pending_remove(door, oldest);
+            pending_remove(acceptor, oldest);
         }
-        door->pending[door->count++] =
+        acceptor->pending[acceptor->count++] =
             (struct pending){.fd = fd, .from = from, .deadline_ns = clock_now() + HELLO_TIMEOUT_NS};
     }
     return true;
 }
 
-/* Does the hello prove that its sender knows the token? Which stream it wants is no secret. */
-static bool proves(const struct door *door, const uint8_t *bytes)
+/* Does the hello have the right token? Which stream it is for is not a secret. */
+static bool knows_token(const struct acceptor *acceptor, const uint8_t *bytes)
 {
-    struct hello hello, expected = door->expected;
+    struct hello hello, expected = acceptor->expected;
 
     memcpy(&hello, bytes, sizeof(hello));
     expected.stream = hello.stream;
@@ -155,29 +155,30 @@ static bool proves(const struct door *door, const uint8_t *bytes)
     return same_bytes(&hello, &expected, sizeof(hello));
 }
 
-/* Gives a connection that has proved itself to the stream it wants; returns why not, if it cannot be had. */
-static const char *door_admit(struct door *door, const uint8_t *bytes, int fd)
+/* Gives a connection with the right token to its stream; returns the reason if that is refused. */
+static const char *acceptor_admit(struct acceptor *acceptor, const uint8_t *bytes, int fd)
 {
     struct hello hello;
 
     memcpy(&hello, bytes, sizeof(hello));
-    if (hello.streams != door->streams || hello.stream >= door->streams) {
-        outcome_set(&door->session->outcome, OUTCOME_ERROR,
-                   "the sender has %u streams, the receiver %d (--streams)", hello.streams, door->streams);
+    if (hello.streams != acceptor->streams || hello.stream >= acceptor->streams) {
+        outcome_set(&acceptor->session->outcome, OUTCOME_ERROR,
+                    "the sender has %u streams, the receiver %d (--streams)", hello.streams,
+                    acceptor->streams);
         return "another number of streams";
     }
-    if (door->session[hello.stream].fd >= 0)
+    if (acceptor->session[hello.stream].fd >= 0)
         return "this stream has its connection already";
-    session_connected(&door->session[hello.stream], fd);
-    door->open++;
+    session_connected(&acceptor->session[hello.stream], fd);
+    acceptor->open++;
     return NULL;
 }
 
-/* Reads on one pending connection, which is admitted once it has proved itself, and may be removed. Never
- * reads past the hello. */
-static void door_hear(struct door *door, int index)
+/* Reads from one pending connection, which is admitted when its hello is complete and right, or removed.
+ * Never reads past the hello. */
+static void acceptor_read(struct acceptor *acceptor, int index)
 {
-    struct pending *one = &door->pending[index];
+    struct pending *one = &acceptor->pending[index];
     ssize_t got = recv(one->fd, one->bytes + one->got, sizeof(one->bytes) - one->got, MSG_DONTWAIT);
     const char *reason = NULL;
     int fd = one->fd;
@@ -186,15 +187,16 @@ static void door_hear(struct door *door, int index)
         one->got += (size_t)got;
         if (one->got < sizeof(one->bytes))
             return;
-        if (proves(door, one->bytes)) {
-            reason = door_admit(door, one->bytes, fd);
+        if (knows_token(acceptor, one->bytes)) {
+            reason = acceptor_admit(acceptor, one->bytes, fd);
             if (!reason) {
-                pending_remove(door, index);
+                pending_remove(acceptor, index);
                 return;
             }
         } else {
-            reason = memcmp(one->bytes, MAGIC, sizeof(door->expected.magic)) ? "not a zclab-traffic sender"
-                                                                             : "wrong token";
+            reason = memcmp(one->bytes, MAGIC, sizeof(acceptor->expected.magic))
+                         ? "not a zclab-traffic sender"
+                         : "wrong token";
         }
     } else if (got == 0) {
         reason = "closed before its hello";
@@ -203,44 +205,44 @@ static void door_hear(struct door *door, int index)
     } else {
         reason = strerror(errno);
     }
-    refuse(door->session, fd, &one->from, reason);
-    pending_remove(door, index);
+    refuse(acceptor->session, fd, &one->from, reason);
+    pending_remove(acceptor, index);
 }
 
-/* Waits until every stream has its connection. All pending ones are polled together, each with its own
- * deadline, so a silent client keeps nobody waiting. */
-static bool door_wait(struct door *door)
+/* Waits until every stream has a connection. All pending ones are polled together, each with its own
+ * deadline, so that a silent client delays nobody. */
+static bool acceptor_wait(struct acceptor *acceptor)
 {
-    struct session *session = door->session;
+    struct session *session = acceptor->session;
     const struct options *options = session->options;
     const int64_t deadline = clock_now() + options->accept_timeout_ns;
 
-    while (door->open < door->streams) {
-        struct pollfd pollers[MAX_PENDING + 1] = {{.fd = door->listener, .events = POLLIN}};
+    while (acceptor->open < acceptor->streams) {
+        struct pollfd pollers[MAX_PENDING + 1] = {{.fd = acceptor->listener, .events = POLLIN}};
         int64_t now;
 
-        for (int i = 0; i < door->count; i++)
-            pollers[i + 1] = (struct pollfd){.fd = door->pending[i].fd, .events = POLLIN};
-        poll(pollers, (nfds_t)door->count + 1, (int)(TICK_NS / NS_PER_MS));
+        for (int i = 0; i < acceptor->count; i++)
+            pollers[i + 1] = (struct pollfd){.fd = acceptor->pending[i].fd, .events = POLLIN};
+        poll(pollers, (nfds_t)acceptor->count + 1, (int)(TICK_NS / NS_PER_MS));
         now = clock_now();
         if (!session_undisturbed(session, "the peer"))
             return false;
-        for (int i = door->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
+        for (int i = acceptor->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
             if (pollers[i + 1].revents) {
-                door_hear(door, i);
-            } else if (now >= door->pending[i].deadline_ns) {
-                refuse(session, door->pending[i].fd, &door->pending[i].from, "no hello in time");
-                pending_remove(door, i);
+                acceptor_read(acceptor, i);
+            } else if (now >= acceptor->pending[i].deadline_ns) {
+                refuse(session, acceptor->pending[i].fd, &acceptor->pending[i].from, "no hello in time");
+                pending_remove(acceptor, i);
             }
         }
-        if (session->outcome.code != OUTCOME_COMPLETE || (pollers[0].revents && !door_accept(door)))
+        if (session->outcome.code != OUTCOME_COMPLETE || (pollers[0].revents && !acceptor_accept(acceptor)))
             return false;
-        if (now >= deadline && door->open < door->streams) {
+        if (now >= deadline && acceptor->open < acceptor->streams) {
             char text[ADDRESS_TEXT];
 
             return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
-                              "no session from %s with the right token within %.3f s (--accept-timeout)",
-                              address_text(&options->peer, text), (double)options->accept_timeout_ns / 1e9);
+                               "no session from %s with the right token within %.3f s (--accept-timeout)",
+                               address_text(&options->peer, text), (double)options->accept_timeout_ns / 1e9);
         }
     }
     return true;
@@ -248,24 +250,24 @@ static bool door_wait(struct door *door)
 
 bool handshake_accept(struct session *sessions, int streams)
 {
-    struct door door = {.session = sessions, .streams = streams, .listener = -1};
+    struct acceptor acceptor = {.session = sessions, .streams = streams, .listener = -1};
     bool whole;
 
-    hello_fill(&door.expected, sessions->options, 0);
-    whole = door_open(&door) && door_wait(&door);
-    /* From here on the kernel itself resets whoever still connects, or sits unaccepted in the queue: the
-     * measured loop does not spend a single instruction on them, which is worth more than counting them. */
-    if (door.listener >= 0)
-        close(door.listener);
-    while (door.count) {
-        refuse(sessions, door.pending[0].fd, &door.pending[0].from,
+    hello_fill(&acceptor.expected, sessions->options, 0);
+    whole = acceptor_listen(&acceptor) && acceptor_wait(&acceptor);
+    /* From here on the kernel resets new connections and those in the accept queue: they cost the measured
+     * loop nothing, which is worth more than counting them. */
+    if (acceptor.listener >= 0)
+        close(acceptor.listener);
+    while (acceptor.count) {
+        refuse(sessions, acceptor.pending[0].fd, &acceptor.pending[0].from,
                "the session belongs to another connection");
-        pending_remove(&door, 0);
+        pending_remove(&acceptor, 0);
     }
     return whole;
 }
 
-bool handshake_tell(struct session *session, char byte)
+bool handshake_send_byte(struct session *session, char byte)
 {
     return send(session->fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
 }
@@ -281,12 +283,12 @@ static bool wait_until(struct session *session, int fd, short events, int64_t de
             return false;
         if (clock_now() >= deadline)
             return outcome_set(&session->outcome, OUTCOME_TIMEOUT, "waited %.3f s for %s (--connect-timeout)",
-                              (double)session->options->connect_timeout_ns / 1e9, waiting_for);
+                               (double)session->options->connect_timeout_ns / 1e9, waiting_for);
     }
     return true;
 }
 
-static bool dial(struct session *session, int fd, int64_t deadline)
+static bool connect_peer(struct session *session, int fd, int64_t deadline)
 {
     const struct options *options = session->options;
     struct outcome *outcome = &session->outcome;
@@ -294,13 +296,13 @@ static bool dial(struct session *session, int fd, int64_t deadline)
     const int on = 1;
     int error = 0;
 
-    /* The hello has to leave at once, as a segment of its own. */
+    /* The hello has to be sent at once, as a segment of its own. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (options->sndbuf)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options->sndbuf, sizeof(options->sndbuf));
     if (bind(fd, &options->bind.any, address_length(&options->bind)) < 0)
-        return outcome_set(outcome, OUTCOME_ERROR, "cannot bind to %s: %s", address_text(&options->bind, text),
-                          strerror(errno));
+        return outcome_set(outcome, OUTCOME_ERROR, "cannot bind to %s: %s",
+                           address_text(&options->bind, text), strerror(errno));
     if (connect(fd, &options->peer.any, address_length(&options->peer)) < 0) {
         error = errno;
         if (error == EINPROGRESS) {
@@ -311,7 +313,7 @@ static bool dial(struct session *session, int fd, int64_t deadline)
     }
     if (error)
         return outcome_set(outcome, OUTCOME_ERROR, "cannot connect to %s port %u: %s",
-                          address_text(&options->peer, text), address_port(&options->peer), strerror(error));
+                           address_text(&options->peer, text), address_port(&options->peer), strerror(error));
     return true;
 }
 
@@ -323,7 +325,7 @@ bool handshake_connect(struct session *session)
 
     if (fd < 0)
         return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot make a TCP socket: %s", strerror(errno));
-    if (!dial(session, fd, deadline)) {
+    if (!connect_peer(session, fd, deadline)) {
         close(fd);
         return false;
     }
@@ -334,7 +336,7 @@ bool handshake_connect(struct session *session)
     return true;
 }
 
-bool handshake_wait(struct session *session)
+bool handshake_wait_go(struct session *session)
 {
     const int64_t patience = session->options->connect_timeout_ns + session->options->baseline_ns;
     char answer = 0;
@@ -345,7 +347,7 @@ bool handshake_wait(struct session *session)
     got = recv(session->fd, &answer, 1, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno == ECONNRESET))
         return outcome_set(&session->outcome, OUTCOME_ERROR,
-                          "the receiver refused the session: wrong token, wrong peer, or it failed itself");
+                           "the receiver refused the session: wrong token, wrong peer, or it failed itself");
     if (got < 0)
         return session_failed(session, "waiting for the receiver's go", errno);
     if (answer != BYTE_GO)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may have the session. The first segment of each of the sender's connections is a hello of fixed size
- * with the token and the stream's number; the receiver answers with one byte when all is ready, and only then
- * does payload start, in a fresh segment. Later the receiver sends one more byte: its window has closed.
- * Nothing but payload follows the hello. */
+/* The handshake of a session. The first segment of each of the sender's connections is a hello of fixed
+ * size with the token and the stream's number. The receiver answers with one byte, the go, when all is
+ * prepared; only then does payload start, in a new segment. Later the receiver sends one more byte when
+ * its window has closed. Nothing but payload follows the hello. */
 #ifndef ZCLAB_HANDSHAKE_H
 #define ZCLAB_HANDSHAKE_H
 
@@ -16,11 +16,11 @@
 /* Receiver: listens on the own address, prints the readiness line, refuses everybody but the right peer with
  * the right token, and returns with every stream connected and the listening socket closed. */
 bool handshake_accept(struct session *sessions, int streams);
-/* Receiver: one byte to the sender. */
-bool handshake_tell(struct session *session, char byte);
-/* Sender: connects and says hello. */
+/* Receiver: sends one byte to the sender. */
+bool handshake_send_byte(struct session *session, char byte);
+/* Sender: connects and sends the hello. */
 bool handshake_connect(struct session *session);
 /* Sender: waits for the go. */
-bool handshake_wait(struct session *session);
+bool handshake_wait_go(struct session *session);
 
 #endif

@@ -63,7 +63,7 @@ void host_cpu_take_ticks(struct host_cpu *host)
     host->known = host->cpus > 0;
 }
 
-/* "  NET_RX:   1   2": one row a kind, one column a processor. The first line names the processors. */
+/* "  NET_RX:   1   2": one row per kind, one column per processor, after a line of headings. */
 static void take_softirqs(struct host_cpu *host)
 {
     const char *line = read_file("/proc/softirqs");
@@ -84,7 +84,7 @@ static void take_softirqs(struct host_cpu *host)
     }
 }
 
-/* One line a processor, hexadecimal columns: processed, dropped, squeezed, ... */
+/* One line per processor, hexadecimal columns: processed, dropped, squeezed, ... */
 static void take_softnet(struct host_cpu *host)
 {
     const char *line = read_file("/proc/net/softnet_stat");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all processors of this host did, whoever used them: /proc/stat, /proc/softirqs and
+/* The counters of all processors of this host: /proc/stat, /proc/softirqs and
  * /proc/net/softnet_stat. */
 #ifndef ZCLAB_HOST_CPU_H
 #define ZCLAB_HOST_CPU_H
@@ -36,10 +36,10 @@ struct host_cpu {
     bool softnet_known;
     uint64_t processed; /* packets */
     uint64_t dropped;   /* packets */
-    uint64_t squeezed;  /* times that a poll used up its budget with packets left */
+    uint64_t squeezed;  /* polls that used up their budget with packets left */
 };
 
-/* Reads everything; what cannot be read stays unknown. Takes part of a millisecond. */
+/* Reads all of it in less than a millisecond; what cannot be read is not known. */
 void host_cpu_take(struct host_cpu *host);
 /* Reads /proc/stat only. */
 void host_cpu_take_ticks(struct host_cpu *host);

@@ -18,7 +18,7 @@ static size_t rounded(size_t bytes)
     return (bytes + HUGEPAGE_BYTES - 1) / HUGEPAGE_BYTES * HUGEPAGE_BYTES;
 }
 
-/* Reserves `bytes` of addresses that begin at an aligned one. */
+/* Maps `bytes` of memory at an aligned address. */
 static void *reserve(size_t bytes, int protection)
 {
     const size_t room = bytes + HUGEPAGE_BYTES;
@@ -58,8 +58,8 @@ static size_t transparent_bytes(const void *memory, size_t bytes)
     return found < bytes ? found : bytes;
 }
 
-/* Huge pages that the administrator has set aside, or NULL. Having reserved them is not enough: a limit of
- * this process's group or memory node could still deny them, and then writing to them would be fatal. */
+/* Memory from the hugetlb pool, or NULL. A reservation is not enough: a limit of the cgroup or the memory
+ * node could still deny the pages, and then a write would be fatal. */
 static void *set_aside(size_t room)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | HUGE_2MIB;
@@ -94,7 +94,7 @@ void *hugepage_reserve(size_t bytes)
     void *memory = reserve(rounded(bytes), PROT_READ | PROT_WRITE);
 
     if (memory)
-        madvise(memory, rounded(bytes), MADV_HUGEPAGE); /* fails where there are none: as good */
+        madvise(memory, rounded(bytes), MADV_HUGEPAGE); /* fails where there are none, which is fine */
     return memory;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes one JSON document on one line, into memory, so that it leaves in one piece. */
+/* Builds one JSON document on one line in memory, so that it is printed in one piece. */
 #ifndef ZCLAB_JSON_H
 #define ZCLAB_JSON_H
 

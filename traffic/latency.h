@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A histogram of latencies in log-linear buckets: up to 255 ns one bucket a nanosecond, above that 128
+/* A histogram of latencies in log-linear buckets: up to 255 ns one bucket per nanosecond, above that 128
  * buckets for each doubling, so that none is wider than 1/128 of its values. This is the layout that
  * HdrHistogram has for 1 ns to 60 s and 2 significant digits: bucket for bucket the same. */
 #ifndef ZCLAB_LATENCY_H

@@ -21,16 +21,16 @@ bool map_each_probe(struct outcome *outcome)
 
     if (!file)
         return outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                          "this kernel's mmap() of a TCP socket does not consume: no released kernel has "
-                          "that, only one of this project's own series, with the setting " SETTING " (%s)",
-                          strerror(errno));
+                           "this kernel's mmap() of a TCP socket does not consume: no released kernel has "
+                           "that, only one of this project's own series, with the setting " SETTING " (%s)",
+                           strerror(errno));
     known = fscanf(file, "%d", &value) == 1;
     fclose(file);
     if (!known || value != 1)
         return outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                          SETTING " is %d: mmap() of a TCP socket does not consume; set it to 1 in this "
-                                  "network namespace",
-                          value);
+                           SETTING " is %d: mmap() of a TCP socket does not consume; set it to 1 in this "
+                                   "network namespace",
+                           value);
     return true;
 }
 
@@ -59,10 +59,11 @@ static void locate(const struct receiver *receiver, size_t *before, size_t *with
         *before = *within;
 }
 
-/* Copies, too, and looks where that ends: a read that returned less than it asked for, but all that was queued,
- * has emptied the queue, so that a segment begins behind it, unless it stopped in front of an urgent byte. No
- * refusal says where a segment begins, and one short segment shifts all that follow. */
-static enum consumed copy_to_segment(struct receiver *receiver, size_t want, size_t queued, enum unmapped cause)
+/* Copies, too, and looks where that ends: a read that returned less than it asked for, but all that was
+ * queued, has emptied the queue, so that a segment begins behind it, unless it stopped in front of an
+ * urgent byte. No refusal says where a segment begins, and one short segment shifts all that follow. */
+static enum consumed copy_to_segment(struct receiver *receiver, size_t want, size_t queued,
+                                     enum unmapped cause)
 {
     const uint64_t *position = &receiver->session->counters.bytes;
     const uint64_t start = *position;

@@ -6,9 +6,9 @@
  *   EINVAL  one of the asked pages cannot be mapped, or an urgent byte is among them
  *   EIO     the peer has finished, and less than asked for is left
  *
- * A refused call takes nothing and does not say which page it was, so the length is halved until it goes
- * through or one page is left; that page is read by copying. Reading stands at a page boundary of the payload
- * before every mapping: what is in front of one is read by copying, and no more than that. */
+ * A refused call takes nothing and does not say which page it was, so the length is halved until a
+ * call succeeds or one page is left; that page is read by copying. Every mapping begins at a page boundary of
+ * the payload: only the bytes in front of one are read by copying. */
 #ifndef ZCLAB_MAP_EACH_H
 #define ZCLAB_MAP_EACH_H
 

@@ -32,12 +32,12 @@ struct options {
     uint64_t bytes;          /* 0: by time */
     int64_t idle_timeout_ns; /* longest time without any progress */
     bool watch_stdin;
-    bool verify; /* every byte says where it belongs, and is looked at */
-    size_t message_bytes; /* 0: not told (receiver) */
+    bool verify; /* every byte says where it belongs, and is checked */
+    size_t message_bytes; /* 0: not given (receiver) */
     size_t header_bytes;  /* in front of each message; 0: none */
     /* receiver */
     size_t chunk_bytes;
-    size_t keep_bytes; /* receiver; 0: none is kept */
+    size_t keep_bytes; /* 0: none are retained */
     double inject_usec_per_mib; /* CPU to burn, for tests */
     int rcvlowat;       /* 0: not asked */
     size_t copy_buffer; /* 0: none */

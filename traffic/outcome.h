@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a session ended: one outcome and, unless it is complete, one line of text. */
+/* How a session ended: a code and, unless it is complete, one line of text. */
 #ifndef ZCLAB_OUTCOME_H
 #define ZCLAB_OUTCOME_H
 
@@ -8,7 +8,7 @@
 enum outcome_code {
     OUTCOME_COMPLETE,    /* the whole window was measured and the stream ended in order */
     OUTCOME_CUT_SHORT,   /* the connection or the stream ended too early */
-    OUTCOME_STOPPED,     /* a signal, or the end of standard input, asked for the end */
+    OUTCOME_STOPPED,     /* a signal, or the end of standard input, requested a stop */
     OUTCOME_UNSUPPORTED, /* this kernel cannot do what was asked */
     OUTCOME_ERROR,       /* anything else that went wrong */
     OUTCOME_TIMEOUT,     /* nothing happened for longer than allowed */
@@ -19,7 +19,8 @@ struct outcome {
     char error[512]; /* empty while the outcome is complete */
 };
 
-/* Records the first failure (later ones are consequences of it); returns false, for `return outcome_set()`. */
+/* Records the first failure (later ones are consequences of it); returns false, so that callers can return
+ * it. */
 bool outcome_set(struct outcome *outcome, enum outcome_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

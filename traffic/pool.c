@@ -14,7 +14,7 @@ void *pages_allocate(size_t bytes)
 
     if (memory == MAP_FAILED)
         return NULL;
-    madvise(memory, bytes, MADV_NOHUGEPAGE); /* fails where there are none: as good */
+    madvise(memory, bytes, MADV_NOHUGEPAGE); /* fails where there are none, which is fine */
     memset(memory, 0x5a, bytes);
     return memory;
 }
@@ -66,6 +66,6 @@ bool pool_grow(struct pool *pool)
         return false;
     pool->next = pool->used++;
     if (pool->step)
-        memset(pool_buffer(pool), 0x5a, pool->stride); /* so that every page is there and is its own */
+        memset(pool_buffer(pool), 0x5a, pool->stride); /* back each page */
     return true;
 }

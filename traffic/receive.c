@@ -17,8 +17,8 @@
 
 #define BURN_AT_LEAST_NS 20000 /* reading the clock takes about one microsecond */
 
-/* SO_RCVLOWAT lets poll() sleep until so much is queued. The kernel caps it, hence it is read back; at the end of the
- * stream and when the window is nearly full the kernel wakes the reader for less. */
+/* SO_RCVLOWAT lets poll() sleep until so much is queued. The kernel caps it, hence it is read back; at the
+ * end of the stream and when the window is nearly full the kernel wakes the reader for less. */
 static bool set_rcvlowat(struct session *session)
 {
     const int asked = session->options->rcvlowat;
@@ -38,16 +38,16 @@ static void check_end(struct session *session)
         outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "the sender ended the stream without any payload");
     else if (wanted && got > wanted)
         outcome_set(&session->outcome, OUTCOME_ERROR,
-                   "the sender sent %" PRIu64 " bytes, %" PRIu64 " were expected", got, wanted);
+                    "the sender sent %" PRIu64 " bytes, %" PRIu64 " were expected", got, wanted);
     else if (wanted && got < wanted)
         outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                   "the stream ended after %" PRIu64 " of %" PRIu64 " bytes", got, wanted);
+                    "the stream ended after %" PRIu64 " of %" PRIu64 " bytes", got, wanted);
     else
         session_check_window(session);
 }
 
-/* The injected slowdown. The CPU time still to be burnt is carried over until it is worth reading the clock, and so
- * is what was burnt too much: the total is right for chunks of any size. */
+/* The injected slowdown. The CPU time still to be burnt is carried over until it is worth reading the
+ * clock, and so is what was burnt too much: the total is right for chunks of any size. */
 static void burn(struct receiver *receiver)
 {
     const double usec_per_mib = receiver->session->options->inject_usec_per_mib;
@@ -80,7 +80,7 @@ static bool turn(struct receiver *receiver)
     else
         window_tick(window, session->fd, &session->counters, now);
     if (was_open && window->state == WINDOW_CLOSED)
-        handshake_tell(session, BYTE_WINDOW_CLOSED); /* if it fails, so will the next read */
+        handshake_send_byte(session, BYTE_WINDOW_CLOSED); /* if it fails, so will the next read */
     if (!ready || session_disturbed(session))
         return session_may_go_on(session, now, "payload");
 
@@ -112,7 +112,7 @@ static bool prepare(struct receiver *receiver)
     receiver->buffer = hugepage_allocate(room, &session->huge_page_bytes);
     if (!receiver->buffer)
         return outcome_set(&session->outcome, OUTCOME_ERROR,
-                          "no memory for a buffer of %zu bytes (--chunk-bytes)", room);
+                           "no memory for a buffer of %zu bytes (--chunk-bytes)", room);
     if (!retained_init(&receiver->retained, session->options->keep_bytes, receiver->page))
         return outcome_set(&session->outcome, OUTCOME_ERROR, "no memory to account for --keep-bytes");
     receiver->copy_area = receiver->buffer + receiver->chunk_bytes;
@@ -134,13 +134,14 @@ static void receive_stream(struct session *session)
     if (!prepare(&receiver))
         session->group->broken = true;
     group_barrier(session->group);
-    if (session->stream == 0 && !session->group->broken && !group_baseline(session->group, options->baseline_ns))
+    if (session->stream == 0 && !session->group->broken &&
+        !group_baseline(session->group, options->baseline_ns))
         session_may_go_on(session, clock_now(), "the baseline");
     group_barrier(session->group);
     session_progress(session, clock_now());
     /* The go is sent last: when payload starts, all is prepared. */
     if (session_may_go_on(session, clock_now(), "the other streams")) {
-        if (!handshake_tell(session, BYTE_GO))
+        if (!handshake_send_byte(session, BYTE_GO))
             session_failed(session, "sending the go", errno);
         else
             while (turn(&receiver))
@@ -166,11 +167,11 @@ static void check_integrity(struct session *sessions, int streams)
         return;
     sessions->outcome = (struct outcome){0};
     outcome_set(&sessions->outcome, OUTCOME_ERROR,
-               "wrong byte in stream %" PRIu32 " at offset %" PRIu64
-               ": found 0x%02x, expected 0x%02x (%s)%s",
-               integrity->stream, integrity->offset, integrity->found, integrity->expected,
-               integrity->mapped ? "mapped" : "copied",
-               integrity->offset < 8 ? "; has the sender --verify?" : "");
+                "wrong byte in stream %" PRIu32 " at offset %" PRIu64
+                ": found 0x%02x, expected 0x%02x (%s)%s",
+                integrity->stream, integrity->offset, integrity->found, integrity->expected,
+                integrity->mapped ? "mapped" : "copied",
+                integrity->offset < 8 ? "; has the sender --verify?" : "");
 }
 
 void receive_run(struct session *sessions, int streams)

@@ -121,7 +121,7 @@ static bool map_prepare(struct receiver *receiver)
     if (receiver->mapping == MAP_FAILED) {
         receiver->mapping = NULL;
         return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s",
-                          receiver->chunk_bytes, strerror(errno));
+                           receiver->chunk_bytes, strerror(errno));
     }
     return true;
 }

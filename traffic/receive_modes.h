@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ways to take payload from the socket. A new one is a new row of the table. */
+/* The receive modes. A new one is a new row of the table. */
 #ifndef ZCLAB_RECEIVE_MODES_H
 #define ZCLAB_RECEIVE_MODES_H
 
@@ -15,11 +15,11 @@ struct receive_mode {
     bool maps;        /* needs chunks of whole pages */
     bool copy_buffer; /* takes --copy-buffer */
     bool framing;     /* takes --header-bytes and --message-bytes, to know where pages begin */
-    /* Can this kernel do it? Called before anybody is let in. May be NULL. */
+    /* Does this kernel support it? Called before any connection is accepted. May be NULL. */
     bool (*probe)(struct outcome *outcome);
-    /* Called with the connection there and no payload yet. */
+    /* Called on the connected socket before the first payload byte. */
     bool (*prepare)(struct receiver *receiver);
-    /* Takes at most one chunk; the socket was seen readable, or `more` was set. Never blocks. */
+    /* Reads at most one chunk from a readable socket, or after `more` was set. Never blocks. */
     enum consumed (*consume)(struct receiver *receiver);
 };
 

@@ -21,13 +21,13 @@ struct receiver {
     size_t copy_buffer;       /* bytes the kernel may copy within the mapping call; 0: none */
     unsigned char *copy_area; /* where it copies them to */
     void *mapping;            /* the standing mapping of the socket, or NULL */
-    struct retained retained; /* what was read and is still in use; limit 0: each chunk overwrites the last one */
+    struct retained retained; /* received data still in use; limit 0: each chunk overwrites the last one */
     bool clean;               /* the mapping holds no page */
     size_t page;              /* the page size */
     bool verify;              /* check every byte */
     int64_t burnt_ns;         /* injected CPU time used so far */
     bool more;                /* a whole chunk was read and more is likely queued: read on without waiting */
-    bool stalled;             /* the last call mapped nothing and returned recv_skip_hint 0 with a page queued */
+    bool stalled;             /* the last call mapped nothing, without a hint, though a page was queued */
     struct segment_size segments;
     /* map_each */
     size_t map_bytes;    /* whole pages to map next */

@@ -167,7 +167,8 @@ static const struct cpu_ticks *find_cpu(const struct host_cpu *host, int cpu)
     return NULL;
 }
 
-static void put_each_cpu(struct json *json, bool known, const struct host_cpu *from, const struct host_cpu *to)
+static void put_each_cpu(struct json *json, bool known, const struct host_cpu *from,
+                         const struct host_cpu *to)
 {
     if (!json_open_array(json, "per_cpu", known))
         return;

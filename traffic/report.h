@@ -10,8 +10,8 @@
 
 #define REPORT_SCHEMA_VERSION 3
 
-/* Parts that other documents have too, of all streams together. The head leaves the object open. `windowed`: every window was opened and
- * closed. */
+/* Parts that other documents have too, of all streams together. The head leaves the object open.
+ * `windowed`: every window was opened and closed. */
 void report_head(struct json *json, const struct session *sessions, const char *end);
 void report_cpu(struct json *json, const struct session *sessions, bool windowed); /* cpu, host_cpu, perf */
 void report_tcp(struct json *json, const struct session *sessions, int streams, bool windowed);

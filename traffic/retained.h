@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Areas that a receiver has read and that somebody still uses: each lies in memory of its own, and goes back to
- * the kernel when so much has been read after it. */
+/* Received data that stays in use, as by an application: each area has memory of its own, which is freed when
+ * `limit` more bytes have been received. */
 #ifndef ZCLAB_RETAINED_H
 #define ZCLAB_RETAINED_H
 
@@ -19,10 +19,11 @@ struct retained {
     size_t bytes, limit;
 };
 
-/* Keeps `limit` bytes, in areas of `least` bytes or more. False when there is no memory for the account. */
+/* Retains `limit` bytes, in areas of at least `least` bytes. False when there is no memory for the
+ * account. */
 bool retained_init(struct retained *retained, size_t limit, size_t least);
-/* Keeps one more area, which munmap() frees; with a limit of 0 it is given back at once. Returns how many were given
- * back: a system call each. */
+/* Retains one more area, which munmap() frees; with a limit of 0 at once. Returns the number of munmap()
+ * calls. */
 unsigned retained_add(struct retained *retained, void *at, size_t length);
 void retained_free(struct retained *retained);
 

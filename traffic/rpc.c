@@ -15,10 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The first byte of every message says what it is, so that a peer out of step is found at once. */
+/* The first byte of every message says what it is, so that an unexpected message is found at once. */
 #define KIND_REQUEST 'Q'
 #define KIND_REPLY 'A'
-#define KIND_REPLY_WINDOW_OVER 'W' /* a reply, and the server's window has closed */
+#define KIND_REPLY_WINDOW_CLOSED 'W' /* a reply, and the server's window has closed */
 
 #define TERMS_MAGIC "zclabRPC" /* 8 bytes */
 
@@ -35,13 +35,13 @@ static bool is_client(const struct rpc *rpc)
     return rpc->session->options->end == END_RPC_CALL;
 }
 
-/* Opens and closes the window, between two RPCs only, so that it holds whole ones with all of their calls. */
-static void keep_window(struct rpc *rpc, int64_t now)
+/* Opens and closes the window, only between two RPCs, so that it holds whole RPCs with all of their calls. */
+static void tick_window(struct rpc *rpc, int64_t now)
 {
     struct session *session = rpc->session;
     const enum window_state before = session->window.state;
 
-    if (before == WINDOW_WAITING) /* the first RPC, with all that is cold in it, is never measured */
+    if (before == WINDOW_WAITING) /* the first RPC, with cold caches, is never measured */
         window_start(&session->window, session->fd, &session->counters, now);
     else
         window_tick(&session->window, session->fd, &session->counters, now);
@@ -54,7 +54,7 @@ static void keep_window(struct rpc *rpc, int64_t now)
 }
 
 /* Closes a window that is still open: the session is over. */
-static void end_window(struct rpc *rpc)
+static void close_window(struct rpc *rpc)
 {
     struct session *session = rpc->session;
 
@@ -90,7 +90,7 @@ static bool send_message(struct rpc *rpc, unsigned char kind)
     return true;
 }
 
-/* Is there something to take? Waits at most one tick. */
+/* Is the socket readable? Waits at most one tick. */
 static bool ready(struct rpc *rpc)
 {
     struct pollfd poller = {.fd = rpc->session->fd, .events = POLLIN};
@@ -101,8 +101,8 @@ static bool ready(struct rpc *rpc)
     return poll(&poller, 1, (int)(TICK_NS / NS_PER_MS)) > 0;
 }
 
-/* Receives one message. CONSUMED_END: the peer has ended the stream between two messages. CONSUMED_FAILED: the outcome
- * says why. While nothing comes, the window is kept if `between`: no RPC is under way. */
+/* Receives one message. CONSUMED_END: the peer has ended the stream between two messages. CONSUMED_FAILED:
+ * the outcome says why. While nothing comes, the window is kept if `between`: no RPC is under way. */
 static enum consumed receive_message(struct rpc *rpc, bool between)
 {
     struct session *session = rpc->session;
@@ -118,7 +118,7 @@ static enum consumed receive_message(struct rpc *rpc, bool between)
             if (!rpc->have)
                 return consumed;
             outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                       "the stream ended after %zu of a message's %zu bytes", rpc->have, rpc->in_bytes);
+                        "the stream ended after %zu of a message's %zu bytes", rpc->have, rpc->in_bytes);
             return CONSUMED_FAILED;
         }
         if (rpc->have < rpc->in_bytes) {
@@ -127,7 +127,7 @@ static enum consumed receive_message(struct rpc *rpc, bool between)
             if (rpc->have > before)
                 session_progress(session, now);
             else if (between && !rpc->have && session->window.state != WINDOW_WAITING)
-                keep_window(rpc, now);
+                tick_window(rpc, now);
             if (!session_may_go_on(session, now, is_client(rpc) ? "a reply" : "a request"))
                 return CONSUMED_FAILED;
         }
@@ -135,11 +135,11 @@ static enum consumed receive_message(struct rpc *rpc, bool between)
     return CONSUMED_SOME;
 }
 
-static bool out_of_step(struct rpc *rpc)
+static bool unexpected_message(struct rpc *rpc)
 {
     return outcome_set(&rpc->session->outcome, OUTCOME_ERROR,
-                      "the peer sent something that is not a %s of %zu bytes",
-                      is_client(rpc) ? "reply" : "request", rpc->in_bytes);
+                       "the peer sent something that is not a %s of %zu bytes",
+                       is_client(rpc) ? "reply" : "request", rpc->in_bytes);
 }
 
 static void serve(struct rpc *rpc)
@@ -154,14 +154,14 @@ static void serve(struct rpc *rpc)
         if (consumed == CONSUMED_END)
             session_check_window(session); /* the peer ended the stream between two RPCs */
         else if (consumed == CONSUMED_SOME && rpc->kind != KIND_REQUEST)
-            out_of_step(rpc);
+            unexpected_message(rpc);
         if (consumed != CONSUMED_SOME || session->outcome.code != OUTCOME_COMPLETE ||
-            !send_message(rpc, over ? KIND_REPLY_WINDOW_OVER : KIND_REPLY))
+            !send_message(rpc, over ? KIND_REPLY_WINDOW_CLOSED : KIND_REPLY))
             return;
         now = clock_now();
         rpc->counters.rpcs++;
         session_progress(session, now);
-        keep_window(rpc, now);
+        tick_window(rpc, now);
         if (signals_stop_requested() && !session_may_go_on(session, now, "a request"))
             return;
     }
@@ -182,16 +182,16 @@ static bool call(struct rpc *rpc)
         return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "the server closed the connection");
     if (consumed != CONSUMED_SOME)
         return false;
-    if (rpc->kind == KIND_REPLY_WINDOW_OVER)
-        rpc->window_over_there = true;
+    if (rpc->kind == KIND_REPLY_WINDOW_CLOSED)
+        rpc->peer_window_closed = true;
     else if (rpc->kind != KIND_REPLY)
-        return out_of_step(rpc);
+        return unexpected_message(rpc);
     end = clock_now();
     rpc->counters.rpcs++;
     session_progress(session, end);
     if (session->window.state == WINDOW_OPEN)
         latency_record(&rpc->latency, end - start);
-    keep_window(rpc, end);
+    tick_window(rpc, end);
     return true;
 }
 
@@ -216,13 +216,13 @@ static bool finish(struct rpc *rpc)
             return session_failed(session, "ending the session", errno);
         if (clock_now() - session->progress_ns >= session->options->idle_timeout_ns)
             return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
-                              "the server did not end the session within %.3f s (--idle-timeout)",
-                              (double)session->options->idle_timeout_ns / 1e9);
+                               "the server did not end the session within %.3f s (--idle-timeout)",
+                               (double)session->options->idle_timeout_ns / 1e9);
     }
     return false;
 }
 
-/* RPC after RPC, until both windows have closed or the server's has had its margin. */
+/* One RPC after another, until both windows have closed or the margin for the server's is over. */
 static void call_all(struct rpc *rpc)
 {
     struct session *session = rpc->session;
@@ -234,10 +234,10 @@ static void call_all(struct rpc *rpc)
         if (signals_stop_requested() && !session_may_go_on(session, now, "the next RPC"))
             break;
         if (window->state == WINDOW_CLOSED &&
-            (rpc->window_over_there || now - window->close.at_ns >= session->options->margin_ns))
+            (rpc->peer_window_closed || now - window->close.at_ns >= session->options->margin_ns))
             break;
     }
-    /* What was stopped is ended in order too, so that the server can tell it from a lost peer. */
+    /* A stopped session is ended in order too, so that the server can tell it from a lost peer. */
     if (session->outcome.code == OUTCOME_COMPLETE || session->outcome.code == OUTCOME_STOPPED)
         finish(rpc);
 }
@@ -259,12 +259,12 @@ static bool prepare_socket(struct rpc *rpc)
     if (rpc->mapping == MAP_FAILED) {
         rpc->mapping = NULL;
         return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s",
-                          rpc->mapping_bytes, strerror(errno));
+                           rpc->mapping_bytes, strerror(errno));
     }
     return true;
 }
 
-/* Exchanges the terms; both ends find out if they differ. */
+/* Exchanges the terms; both ends fail if they differ. */
 static bool agree(struct rpc *rpc)
 {
     struct session *session = rpc->session;
@@ -281,7 +281,7 @@ static bool agree(struct rpc *rpc)
 
         if (got == 0)
             return outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                              "the other end closed the connection before it told its message sizes");
+                               "the other end closed the connection before it sent its message sizes");
         if (got < 0 && errno != EAGAIN && errno != EINTR)
             return session_failed(session, "waiting for the other end's message sizes", errno);
         if (got > 0)
@@ -291,13 +291,13 @@ static bool agree(struct rpc *rpc)
     }
     if (memcmp(other.magic, own.magic, sizeof(own.magic)))
         return outcome_set(&session->outcome, OUTCOME_ERROR, "the other end is not zclab-traffic %s",
-                          is_client(rpc) ? "rpc-serve" : "rpc-call");
+                           is_client(rpc) ? "rpc-serve" : "rpc-call");
     if (other.request_bytes != own.request_bytes || other.reply_bytes != own.reply_bytes)
         return outcome_set(&session->outcome, OUTCOME_ERROR,
-                          "the two ends differ: requests of %zu and replies of %zu bytes here, %u and %u at "
-                          "the other end (--request-bytes, --reply-bytes)",
-                          options->request_bytes, options->reply_bytes, ntohl(other.request_bytes),
-                          ntohl(other.reply_bytes));
+                           "the two ends differ: requests of %zu and replies of %zu bytes here, %u and %u at "
+                           "the other end (--request-bytes, --reply-bytes)",
+                           options->request_bytes, options->reply_bytes, ntohl(other.request_bytes),
+                           ntohl(other.reply_bytes));
     session_progress(session, clock_now());
     return true;
 }
@@ -311,12 +311,12 @@ static bool allocate(struct rpc *rpc)
     rpc->in = pages_allocate(rpc->in_bytes);
     if (!rpc->out || !rpc->in)
         return outcome_set(&rpc->session->outcome, OUTCOME_ERROR,
-                          "no memory for messages of %zu and %zu bytes (--request-bytes, --reply-bytes)",
-                          rpc->session->options->request_bytes, rpc->session->options->reply_bytes);
+                           "no memory for messages of %zu and %zu bytes (--request-bytes, --reply-bytes)",
+                           rpc->session->options->request_bytes, rpc->session->options->reply_bytes);
     return true;
 }
 
-/* Both ends watch their hosts at the same time, with the connection standing idle. */
+/* Both ends measure their idle hosts at the same time. */
 static bool baseline(struct session *session)
 {
     const bool whole = group_baseline(session->group, session->options->baseline_ns);
@@ -325,17 +325,17 @@ static bool baseline(struct session *session)
     return whole || session_may_go_on(session, clock_now(), "the baseline");
 }
 
-/* The server says go when everything is in place. */
+/* The server sends the go when all is prepared. */
 static bool meet(struct rpc *rpc)
 {
     struct session *session = rpc->session;
 
     if (is_client(rpc))
-        return handshake_connect(session) && baseline(session) && handshake_wait(session) &&
+        return handshake_connect(session) && baseline(session) && handshake_wait_go(session) &&
                prepare_socket(rpc);
     if (!handshake_accept(session, 1) || !prepare_socket(rpc) || !baseline(session))
         return false;
-    return handshake_tell(session, BYTE_GO) || session_failed(session, "sending the go", errno);
+    return handshake_send_byte(session, BYTE_GO) || session_failed(session, "sending the go", errno);
 }
 
 void rpc_run(struct rpc *rpc, struct session *session)
@@ -352,7 +352,7 @@ void rpc_run(struct rpc *rpc, struct session *session)
             call_all(rpc);
         else
             serve(rpc);
-        end_window(rpc);
+        close_window(rpc);
         if (rpc->close.rpcs == rpc->open.rpcs)
             outcome_set(&session->outcome, OUTCOME_CUT_SHORT, "no RPC ended within the measured window");
     }

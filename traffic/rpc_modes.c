@@ -69,7 +69,7 @@ static enum consumed map_consume(struct rpc *rpc)
     arrived(rpc, call.length ? rpc->mapping : copy_to, call.length + copied);
     if (rpc->have > rpc->in_bytes) { /* the mapping is whole pages and has room for more than the message */
         outcome_set(&rpc->session->outcome, OUTCOME_ERROR, "the peer sent more than one message of %zu bytes",
-                   rpc->in_bytes);
+                    rpc->in_bytes);
         return CONSUMED_FAILED;
     }
     left = rpc->in_bytes - rpc->have;
@@ -77,7 +77,8 @@ static enum consumed map_consume(struct rpc *rpc)
         return read_bytes(rpc, call.recv_skip_hint < left ? call.recv_skip_hint : left, MSG_DONTWAIT);
     if (call.length || copied)
         return CONSUMED_SOME;
-    /* Readable, but nothing was mapped or copied: recvmsg() tells an end or an error from a spurious wakeup. */
+    /* Readable, but nothing was mapped or copied: recvmsg() tells an end or an error from a spurious
+     * wakeup. */
     return read_bytes(rpc, left, MSG_DONTWAIT);
 }
 

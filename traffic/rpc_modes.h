@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ways to receive one small message. A new one is a new row of the table. */
+/* The modes of an RPC, which are ways to receive a message. A new one is a new row of the table. */
 #ifndef ZCLAB_RPC_MODES_H
 #define ZCLAB_RPC_MODES_H
 
@@ -36,9 +36,9 @@ struct rpc {
     unsigned char *in;  /* where a message is copied to */
     void *mapping;      /* the standing mapping of the socket, or NULL */
     size_t mapping_bytes;
-    size_t have;            /* bytes of the incoming message that are there */
+    size_t have;             /* bytes of the incoming message received so far */
     unsigned char kind;     /* the first byte of the message */
-    bool window_over_there; /* client: the server's window has closed */
+    bool peer_window_closed; /* client: the server's window has closed */
     struct rpc_counters counters;
     struct rpc_counters open; /* as the window opened */
     struct rpc_counters close;
@@ -48,10 +48,10 @@ struct rpc {
 struct rpc_mode {
     const char *name;
     const char *help;
-    bool polls;       /* waits by poll() before each take; otherwise the take blocks, for a tick at most */
+    bool polls;       /* calls poll() before consume(), which otherwise blocks, for one tick at most */
     bool maps;
     bool copy_buffer; /* gives the mapping call room for the whole message */
-    /* Takes what is there of the message, at most the rest of it. */
+    /* Receives what has arrived of the message, at most the rest of it. */
     enum consumed (*consume)(struct rpc *rpc);
 };
 

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define STOPPED_GRACE_NS (2 * NS_PER_S) /* for what is in flight when a stop was asked for */
+#define STOPPED_GRACE_NS (2 * NS_PER_S) /* for what is in flight when a stop was requested */
 
 /* Makes the connected socket ready for bulk payload.
  *
@@ -37,9 +37,9 @@ static bool prepare_socket(struct sender *sender)
     return sender->mode->prepare(sender);
 }
 
-/* Takes a byte from the receiver if there is one: it says that its window has closed. An end of the
+/* Reads the receiver's byte, if it has arrived, that says that its window has closed. An end of the
  * receiver's stream before our own is a failure. */
-static bool listen_back(struct sender *sender, bool end_expected, bool *ended)
+static bool read_window_closed(struct sender *sender, bool end_expected, bool *ended)
 {
     struct session *session = sender->session;
     char byte = 0;
@@ -48,10 +48,10 @@ static bool listen_back(struct sender *sender, bool end_expected, bool *ended)
     session->counters.calls++;
     got = recv(session->fd, &byte, 1, MSG_DONTWAIT);
     if (got == 1 && byte == BYTE_WINDOW_CLOSED)
-        sender->window_closed_there = true;
+        sender->peer_window_closed = true;
     else if (got == 0 && !end_expected)
         return outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                          "the receiver closed the connection in mid-stream");
+                           "the receiver closed the connection in mid-stream");
     else if (got == 0)
         *ended = true;
     else if (got < 0 && errno != EAGAIN && errno != EINTR)
@@ -59,12 +59,12 @@ static bool listen_back(struct sender *sender, bool end_expected, bool *ended)
     return true;
 }
 
-/* Sends `length` bytes at `from`: of the buffer whose turn it is, in the way of the mode, or of the header,
- * by copying. */
+/* Sends `length` bytes at `from`: of the current buffer, with the mode's flags, or of the header, by
+ * copying. */
 static bool send_bytes(struct sender *sender, const unsigned char *from, size_t length, bool header)
 {
     struct session *session = sender->session;
-    /* Framed, both parts end a record: TCP then puts no byte of one into a segment of the other. */
+    /* With headers both parts end a record: TCP then puts no byte of one into a segment of the other. */
     const int flags = MSG_NOSIGNAL | (header ? 0 : sender->mode->flags) | (sender->header ? MSG_EOR : 0);
 
     while (length) {
@@ -96,7 +96,7 @@ static bool send_bytes(struct sender *sender, const unsigned char *from, size_t 
     return true;
 }
 
-/* Writes what belongs at the stream offset that is sent next. */
+/* Writes the bytes that belong at the stream offset that is sent next. */
 static void write_position(struct session *session, unsigned char *to, size_t length)
 {
     const struct options *options = session->options;
@@ -133,8 +133,8 @@ static bool send_message(struct sender *sender, uint64_t left)
     return send_bytes(sender, pool_buffer(&sender->pool), length, false);
 }
 
-/* Nothing more to send? By bytes: all are sent. By time: the own window has closed and the receiver's too, or
- * it has had its margin: its window starts later, and its clock may run differently. */
+/* Is all sent? With --bytes: all of them. With --seconds: both windows have closed, or the margin for the
+ * receiver's is over, which starts later and may run by a different clock. */
 static bool finished(struct sender *sender, int64_t now, bool *failed)
 {
     const struct session *session = sender->session;
@@ -145,11 +145,11 @@ static bool finished(struct sender *sender, int64_t now, bool *failed)
         return session->counters.bytes >= session->bytes;
     if (session->window.state != WINDOW_CLOSED)
         return false;
-    if (!sender->window_closed_there && !listen_back(sender, false, &ended)) {
+    if (!sender->peer_window_closed && !read_window_closed(sender, false, &ended)) {
         *failed = true;
         return true;
     }
-    return sender->window_closed_there || now - session->window.close.at_ns >= options->margin_ns;
+    return sender->peer_window_closed || now - session->window.close.at_ns >= options->margin_ns;
 }
 
 /* The payload, message by message. */
@@ -158,7 +158,7 @@ static bool send_stream(struct sender *sender)
     struct session *session = sender->session;
     const struct options *options = session->options;
     const size_t record = options->header_bytes + options->message_bytes;
-    /* The pace is that of all streams together. */
+    /* The pace is the sum over all streams. */
     const double interval_ns =
         options->pace_gbit > 0 ? (double)record * 8 * session->group->streams / options->pace_gbit : 0;
     const int64_t start = clock_now();
@@ -179,13 +179,13 @@ static bool send_stream(struct sender *sender)
         if (now < due) {
             session->counters.calls++;
             clock_sleep_towards(due, now);
-            session_progress(session, clock_now()); /* waiting for the own clock is not idleness */
+            session_progress(session, clock_now()); /* pacing is not idleness */
             continue;
         }
         if ((!reuse && !sender->mode->acquire(sender)) ||
             !send_message(sender, session->bytes ? session->bytes - session->counters.bytes : UINT64_MAX))
             return false;
-        /* The planted fault: once, the same buffer again, and nobody waits for it. */
+        /* The injected fault: the same buffer once more, without waiting for its completion. */
         reuse = options->inject_early_reuse && session->stream == 0 && message == 0;
         if (!reuse)
             pool_advance(&sender->pool);
@@ -193,7 +193,7 @@ static bool send_stream(struct sender *sender)
     }
 }
 
-/* Ends the stream in order: half-close, completions, then the receiver's own end, which says that it has read
+/* Ends the stream in order: half-close, completions, then the receiver's FIN, which says that it has read
  * all. */
 static bool finish(struct sender *sender)
 {
@@ -207,14 +207,14 @@ static bool finish(struct sender *sender)
     if (!sender->mode->settle(sender, deadline))
         return false;
     while (!signals_stop_repeated()) {
-        if (!listen_back(sender, true, &ended))
+        if (!read_window_closed(sender, true, &ended))
             return false;
         if (ended)
             return true;
         if (clock_now() >= deadline)
             return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
-                              "the receiver did not end the session within %.3f s (--idle-timeout)",
-                              (double)grace / 1e9);
+                               "the receiver did not end the session within %.3f s (--idle-timeout)",
+                               (double)grace / 1e9);
         session_poll(session, POLLIN);
     }
     return false;
@@ -229,20 +229,21 @@ static void send_one_stream(struct session *session)
     if (options->header_bytes)
         sender.header = pages_allocate(options->header_bytes);
     if (ready && ((options->header_bytes && !sender.header) ||
-                  !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes, !options->verify)))
+                  !pool_init(&sender.pool, options->message_bytes, options->inflight_bytes,
+                             !options->verify)))
         ready = outcome_set(&session->outcome, OUTCOME_ERROR,
-                           "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
-    /* The receiver watches its own host meanwhile, and says go after that. */
+                            "no memory for send buffers (--inflight-bytes, --message-bytes, --header-bytes)");
+    /* The receiver measures its own host meanwhile, and sends the go after that. */
     if (session->stream == 0 && ready && !session->group->broken &&
         !group_baseline(session->group, options->baseline_ns))
         ready = session_may_go_on(session, clock_now(), "the baseline");
     if (!ready)
         session->group->broken = true;
     group_barrier(session->group);
-    if (ready && handshake_wait(session) && prepare_socket(&sender)) {
+    if (ready && handshake_wait_go(session) && prepare_socket(&sender)) {
         bool streamed = send_stream(&sender);
 
-        /* What was stopped is ended in order too, so that the receiver can tell it from a lost peer. */
+        /* A stopped session is ended in order too, so that the receiver can tell it from a lost peer. */
         if (streamed || session->outcome.code == OUTCOME_STOPPED)
             complete = finish(&sender) && streamed;
         else
@@ -255,8 +256,8 @@ static void send_one_stream(struct session *session)
         munmap(sender.header, options->header_bytes);
 }
 
-/* What the buffers' account says goes before any other outcome: stream 0's is looked at first. */
-static void judge_reuse(struct session *sessions, int streams)
+/* Early reuse is reported in place of any other outcome, and stream 0's before the others'. */
+static void check_reuse(struct session *sessions, int streams)
 {
     const struct session *session = sessions;
 
@@ -266,22 +267,22 @@ static void judge_reuse(struct session *sessions, int streams)
         return;
     sessions->outcome = (struct outcome){0};
     outcome_set(&sessions->outcome, OUTCOME_ERROR,
-               "a send buffer of stream %d was overwritten before its completion came, at offset %" PRIu64,
-               session->stream, session->reused_at);
+                "a send buffer of stream %d was overwritten before its completion came, at offset %" PRIu64,
+                session->stream, session->reused_at);
 }
 
-/* A fault that was to be planted (in stream 0), and was not, must not pass for one that was not found. */
+/* A fault that could not be injected (into stream 0) must not pass for one that was not detected. */
 static void check_injected(struct session *session)
 {
     const struct options *options = session->options;
 
     if (options->inject_wrong_byte != NO_OFFSET && session->counters.bytes <= options->inject_wrong_byte)
         outcome_set(&session->outcome, OUTCOME_ERROR,
-                   "--inject-wrong-byte %" PRIu64 ": stream 0 ended before it, after %" PRIu64 " bytes",
-                   options->inject_wrong_byte, session->counters.bytes);
+                    "--inject-wrong-byte %" PRIu64 ": stream 0 ended before it, after %" PRIu64 " bytes",
+                    options->inject_wrong_byte, session->counters.bytes);
     if (options->inject_early_reuse && !session->reused_early)
         outcome_set(&session->outcome, OUTCOME_ERROR,
-                   "--inject-early-reuse: stream 0 ended before a buffer could be used again");
+                    "--inject-early-reuse: stream 0 ended before a buffer could be used again");
 }
 
 void send_run(struct session *sessions, int streams)
@@ -293,6 +294,6 @@ void send_run(struct session *sessions, int streams)
             return;
         }
     streams_run(sessions, streams, send_one_stream);
-    judge_reuse(sessions, streams);
+    check_reuse(sessions, streams);
     check_injected(&sessions[0]);
 }

@@ -42,14 +42,14 @@ static bool zerocopy_prepare(struct sender *sender)
 
     if (setsockopt(session->fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) < 0)
         return outcome_set(&session->outcome, OUTCOME_UNSUPPORTED,
-                          "this kernel has no SO_ZEROCOPY for TCP, which Linux has since 4.14: %s",
-                          strerror(errno));
+                           "this kernel has no SO_ZEROCOPY for TCP, which Linux has since 4.14: %s",
+                           strerror(errno));
     if (!completions_init(&session->completions))
         return outcome_set(&session->outcome, OUTCOME_ERROR, "no memory to account for completions");
     return true;
 }
 
-/* Reads what completions there are. False with the outcome set when that fails. */
+/* Reads all queued completions. False with the outcome set when that fails. */
 static bool reap(struct sender *sender, bool *any)
 {
     struct session *session = sender->session;
@@ -63,7 +63,7 @@ static bool reap(struct sender *sender, bool *any)
         return true;
     if (errno == EPROTO)
         return outcome_set(&session->outcome, OUTCOME_ERROR,
-                          "the kernel reported completions of sends never made");
+                           "the kernel reported completions of sends never made");
     return session_failed(session, "reading completions", errno);
 }
 
@@ -147,9 +147,9 @@ static bool explain_no_buffers(struct sender *sender, int64_t held)
     getrlimit(RLIMIT_MEMLOCK, &locked);
     if (held >= 0 && limit >= 0 && held + one_notification > limit)
         return outcome_set(&session->outcome, OUTCOME_ERROR,
-                          "zerocopy send: no memory for notifications: the socket holds %" PRId64
-                          " bytes, net.core.optmem_max is %" PRId64 "; set net.core.optmem_max to 1048576",
-                          held, limit);
+                           "zerocopy send: no memory for notifications: the socket holds %" PRId64
+                           " bytes, net.core.optmem_max is %" PRId64 "; set net.core.optmem_max to 1048576",
+                           held, limit);
     return outcome_set(
         &session->outcome, OUTCOME_ERROR,
         "zerocopy send: cannot pin %zu bytes a message: the locked-memory limit (ulimit -l) is %ju KiB "
@@ -170,7 +170,7 @@ static bool zerocopy_no_buffers(struct sender *sender)
         return false;
     if (any)
         return true;
-    if (!completions->outstanding) /* nothing that could come back */
+    if (!completions->outstanding) /* no completion can follow */
         return explain_no_buffers(sender, held);
     while (!any)
         if (!session_may_go_on(session, clock_now(), "send completions") || !wait_and_reap(sender, &any))
@@ -189,8 +189,8 @@ static bool zerocopy_settle(struct sender *sender, int64_t deadline_ns)
     while (completions->outstanding && !signals_stop_repeated()) {
         if (clock_now() >= deadline_ns)
             return outcome_set(&session->outcome, OUTCOME_TIMEOUT,
-                              "%" PRIu32 " of %" PRIu64 " zerocopy sends had not completed in time",
-                              completions->outstanding, completions->sends);
+                               "%" PRIu32 " of %" PRIu64 " zerocopy sends had not completed in time",
+                               completions->outstanding, completions->sends);
         if (!wait_and_reap(sender, &any))
             return false;
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ways to hand payload to the socket. A new one is a new row of the table. */
+/* The send modes. A new one is a new row of the table. */
 #ifndef ZCLAB_SEND_MODES_H
 #define ZCLAB_SEND_MODES_H
 
@@ -15,7 +15,7 @@ struct sender {
     const struct send_mode *mode;
     struct pool pool;
     unsigned char *header;    /* --header-bytes of it, or NULL */
-    bool window_closed_there; /* the receiver has said so */
+    bool peer_window_closed; /* as the receiver has reported */
 };
 
 struct send_mode {
@@ -24,13 +24,13 @@ struct send_mode {
     int flags; /* for send() */
     /* Called on the connected socket before the first payload byte. */
     bool (*prepare)(struct sender *sender);
-    /* Waits until the buffer whose turn it is may be used. */
+    /* Waits until the current buffer may be used. */
     bool (*acquire)(struct sender *sender);
-    /* A send call has taken bytes of that buffer. */
+    /* A send call has accepted bytes of that buffer. */
     void (*sent)(struct sender *sender);
     /* send() failed with ENOBUFS: true when it is worth trying again. */
     bool (*no_buffers)(struct sender *sender);
-    /* Waits until the kernel needs none of the buffers any more, at most until `deadline_ns`. */
+    /* Waits until the kernel no longer needs any buffer, at most until `deadline_ns`. */
     bool (*settle)(struct sender *sender, int64_t deadline_ns);
 };
 

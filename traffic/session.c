@@ -113,7 +113,7 @@ bool session_may_go_on(struct session *session, int64_t now, const char *waiting
         return false;
     if (now - session->progress_ns >= session->options->idle_timeout_ns)
         return outcome_set(&session->outcome, OUTCOME_TIMEOUT, "waited %.3f s for %s (--idle-timeout)",
-                          (double)(now - session->progress_ns) / 1e9, waiting_for);
+                           (double)(now - session->progress_ns) / 1e9, waiting_for);
     return true;
 }
 
@@ -123,7 +123,7 @@ bool session_failed(struct session *session, const char *action, int error)
                 error == ENETUNREACH || error == ENETDOWN || error == ECONNABORTED;
 
     return outcome_set(&session->outcome, lost ? OUTCOME_CUT_SHORT : OUTCOME_ERROR, "%s: %s", action,
-                      strerror(error));
+                       strerror(error));
 }
 
 int socket_option(int fd, int option)

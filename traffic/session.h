@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both ends of one session have in common: the connection, its counters, its window and its outcome. */
+/* One stream's session at either end: the connection, its counters, its window and its outcome. */
 #ifndef ZCLAB_SESSION_H
 #define ZCLAB_SESSION_H
 
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The error of a stream that ended because of another one: that other one's error is the one to tell. */
+/* The error of a stream that ended because another one failed; the other one's error is reported. */
 #define ANOTHER_FAILED "another stream failed"
 
 struct session {
@@ -30,8 +30,8 @@ struct session {
     struct address remote;
     struct counters counters;
     struct window window;
-    struct tcp_sample final; /* when all was over */
-    int64_t progress_ns;     /* when something moved last */
+    struct tcp_sample final; /* just before the connection was closed */
+    int64_t progress_ns;     /* when something was last sent or received */
     int rcvbuf;              /* bytes, as the kernel says after the transfer; -1 unknown */
     int sndbuf;
     /* receiver */
@@ -42,28 +42,28 @@ struct session {
     /* sender, zerocopy */
     struct completions completions;
     uint64_t reused_early; /* buffers written to before their completion came */
-    uint64_t reused_at;    /* stream offset that the first of them was written anew for */
+    uint64_t reused_at;    /* stream offset for which the first of them was overwritten */
 };
 
 /* One session for each stream of a group. */
 void sessions_init(struct session *sessions, struct group *group, const struct options *options);
-/* How all of them ended: the failure that the others follow from. */
+/* The outcome of all of them: the failure that caused the others. */
 const struct outcome *sessions_outcome(const struct session *sessions);
-/* In the stream's own thread: moves it to its processor and begins to count its hardware events. */
+/* Called in the stream's own thread: moves it to its processor and opens its hardware counters. */
 bool session_enter(struct session *session);
 /* Takes over a connected socket. */
 void session_connected(struct session *session, int fd);
 /* Waits for `events` or at most one tick; true when something is ready. Counts the call. */
 bool session_poll(struct session *session, short events);
-/* Something moved. */
+/* Something was sent or received. */
 void session_progress(struct session *session, int64_t now);
 /* Makes sends and receives block, for one tick at most. */
 bool session_block(struct session *session);
-/* Cheap enough for every turn: was a stop asked for, or has another stream failed? */
+/* Was a stop requested, or has another stream failed? Cheap enough to ask before every call. */
 bool session_disturbed(const struct session *session);
-/* False, with the outcome set, once the session is disturbed. */
+/* The same, negated, and sets the outcome. */
 bool session_undisturbed(struct session *session, const char *waiting_for);
-/* The same, and also false when nothing has moved for the idle time. */
+/* The same, and also false when there was no progress for the idle timeout. */
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for);
 /* Sets the outcome from an errno of the connection; returns false. */
 bool session_failed(struct session *session, const char *action, int error);

@@ -59,7 +59,7 @@ bool signals_watch_stdin(struct outcome *outcome)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
         return outcome_set(outcome, OUTCOME_ERROR, "--watch-stdin: cannot start a thread: %s",
-                          strerror(error));
+                           strerror(error));
     return true;
 }
 

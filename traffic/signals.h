@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests to end early: SIGTERM, SIGINT, SIGHUP, or the end of standard input. */
+/* Requests to stop early: SIGTERM, SIGINT, SIGHUP, or the end of standard input. */
 #ifndef ZCLAB_SIGNALS_H
 #define ZCLAB_SIGNALS_H
 
@@ -14,9 +14,9 @@ void signals_install(void);
  * the parent's thread, and a caller may well start us from a short-lived one. */
 bool signals_watch_stdin(struct outcome *outcome);
 
-/* Has a stop been asked for? */
+/* Was a stop requested? */
 bool signals_stop_requested(void);
-/* Asked twice: do not even wait for what is still in flight. */
+/* Was it requested twice? Then nothing in flight is waited for. */
 bool signals_stop_repeated(void);
 
 #endif

@@ -36,7 +36,7 @@ void streams_run(struct session *sessions, int streams, void (*body)(struct sess
         error = pthread_create(&threads[started], NULL, work, &tasks[started]);
         if (error) {
             outcome_set(&sessions[0].outcome, OUTCOME_ERROR, "cannot start a thread for stream %d: %s",
-                       started, strerror(error));
+                        started, strerror(error));
             pthread_mutex_lock(&group->lock); /* the others wait for those that have started only */
             group->members = started;
             group->broken = true;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The threads of one end: one for each stream. */
+/* The threads of one end, one per stream; stream 0 runs in the main thread. */
 #ifndef ZCLAB_STREAMS_H
 #define ZCLAB_STREAMS_H
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why bytes were copied that a mapping mode would rather have mapped: as far as can be told from what the
- * mapping call said and from the size of the segments. The first that fits, in this order:
+/* Why a mapping mode copied bytes, as far as the mapping call's result and the size of the segments tell. The
+ * first that applies, in this order:
  *
  * urgent          read to step over an urgent byte, in front of which mapping stops (SIOCATMARK was true)
- * refused         the mapping call itself failed, or mapped nothing, named nothing to skip, and a page or
- *                 more was queued
- * less_than_page  fewer bytes than a page were left: in the queue, or (copy buffer) of the area, when the
- *                 kernel went on to copy behind a mapping that had filled the area
- * short_segment   the peer's segments do not carry whole pages (tcp_info's rcv_mss is no multiple of the
- *                 page), or fewer bytes than a page stood before the next one that can be mapped: a segment
+ * refused         the mapping call failed, or mapped nothing and returned recv_skip_hint 0 with a page
+ *                 or more queued
+ * less_than_page  fewer bytes than a page were left in the queue, or the kernel went on to fill the copy
+ *                 buffer behind a mapping that was full
+ * short_segment   the peer's segments do not carry whole pages (tcp_info's rcv_mss is not a multiple of the
+ *                 page), or fewer bytes than a page come before the next page that can be mapped: a segment
  *                 that ended early, or a header
- * unaligned       more than a page stood there, but not whole pages: reading stands inside a page
- * compound_page   whole pages of whole segments that the kernel does not map all the same: parts of compound
+ * unaligned       more than a page, but not whole pages, come before it: the read position is inside a page
+ * compound_page   whole pages of whole segments that the kernel nevertheless does not map: parts of compound
  *                 pages (a sender that copies, on veth or loopback), of the page cache, or payload that does
  *                 not begin where a page begins (a NIC that does not split headers)
  * unknown         the rest
@@ -35,13 +35,13 @@ enum unmapped {
 
 extern const char *const unmapped_names[UNMAPPED_CAUSES];
 
-/* The cause of `skip` bytes that have to be copied before the next that can be mapped, of `queued` bytes in
- * all (or one more: the end of the stream counts as one). `rcv_mss` is 0 when unknown. Not what only the
- * caller can know: urgent, refused, and the end of the area. */
+/* The cause of `skip` bytes that have to be copied before the next page that can be mapped, of `queued`
+ * bytes in all (a FIN counts as one). `rcv_mss` is 0 when unknown. Not the causes that only the caller
+ * knows: urgent, refused, and a full mapping. */
 enum unmapped unmapped_cause(size_t page, uint32_t rcv_mss, size_t skip, size_t queued);
 
-/* The size of the peer's segments as the kernel estimates it, read anew now and then: it may change, and to
- * ask before every copy would cost more than it tells. */
+/* The kernel's estimate of the peer's segment size. It may change, but is read only now and then: asking
+ * before every copy would cost too much. */
 struct segment_size {
     uint32_t rcv_mss; /* bytes; 0 unknown */
     uint32_t uses;    /* since it was read */

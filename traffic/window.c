@@ -13,7 +13,7 @@ void tcp_sample_take(struct tcp_sample *sample, int fd)
         sample->length = 0;
 }
 
-/* The cheap readings that matter most (time, CPU of this thread) are taken next to the window, inside of the
+/* The cheap readings that matter most (time, CPU of this thread) are taken next to the window, inside the
  * expensive ones: `opening` puts them last, otherwise they come first. */
 static void snapshot_take(struct window *window, struct snapshot *snapshot, int fd,
                           const struct counters *counters, bool opening)

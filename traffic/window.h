@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-/* What one end did since the start of the stream. */
+/* Counted since the start of the stream. */
 struct counters {
     uint64_t bytes;
     uint64_t mapped; /* receiver only */
@@ -23,7 +23,7 @@ struct counters {
     uint64_t calls;  /* system calls that wait for, move or account for data; bookkeeping is not counted */
 };
 
-/* tcp_info as far as this kernel fills it. */
+/* tcp_info, of which this kernel has filled `length` bytes. */
 struct tcp_sample {
     socklen_t length;
     struct tcp_info info;
@@ -46,14 +46,14 @@ struct window {
     int64_t length_ns; /* 0: closed by its user, not by time */
     int64_t first_ns;  /* first payload byte of any stream */
     enum window_state state;
-    bool complete; /* closed where it should, not by a failure or a stop */
+    bool complete; /* closed at its planned end, not by a failure or a stop */
     struct snapshot open;
     struct snapshot close;
 };
 
-/* The first payload byte is about to move. */
+/* Called just before the first payload byte. */
 void window_start(struct window *window, int fd, const struct counters *counters, int64_t now);
-/* Opens and closes the window when its time has come. */
+/* Opens or closes the window when it is time. */
 void window_tick(struct window *window, int fd, const struct counters *counters, int64_t now);
 /* Closes an open window now; no effect on any other. */
 void window_close(struct window *window, int fd, const struct counters *counters, bool complete);

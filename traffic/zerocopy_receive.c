@@ -40,16 +40,16 @@ static bool probe_call(struct outcome *outcome, int fd, bool copy_buffer)
 
     if (!done && errno != EINVAL)
         return outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                          "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since %s: %s",
-                          copy_buffer ? "4.18, with a copy buffer since 5.11" : "4.18", strerror(errno));
+                           "this kernel has no TCP_ZEROCOPY_RECEIVE, which Linux has since %s: %s",
+                           copy_buffer ? "4.18, with a copy buffer since 5.11" : "4.18", strerror(errno));
     if (copy_buffer && (!done || length < sizeof(call)))
         return outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                          "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since "
-                          "5.11");
+                           "this kernel has no copy buffer in TCP_ZEROCOPY_RECEIVE, which Linux has since "
+                           "5.11");
     if (!done || length < LENGTH_WITH_ERR)
         return outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                          "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux "
-                          "has since 5.7");
+                           "this kernel has no TCP_ZEROCOPY_RECEIVE that reports socket errors, which Linux "
+                           "has since 5.7");
     return true;
 }
 
@@ -66,7 +66,7 @@ bool zerocopy_receive_probe(struct outcome *outcome, bool copy_buffer)
     mapping = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) {
         outcome_set(outcome, OUTCOME_UNSUPPORTED,
-                   "this kernel cannot map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
+                    "this kernel cannot map a TCP socket, as Linux can since 4.18: %s", strerror(errno));
     } else {
         munmap(mapping, page);
         probe_call(outcome, fd, copy_buffer);

@@ -27,7 +27,7 @@ void zerocopy_stat_take(struct zerocopy_stat *stat)
     *stat = (struct zerocopy_stat){.known = file != NULL};
     if (!file)
         return;
-    /* A line: the way to map, what became of the bytes, how many. */
+    /* Each line: mapping interface, what became of the bytes, how many. */
     while (fscanf(file, "%*31s %31s %" SCNu64, name, &bytes) == 2)
         for (int fate = 0; fate < FATES; fate++)
             if (!strcmp(name, fate_names[fate]))
