@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layout of the Python package: which package imports which, no circles, no names at second hand."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from zclab.base.paths import project_root
+
+SRC = project_root() / "src" / "zclab"
+#: A package imports only packages above it.
+PACKAGES = [
+    "base",
+    "kernel",
+    "lab",
+    "host",
+    "backends",
+    "deploy",
+    "traffic",
+    "plan",
+    "runs",
+    "analysis",
+    "measure",
+    "report",
+    "suites",
+    "jobs",
+    "cli",
+]
+#: What runs on hosts is sent there; the checks that send it read its tables.
+PROBE = "probe"
+#: Arrows that run back up: the traffic tool's command line is that of a planned measurement, and a plan with
+#: fewer pairs than its statistics need is refused.
+BACK_UP = {("traffic", "plan"), ("plan", "analysis")}
+
+
+def modules(directory: Path) -> dict[str, Path]:
+    """Return the modules below a package's directory by their dotted names."""
+    found = {}
+    for path in sorted(directory.rglob("*.py")):
+        parts = path.relative_to(directory.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each (module, name) that a module imports when it is loaded or used, relative ones resolved."""
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - (node.level - 1)] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+
+
+def arrows(known: dict[str, Path]) -> dict[str, set[str]]:
+    """Return the modules that each module imports, of the known ones."""
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        targets = {
+            f"{module}.{what}" if f"{module}.{what}" in known else module
+            for module, what in imported(name, path)
+        }
+        found[name] = {target for target in targets if target in known and target != name}
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the names along a circle of a graph, [] if it has none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [*error.args[1]]
+    return []
+
+
+def second_hand(known: dict[str, Path]) -> list[str]:
+    """Return the imports of a name from a module that has only imported it."""
+    defined = {name: _bound(path) for name, path in known.items()}
+    return [
+        f"{name}: {what} of {module}"
+        for name, path in known.items()
+        for module, what in imported(name, path)
+        if module in known and what and f"{module}.{what}" not in known and what not in defined[module]
+    ]
+
+
+def _bound(path: Path) -> set[str]:
+    """Return the names that a module binds itself at its top level."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif not isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return found
+
+
+def test_a_package_imports_only_what_stands_above_it() -> None:
+    order = {name: at for at, name in enumerate(PACKAGES)}
+    wrong = set()
+    for name, targets in arrows(modules(SRC)).items():
+        own = name.split(".")[1] if "." in name else ""
+        for target in targets:
+            other = target.split(".")[1] if "." in target else ""
+            if own == PROBE and other not in (PROBE, ""):
+                wrong.add(f"{name} -> {target}: what runs on a host has the standard library only")
+            elif (
+                own in order and other in order and order[other] > order[own] and (own, other) not in BACK_UP
+            ):
+                wrong.add(f"{name} -> {target}")
+    assert wrong == set()
+
+
+def test_every_package_has_its_place() -> None:
+    there = {path.name for path in SRC.iterdir() if (path / "__init__.py").is_file()}
+    assert there - {PROBE} <= set(PACKAGES)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = modules(SRC)
+    assert len(known) > 50
+    assert circle(arrows(known)) == []
+
+
+def test_no_module_hands_on_what_it_imported() -> None:
+    assert second_hand(modules(SRC)) == []
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A package with a circle and with a name at second hand."""
+    directory = tmp_path / "planted"
+    directory.mkdir()
+    (directory / "__init__.py").write_text("")
+    (directory / "one.py").write_text("from planted.two import thing\n")
+    (directory / "two.py").write_text("from . import three\nthing = three\n")
+    (directory / "three.py").write_text("def late():\n    from planted.one import thing\n    return thing\n")
+    return directory
+
+
+def test_a_planted_circle_is_seen(planted: Path) -> None:
+    found = circle(arrows(modules(planted)))
+    assert set(found) == {"planted.one", "planted.two", "planted.three"}
+    (planted / "three.py").write_text("")
+    assert circle(arrows(modules(planted))) == []
+
+
+def test_a_planted_name_at_second_hand_is_seen(planted: Path) -> None:
+    assert second_hand(modules(planted)) == ["planted.three: thing of planted.one"]
