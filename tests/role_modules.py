@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -11,15 +12,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
+
 from zclab.base.paths import project_root
 
 ROLES = project_root() / "roles"
+#: What roles' modules share; Ansible puts these files into each module that it sends.
+MODULE_UTILS = sorted(str(path) for path in ROLES.glob("*/module_utils"))
+ansible.module_utils.__path__.extend(MODULE_UTILS)
 
 
-def load(path: str, name: str | None = None) -> Any:
-    """Import a file under roles/ as a module of the given name."""
+def load(path: str) -> Any:
+    """Import a file under roles/; what roles' modules share has the name by which these import it."""
     file = ROLES / path
-    name = name or f"role_plugin_{file.parent.parent.name}_{file.stem}"
+    if file.parent.name == "module_utils":
+        return importlib.import_module(f"ansible.module_utils.{file.stem}")
+    name = f"role_plugin_{file.parent.parent.name}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,7 +51,8 @@ def run_module(
     }
     # Ansible wraps a module the same way: its arguments and its profile are handed over, then it is run.
     wrapper = (
-        "import runpy, sys\n"
+        "import ansible.module_utils, runpy, sys\n"
+        f"ansible.module_utils.__path__.extend({MODULE_UTILS})\n"
         "from ansible.module_utils import basic\n"
         "basic._ANSIBLE_ARGS = sys.stdin.buffer.read()\n"
         "basic._ANSIBLE_PROFILE = 'legacy'\n"

@@ -13,15 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.role_modules import load, write_tree
+from tests.role_modules import load, run_module, write_tree
 
-grub = load("kernel_boot/module_utils/zclab_grub.py", "ansible.module_utils.zclab_grub")
+grub = load("kernel_boot/module_utils/zclab_grub.py")
 kernel = load("kernel_boot/library/zclab_kernel.py")
 install = load("kernel_boot/action_plugins/zclab_kernel_install.py")
 reboot = load("kernel_boot/action_plugins/zclab_kernel_reboot.py")
 
 DISK = "0f0f"
 STOCK = "6.1.0-56-amd64"
+MARK = "-zclab-"
 MINE = "6.1.192-zclab-0123456789"
 OTHER = "6.1.192-zclab-9876543210"
 
@@ -170,16 +171,41 @@ def test_running_needs_release_and_build_id() -> None:
     ],
 )
 def test_fallback(bootable: list[str], running: str, default: str, remembered: str, wanted: str) -> None:
-    assert kernel.choose_fallback(bootable, running, default, remembered) == wanted
+    assert kernel.choose_fallback(bootable, running, default, remembered, MARK) == wanted
 
 
 def test_prune_keeps_the_newest_and_whatever_is_protected() -> None:
     own = [f"6.1.{number}-zclab-0123456789" for number in (5, 4, 3, 2, 1)]
-    assert kernel.choose_pruned(own, 2, set()) == own[2:]
-    assert kernel.choose_pruned(own, 2, {own[3]}) == [own[2], own[4]]
-    assert kernel.choose_pruned(own, 9, set()) == []
-    assert kernel.choose_pruned(own, 0, {own[0]}) == own[1:]
-    assert kernel.choose_pruned([*own, STOCK], 0, set()) == own  # never a kernel that the lab did not make
+    assert kernel.choose_pruned(own, 2, set(), MARK) == own[2:]
+    assert kernel.choose_pruned(own, 2, {own[3]}, MARK) == [own[2], own[4]]
+    assert kernel.choose_pruned(own, 9, set(), MARK) == []
+    assert kernel.choose_pruned(own, 0, {own[0]}, MARK) == own[1:]
+    assert (
+        kernel.choose_pruned([*own, STOCK], 0, set(), MARK) == own
+    )  # never a kernel that the lab did not make
+
+
+@pytest.mark.parametrize("state", ["gathered", "prepared", "settled"])
+def test_a_kernel_without_the_mark_is_refused_by_name(state: str) -> None:
+    """It would count as one of the host's own: chosen as the fallback, and never removed."""
+    wanted = {"state": state, "release": STOCK, "build_id": "ab12", "mark": MARK}
+    result = run_module("kernel_boot/library/zclab_kernel.py", wanted)
+    assert result["failed"]
+    assert f"kernel {STOCK} does not have {MARK} in its release" in result["msg"]
+    assert "\n" not in result["msg"]
+    result = run_module("kernel_boot/library/zclab_kernel.py", {**wanted, "mark": ""})
+    assert "kernel_boot_mark is empty" in result["msg"]
+
+
+def test_another_mark_is_another_labs(fake: FakeHost) -> None:
+    host = kernel.Host(fake.run, "-mine-", fake.root)
+    write_tree(fake.root, {"boot/grub/grub.cfg": menu_text(MINE, "6.1.0-mine-1", STOCK)})
+    for release in (MINE, "6.1.0-mine-1", STOCK):
+        write_tree(fake.root, {f"var/lib/dpkg/info/linux-image-{release}.list": ""})
+    assert host.own_kernels() == ["6.1.0-mine-1"]
+    write_tree(fake.root, {"boot/grub/grub.cfg": menu_text("6.1.0-mine-1")})
+    with pytest.raises(kernel.RefusedError, match="no known-good kernel"):
+        host.fallback()
 
 
 def test_room_counts_the_initrd_and_one_filesystem() -> None:
@@ -221,7 +247,7 @@ class FakeHost:
         for release in releases:
             if "-zclab-" in release:
                 self._listed(release)
-        self.host = kernel.Host(self.run, root)
+        self.host = kernel.Host(self.run, MARK, root)
 
     def _listed(self, release: str) -> None:
         write_tree(self.root, {f"var/lib/dpkg/info/linux-image-{release}.list": ""})

@@ -81,6 +81,7 @@ class ActionModule(ActionBase):
             "state": "prepared",
             "release": artifact["release"],
             "build_id": artifact["build_id"],
+            "mark": self._task.args["mark"],
             "package": package,
         }
         prepared = self._module(arguments, task_vars)

@@ -70,7 +70,7 @@ class Console:
 
 
 class ActionModule(ActionBase):
-    """Arguments: release, build_id (may be empty), promote, keep, console_log, reset_command, timeout (s)."""
+    """The task's arguments are described in library/zclab_kernel_reboot.py."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result for the kernel that came up; failed if it is not the wanted one."""
@@ -108,6 +108,7 @@ class ActionModule(ActionBase):
             "state": state,
             "release": release,
             "build_id": args.get("build_id") or "",
+            "mark": args["mark"],
             "promote": args.get("promote", False),
             "keep": args.get("keep", 2),
         }

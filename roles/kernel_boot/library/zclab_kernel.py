@@ -30,7 +30,8 @@ description:
     older kernels of the lab. On a host that runs another kernel it only says so.
   - C(restored) puts back the default that was before the lab's first change and removes the lab's kernels.
     On a host that runs one of these it makes the old kernel the default and returns C(reboot_required).
-  - A kernel is the lab's own if its release contains C(-zclab-). No other kernel is ever removed.
+  - A kernel is the lab's own if its release contains I(mark). No other kernel is ever removed, and a wanted
+    kernel (one with a build id) without the mark is refused - it would be taken for one of the host's own.
 options:
   state:
     description: What is wanted.
@@ -45,6 +46,10 @@ options:
     description: GNU build id of the wanted kernel, in hexadecimal.
     type: str
     default: ""
+  mark:
+    description: Text in the release of every kernel that the lab made, and of no other.
+    type: str
+    required: true
   package:
     description:
       - The wanted kernel's package, for C(prepared) - its name, sha256 of the image, whether it wants an
@@ -72,6 +77,7 @@ EXAMPLES = r"""
     state: gathered
     release: 6.1.0-zclab-0123456789
     build_id: 0123456789abcdef0123456789abcdef01234567
+    mark: -zclab-
 """
 
 RETURN = r"""
@@ -113,7 +119,6 @@ reboot_required:
   type: bool
 """
 
-OWN_MARK = "-zclab-"
 SLACK_BYTES = 4 << 20
 REASON_LENGTH = 400
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -147,22 +152,17 @@ def build_id(notes: bytes) -> str:
     return ""
 
 
-def is_own(release: str) -> bool:
-    """Whether this lab made the kernel of this release."""
-    return OWN_MARK in release
-
-
-def choose_fallback(bootable: list[str], running: str, default: str, remembered: str) -> str:
-    """Return the release to fall back to, "" if there is none that this lab did not make.
+def choose_fallback(bootable: list[str], running: str, default: str, remembered: str, mark: str) -> str:
+    """Return the release to fall back to, "" if there is none that the lab did not make.
 
     A default that somebody promoted stays the default. Else it is the kernel that runs now, for it has proved
     itself; else the one that the last attempt remembered; else the first of the menu. None of these is the
-    lab's own. bootable: releases with a menu entry, in menu order.
+    lab's own, which have the mark in their release. bootable: releases with a menu entry, in menu order.
     """
-    foreign = [release for release in bootable if not is_own(release)]
+    foreign = [release for release in bootable if mark not in release]
     if not foreign:
         return ""
-    if is_own(default) and default in bootable:
+    if mark in default and default in bootable:
         return default
     for release in (running, remembered, default):
         if release in foreign:
@@ -170,12 +170,12 @@ def choose_fallback(bootable: list[str], running: str, default: str, remembered:
     return foreign[0]
 
 
-def choose_pruned(own: list[str], keep: int, protected: set[str]) -> list[str]:
+def choose_pruned(own: list[str], keep: int, protected: set[str], mark: str) -> list[str]:
     """Return the releases to remove: all but the newest `keep`, and never a protected one.
 
     own: the lab's own installed kernels, newest first.
     """
-    return [release for release in own[max(keep, 0) :] if release not in protected and is_own(release)]
+    return [release for release in own[max(keep, 0) :] if release not in protected and mark in release]
 
 
 def room_needed(package: dict[str, Any], known_initrd_bytes: int, one_filesystem: bool) -> dict[str, int]:
@@ -188,10 +188,14 @@ def room_needed(package: dict[str, Any], known_initrd_bytes: int, one_filesystem
 
 
 class Host:
-    """The parts of a host that decide what boots. `root` is another directory than / in tests only."""
+    """The parts of a host that decide what boots. `root` is another directory than / in tests only.
 
-    def __init__(self, run: Any, root: Path = Path("/")) -> None:
+    mark: what the release of each of the lab's own kernels contains.
+    """
+
+    def __init__(self, run: Any, mark: str, root: Path = Path("/")) -> None:
         self.run = run
+        self.mark = mark
         self.name = socket.gethostname()
         self.root = root
         self.grub = root / "boot/grub"
@@ -280,9 +284,10 @@ class Host:
 
     def own_kernels(self) -> list[str]:
         """Return the lab's own installed kernels, newest installation first."""
-        lists = (self.root / "var/lib/dpkg/info").glob(f"linux-image-*{OWN_MARK}*.list")
+        lists = (self.root / "var/lib/dpkg/info").glob("linux-image-*.list")
         newest_first = sorted(lists, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        return [path.name[len("linux-image-") : -len(".list")] for path in newest_first]
+        releases = [path.name[len("linux-image-") : -len(".list")] for path in newest_first]
+        return [release for release in releases if self.mark in release]
 
     def installed(self, release: str, package: dict[str, Any]) -> bool:
         """Whether exactly this kernel's package is installed whole."""
@@ -302,6 +307,15 @@ class Host:
         return attempt
 
     # Refusals, all before anything is changed
+
+    def check_mark(self, release: str) -> None:
+        """Refuse a kernel that could not be told from the host's own ones."""
+        if self.mark not in release:
+            raise RefusedError(
+                f"{self.name}: kernel {release} does not have {self.mark} in its release, so it would count "
+                "as the host's own and never be removed: build it with that in CONFIG_LOCALVERSION, or set "
+                "kernel_boot_mark to what it has"
+            )
 
     def check_boot_loader(self) -> None:
         """Refuse a host where a kernel cannot be booted once."""
@@ -365,7 +379,8 @@ class Host:
         """
         bootable = [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
         remembered = self.load(self.attempt_file).get("fallback", "")
-        release = choose_fallback(bootable, self.kernel()["release"], self.default(), remembered)
+        running = self.kernel()["release"]
+        release = choose_fallback(bootable, running, self.default(), remembered, self.mark)
         if not release:
             raise RefusedError(
                 f"{self.name}: no known-good kernel: every kernel in {self.menu_file} is the lab's own: "
@@ -507,7 +522,7 @@ class Host:
             if not check_mode:
                 self.set_environment("saved_entry", self.spec(release))
         protected = {release, self.default(), attempt.get("fallback", "")}
-        pruned = choose_pruned(self.own_kernels(), params["keep"], protected)
+        pruned = choose_pruned(self.own_kernels(), params["keep"], protected, self.mark)
         if pruned and not check_mode:
             self.must("dpkg", "--purge", *(f"linux-image-{old}" for old in pruned))
         return {"changed": changed or bool(pruned), "pruned": pruned}
@@ -518,14 +533,13 @@ class Host:
         if not original:
             return {"changed": False, "reboot_required": False, "fallback": "", "pruned": []}
         running = self.kernel()["release"]
-        if is_own(running):
+        if self.mark in running:
             bootable = [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
             wanted = original["default_release"]
             # The default that was may be gone, or may have been a kernel of the lab that another state left.
-            if wanted not in bootable or is_own(wanted):
-                wanted = choose_fallback(
-                    bootable, running, "", self.load(self.attempt_file).get("fallback", "")
-                )
+            if wanted not in bootable or self.mark in wanted:
+                remembered = self.load(self.attempt_file).get("fallback", "")
+                wanted = choose_fallback(bootable, running, "", remembered, self.mark)
             if not wanted:
                 raise RefusedError(
                     f"{self.name}: no known-good kernel to go back to: install the distribution's"
@@ -589,6 +603,7 @@ def main() -> None:
             },
             "release": {"type": "str", "default": ""},
             "build_id": {"type": "str", "default": ""},
+            "mark": {"type": "str", "required": True},
             "package": {"type": "dict", "default": {}},
             "deb": {"type": "path", "default": ""},
             "promote": {"type": "bool", "default": False},
@@ -599,9 +614,15 @@ def main() -> None:
     os.environ["PATH"] = SEARCH_PATH
     module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     params = module.params
-    host = Host(module.run_command)
+    host = Host(module.run_command, params["mark"])
     result: dict[str, Any] = {"changed": False}
     try:
+        if not params["mark"].strip():
+            raise RefusedError(
+                f"{host.name}: kernel_boot_mark is empty, so every kernel would be the lab's own"
+            )
+        if params["build_id"]:  # what only goes back to the host's own kernel has none
+            host.check_mark(params["release"])
         if params["state"] == "prepared":
             result = host.prepare(params, module.check_mode)
         elif params["state"] == "settled":

@@ -13,6 +13,10 @@ options:
     description: The kernel's artifact - release, build_id, deb, directory.
     type: dict
     required: true
+  mark:
+    description: Text in the release of every kernel that the lab made.
+    type: str
+    required: true
 author: zclab
 """
 
@@ -20,6 +24,7 @@ EXAMPLES = r"""
 - name: Ask for one boot
   zclab_kernel_install:
     artifact: "{{ kernel_boot_artifact }}"
+    mark: "{{ kernel_boot_mark }}"
 """
 
 RETURN = r"""

@@ -18,6 +18,10 @@ options:
       C(keep).
     type: str
     default: ""
+  mark:
+    description: Text in the release of every kernel that the lab made.
+    type: str
+    required: true
   promote:
     description: Whether the kernel becomes the default.
     type: bool
@@ -46,6 +50,7 @@ EXAMPLES = r"""
   zclab_kernel_reboot:
     release: 6.1.0-zclab-0123456789
     build_id: 0123456789abcdef0123456789abcdef01234567
+    mark: -zclab-
     timeout: 300
 """
 
