@@ -285,6 +285,18 @@ def test_address_of_another_interface_is_refused(bench: Bench) -> None:
     assert not bench.state_file.exists()
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_disabled_ipv6_is_refused_before_anything_is_changed(bench: Bench, check: bool) -> None:
+    name = f"net/ipv6/conf/{bench.interface}/disable_ipv6"
+    bench.run("sysctl", "-qw", f"{name}=1")
+    before = bench.everything()
+    result = bench.tune(check=check, **WANTED)
+    assert f"fd5a:6c61:63::1/64 needs IPv6, and sysctl {name} is 1: run `sysctl -w {name}=0`" in result["msg"]
+    assert bench.everything() == before
+    assert not bench.state_file.exists()
+    assert bench.tune(mtu=4148, addresses=["10.99.2.1/24"])["changed"]  # IPv4 does not mind
+
+
 def test_no_link_is_said(bench: Bench) -> None:
     bench.ip("link", "set", "dev", bench.interface.replace("va", "vb"), "down")
     result = bench.tune(addresses=["fd5a:6c61:63::1/64"], mtu=4168, carrier_timeout=0)

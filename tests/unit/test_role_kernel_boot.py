@@ -113,6 +113,24 @@ def test_default_comes_from_the_menu_or_the_environment() -> None:
     assert not grub.uses_saved_default(menu_text(STOCK, default="0"))
 
 
+@pytest.mark.parametrize("line", ["set default=2", "set default='2'", "  set default=2 # the third"])
+def test_default_may_stand_without_double_quotes(line: str) -> None:
+    assert grub.default_value(f"{line}\n", {}) == "2"
+    assert not grub.uses_saved_default(f"{line}\n")
+    assert grub.uses_saved_default("set default=${saved_entry}\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["menuentry 'Mine' --id=mine { # don't", 'menuentry "Mine" --id mine { #', "menuentry Mine --id=mine {"],
+)
+def test_an_entry_may_have_a_comment(line: str) -> None:
+    text = f"# menuentry 'not me' {{\n{line}\n linux /vmlinuz-6.6.1 ro\n}} # ends\n"
+    menu = grub.parse_menu(text + "menuentry 'Kernel # 2' {\n linux /vmlinuz-6.6.2 ro\n}\n")
+    assert [(entry.title, entry.kernel) for entry in menu] == [("Mine", "6.6.1"), ("Kernel # 2", "6.6.2")]
+    assert menu[0].spec == "mine"
+
+
 @pytest.mark.parametrize(
     ("abstraction", "filesystem", "problem"),
     [
@@ -443,6 +461,16 @@ def test_refused_before_anything_is_changed(
     assert "\n" not in str(refusal.value)
     assert fake.changed() == []
     assert {path: path.read_bytes() for path in fake.root.rglob("*") if path.is_file()} == before
+
+
+def test_an_open_quote_in_the_menu_is_one_line(fake: FakeHost) -> None:
+    write_tree(fake.root, {"boot/grub/grub.cfg": "set default=0\nmenuentry 'Mine {\n}\n"})
+    for reading in (fake.host.default, fake.host.fallback):
+        with pytest.raises(
+            kernel.RefusedError, match=r"boot/grub/grub\.cfg: line 2: a quote is not closed"
+        ) as refusal:
+            reading()
+        assert "\n" not in str(refusal.value)
 
 
 def test_failed_installation_is_taken_out(fake: FakeHost) -> None:

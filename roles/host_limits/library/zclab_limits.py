@@ -146,8 +146,7 @@ class Host:
         if not path.is_file():
             raise RefusedError(
                 f"{self.name}: kernel {platform.release()} has no sysctl {name}: correct its name in the "
-                "lab's "
-                "limits.sysctls, or remove it"
+                "lab's limits.sysctls, or remove it"
             )
         try:
             return normal(path.read_text(encoding="ascii"))
@@ -168,15 +167,13 @@ class Host:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise RefusedError(
-                    f"{self.name}: sysctl {name} is read-only here: set it to {value} where it belongs to "
-                    "(the "
-                    "machine, if this is a container or a namespace), or remove it from the lab's "
-                    "limits.sysctls"
+                    f"{self.name}: sysctl {name} is read-only here: set it to {value} where it "
+                    "belongs to (the machine, if this is a container or a namespace), or remove it from the "
+                    "lab's limits.sysctls"
                 ) from None
             raise RefusedError(
-                f"{self.name}: sysctl {name} does not take {value!r} ({error.strerror}): correct it in the "
-                "lab's "
-                "limits.sysctls"
+                f"{self.name}: sysctl {name} does not take {value!r} ({error.strerror}): correct it "
+                "in the lab's limits.sysctls"
             ) from None
         now = self.read(name)
         if now != value:

@@ -64,8 +64,7 @@ def describe_package(deb: Path, release: str) -> dict[str, Any]:
 
 
 class ActionModule(ActionBase):
-    """Runs the module zclab_kernel with state C(prepared), and copies the package only if the host lacks "
-    "it."""
+    """Runs the module zclab_kernel with state C(prepared), and copies the package if the host lacks it."""
 
     TRANSFERS_FILES = True
 

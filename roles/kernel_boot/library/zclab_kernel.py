@@ -265,8 +265,18 @@ class Host:
         }
 
     def menu(self) -> list[grub.Entry]:
-        """Return the boot menu."""
-        return grub.parse_menu(self.text(self.menu_file))
+        """Return the boot menu.
+
+        Raises:
+            RefusedError: it cannot be read.
+        """
+        try:
+            return grub.parse_menu(self.text(self.menu_file))
+        except ValueError as error:
+            raise RefusedError(
+                f"{self.name}: {self.menu_file}: {error}: correct the file under /etc/grub.d or /etc/default "
+                "that it comes from, then run update-grub"
+            ) from None
 
     def environment(self) -> dict[str, str]:
         """Return GRUB's environment."""
@@ -278,7 +288,7 @@ class Host:
         GRUB boots the first entry when the one it is told of is not in the menu.
         """
         text = self.text(self.menu_file)
-        menu = grub.parse_menu(text)
+        menu = self.menu()
         entry = grub.resolve(menu, grub.default_value(text, self.environment())) or grub.resolve(menu, "0")
         return entry.kernel if entry else ""
 
@@ -443,7 +453,7 @@ class Host:
     def menu_is_current(self, release: str) -> bool:
         """Whether the menu has the release, obeys the saved default, and restarts after a crash."""
         text = self.text(self.menu_file)
-        entry = grub.find_entry(grub.parse_menu(text), release)
+        entry = grub.find_entry(self.menu(), release)
         return entry is not None and set(entry.arguments) >= PANIC_ARGUMENTS and grub.uses_saved_default(text)
 
     def install(self, release: str, package: dict[str, Any], deb: str) -> None:

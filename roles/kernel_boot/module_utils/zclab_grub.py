@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads GRUB's menu (grub.cfg) and its environment (grubenv). Pure text in, values out: it changes "
-"nothing."""
+"""Reads GRUB's menu (grub.cfg) and its environment (grubenv): text in, values out, nothing is changed."""
 
 from __future__ import annotations
 
 import re
 import shlex
 
+# A word of GRUB's script: quoted parts and others, without white space between them.
+_WORD = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+""")
+_COMMENT = r"\s*(?:#.*)?$"
+_SET_DEFAULT = re.compile(r"""^\s*set\s+default=(?:"([^"]*)"|'([^']*)'|([^\s"'#;]+))""", re.MULTILINE)
 READ_ONLY_FILESYSTEMS = frozenset(
     {"btrfs", "cpiofs", "f2fs", "iso9660", "nilfs2", "romfs", "squash4", "tarfs", "zfs"}
 )
@@ -51,26 +54,49 @@ def _identifier(words: list[str], title: str) -> str:
     return title
 
 
+def _words(line: str) -> list[str]:
+    """Return the words of a line, without quotes, up to a comment. Raises ValueError for an open quote."""
+    words: list[str] = []
+    end = 0
+    for match in _WORD.finditer(line):
+        if line[end : match.start()].strip():
+            break
+        if match.group().startswith("#"):
+            return words
+        words.append(shlex.split(match.group())[0])
+        end = match.end()
+    if line[end:].strip():
+        raise ValueError("a quote is not closed")
+    return words
+
+
 def parse_menu(text: str) -> list[Entry]:
-    """Return the top level of the menu that grub.cfg describes, in order (submenus hold their entries)."""
+    """Return the top level of the menu that grub.cfg describes, in order (submenus hold their entries).
+
+    Raises:
+        ValueError: the title of an entry has a quote that is not closed; names the line.
+    """
     top: list[Entry] = []
     # One element an open brace: the entry that it belongs to, or None for a function or a group.
     open_blocks: list[Entry | None] = []
-    for raw in text.splitlines():
+    for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
-        if line.startswith("#"):
-            continue
         current = next((block for block in reversed(open_blocks) if block is not None), None)
-        if re.match(r"(menuentry|submenu)\s", line) and line.endswith("{"):
-            words = shlex.split(line[:-1])
-            title = words[1] if len(words) > 1 else ""
+        if re.match(r"(menuentry|submenu)\s", line):
+            try:
+                words = _words(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+            if not words[-1].endswith("{"):
+                continue
+            title = words[1]
             path = (*(current.path if current else ()), _identifier(words[2:], title))
             entry = Entry(path, title)
             (current.children if current else top).append(entry)
             open_blocks.append(entry)
-        elif line.endswith("{") and not line.endswith("${"):
+        elif re.search(r"(?:^|[^$])\{" + _COMMENT, line) and not line.startswith("#"):
             open_blocks.append(None)
-        elif line == "}":
+        elif re.match(r"\}" + _COMMENT, line):
             if open_blocks:
                 open_blocks.pop()
         elif current is not None and not current.kernel and re.match(r"linux(16|efi)?\s", line):
@@ -109,20 +135,25 @@ def parse_environment(text: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def _defaults(text: str) -> list[str]:
+    """Return what grub.cfg sets as the default, in the order of its lines."""
+    return [match.group(match.lastindex or 0) for match in _SET_DEFAULT.finditer(text)]
+
+
 def default_value(text: str, environment: dict[str, str]) -> str:
     """Return the name or number of the entry that grub.cfg boots when nothing is asked for once."""
-    for value in re.findall(r'^\s*set default="([^"]*)"', text, re.MULTILINE):
+    for value in _defaults(text):
         if "next_entry" in value:
             continue
         if "saved_entry" in value:
             return environment.get("saved_entry") or "0"
-        return str(value)
+        return value
     return "0"
 
 
 def uses_saved_default(text: str) -> bool:
     """Whether grub.cfg boots the saved entry, and so obeys a changed environment."""
-    return bool(re.search(r'^\s*set default="\$\{?saved_entry\}?"', text, re.MULTILINE))
+    return bool({"$saved_entry", "${saved_entry}"} & set(_defaults(text)))
 
 
 def resolve(menu: list[Entry], value: str) -> Entry | None:

@@ -169,8 +169,7 @@ def parse_channels(text: str) -> dict[str, dict[str, int]]:
 
 
 def parse_coalescing(text: str) -> dict[str, int | bool]:
-    """Return what `ethtool -c` prints by the names of `ethtool -C`; what a driver does not have is left "
-    "out."""
+    """Return what `ethtool -c` prints by the names of `ethtool -C`, without what a driver does not have."""
     found: dict[str, int | bool] = {}
     for line in text.splitlines():
         adaptive = re.match(r"Adaptive RX: (\S+)\s+TX: (\S+)", line)
@@ -248,9 +247,8 @@ def offload_changes(
             continue
         if features[shown]["fixed"]:
             raise RefusedError(
-                f"{where}: its driver fixes offload {name} to {word(not wanted)}: remove {name} from the "
-                "lab's "
-                "tuning.offloads"
+                f"{where}: its driver fixes offload {name} to {word(not wanted)}: remove {name} from "
+                "the lab's tuning.offloads"
             )
         changes[shown] = wanted
     return changes
@@ -313,8 +311,7 @@ class Interface:
             others = sorted(path.name for path in Path("/sys/class/net").iterdir() if path.name != "lo")
             raise RefusedError(
                 f"{self.where}: no such interface (there are: {', '.join(others) or 'none'}): correct the "
-                "host's "
-                "data_interface, or see why its driver did not bring it up"
+                "host's data_interface, or see why its driver did not bring it up"
             )
         found: list[dict[str, Any]] = json.loads(self.must("ip", "-j", "addr", "show", "dev", self.name))
         return found[0]
@@ -487,8 +484,7 @@ class Interface:
         return steps
 
     def route_steps(self, mtu: int) -> list[tuple[str, str, str, list[str]]]:
-        """Return what to change so that IPv4 segments carry whole pages on a link whose MTU is made for "
-        "IPv6."""
+        """Return what to change so that IPv4 segments carry whole pages on a link with an MTU for IPv6."""
         wanted = whole_page_ipv4_mtu(mtu)
         if wanted is None or wanted == mtu:
             return []
@@ -513,11 +509,12 @@ class Interface:
         steps = self.steps(params)
         mtu = params["mtu"] or int(self.link()["mtu"])
         routes = self.route_steps(mtu)
-        if check_mode or not (steps or routes):
-            return [step[:3] for step in [*steps, *routes]]
         for what, _, address, _ in steps:
             if what == "address":
+                self._refuse_disabled_ipv6(address)
                 self._refuse_foreign_address(address)
+        if check_mode or not (steps or routes):
+            return [step[:3] for step in [*steps, *routes]]
         self.save_once()
         for what, _, wanted, command in steps:
             status, out, err = self.run(command)
@@ -541,6 +538,22 @@ class Interface:
             )
         return [step[:3] for step in [*steps, *routes]]
 
+    def _refuse_disabled_ipv6(self, address: str) -> None:
+        if ipaddress.ip_interface(address).version == 4:
+            return
+        name = f"net/ipv6/conf/{self.name}/disable_ipv6"
+        switch = Path("/proc/sys", name)
+        if not switch.exists():
+            raise RefusedError(
+                f"{self.where}: {address} needs IPv6, and its kernel runs without it: remove "
+                "ipv6.disable=1 from its command line and reboot, or set the lab's zclab_link.ip_version to 4"
+            )
+        if switch.read_text(encoding="ascii").strip() != "0":
+            raise RefusedError(
+                f"{self.where}: {address} needs IPv6, and sysctl {name} is 1: run `sysctl -w {name}=0` "
+                "there, and remove what sets it under /etc/sysctl.d"
+            )
+
     def _refuse_foreign_address(self, address: str) -> None:
         wanted = ipaddress.ip_interface(address).ip
         for link in json.loads(self.must("ip", "-j", "addr", "show")):
@@ -548,8 +561,7 @@ class Interface:
                 if link["ifname"] != self.name and ipaddress.ip_address(item["local"]) == wanted:
                     raise RefusedError(
                         f"{self.where}: {wanted} is an address of {link['ifname']} already: correct the "
-                        "host's "
-                        "data_interface or data_address"
+                        "host's data_interface or data_address"
                     )
 
     def _wait_for_carrier(self, seconds: int) -> None:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Action: build the traffic tool on the controller, once for each state of its source, and put it on a "
-"host."""
+"""Action: build the traffic tool on the controller, once for each state of its source, and install it."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ def sources(directory: Path) -> list[Path]:
 
 
 def source_key(directory: Path, compiler: str) -> str:
-    """Return the key of a build: a hash of every source file's name and content, and of the compiler's "
-    "version."""
+    """Return the key of a build: a hash of each source file's name and content, and of the compiler."""
     key = hashlib.sha256(compiler.encode())
     for path in sources(directory):
         content = path.read_bytes()
