@@ -28,6 +28,10 @@ def params(**given: Any) -> dict[str, Any]:
     }
 
 
+def no_command(command: list[str]) -> tuple[int, str, str]:
+    raise AssertionError(command)
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Any:
     write_tree(
@@ -40,7 +44,7 @@ def host(tmp_path: Path) -> Any:
             "etc/security/limits.d/other.conf": "* - nofile 1024\n",
         },
     )
-    return limits.Host(tmp_path)
+    return limits.Host(no_command, tmp_path)
 
 
 def everything(host: Any) -> dict[str, str]:
@@ -96,7 +100,7 @@ def test_a_value_that_somebody_changed_since_goes_back_to_the_first(host: Any) -
     write_tree(host.root, {"proc/sys/net/core/optmem_max": "7\n"})
     host.set(params(sysctls={**SYSCTLS, "net.core.optmem_max": 20480}), check_mode=False)
     host.restore(check_mode=False)
-    assert host.read("net.core.optmem_max") == "20480"
+    assert host.read_sysctl("net.core.optmem_max") == "20480"
 
 
 def test_a_reboot_drops_sysctls_and_keeps_the_file(host: Any) -> None:
@@ -106,8 +110,8 @@ def test_a_reboot_drops_sysctls_and_keeps_the_file(host: Any) -> None:
     )
     host.set(params(), check_mode=False)
     host.restore(check_mode=False)
-    assert host.read("net.core.optmem_max") == "81920"
-    assert host.read("net.ipv4.tcp_rmem") == "4096 131072 1048576"  # what this boot came up with
+    assert host.read_sysctl("net.core.optmem_max") == "81920"
+    assert host.read_sysctl("net.ipv4.tcp_rmem") == "4096 131072 1048576"  # what this boot came up with
     assert not host.limits_file.exists()
 
 
@@ -157,9 +161,9 @@ def test_refused_before_anything_is_changed(host: Any, given: dict[str, Any], sa
 
 
 def test_a_value_that_does_not_hold_is_said(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.Host, "read", lambda _self, _name: "7")
+    monkeypatch.setattr(limits.Host, "read_sysctl", lambda _self, _name: "7")
     with pytest.raises(limits.RefusedError, match=r"sysctl net\.core\.optmem_max is 7 after 8 was written"):
-        host.write("net.core.optmem_max", "8")
+        host.write_sysctl("net.core.optmem_max", "8")
 
 
 def test_logins_read_limits(host: Any) -> None:

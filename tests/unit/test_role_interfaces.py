@@ -24,7 +24,7 @@ def problems(role: Path) -> list[str]:
     defaults = _yaml(role / "defaults/main.yml")
     found = []
     entries = {path.stem for path in (role / "tasks").glob("*.yml")}
-    if not specs:
+    if entries and not specs:
         found.append("no meta/argument_specs.yml")
     found += [f"entry point {entry} has no tasks/{entry}.yml" for entry in set(specs) - entries]
     options: dict[str, dict[str, Any]] = {}

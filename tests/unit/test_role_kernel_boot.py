@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.role_modules import load, run_module, write_tree
 
+zclab_host = load("common/module_utils/zclab_host.py")
 grub = load("kernel_boot/module_utils/zclab_grub.py")
 kernel = load("kernel_boot/library/zclab_kernel.py")
 install = load("kernel_boot/action_plugins/zclab_kernel_install.py")
@@ -162,9 +163,9 @@ def test_build_id_is_read_from_the_notes() -> None:
 
     wanted = bytes(range(20))
     notes = note(b"Linux\0", 3, b"x") + note(b"GNU\0", 1, b"12345") + note(b"GNU\0", 3, wanted)
-    assert kernel.build_id(notes) == wanted.hex()
-    assert kernel.build_id(notes[:20]) == ""
-    assert kernel.build_id(b"") == ""
+    assert zclab_host.build_id(notes) == wanted.hex()
+    assert zclab_host.build_id(notes[:20]) == ""
+    assert zclab_host.build_id(b"") == ""
 
 
 def test_running_needs_release_and_build_id() -> None:
@@ -493,7 +494,7 @@ def test_a_foreign_default_is_refused(fake: FakeHost) -> None:
 def proved(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Boot the prepared kernel, with the build id that was wanted."""
     fake.boots()
-    monkeypatch.setattr(kernel, "build_id", lambda _notes: "ab12")
+    monkeypatch.setattr(zclab_host, "build_id", lambda _notes: "ab12")
     write_tree(fake.root, {"sys/kernel/notes": ""})
 
 
@@ -550,7 +551,7 @@ def test_restored_is_what_was(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -
     after = fake.state()
     assert after["boot/grub/grubenv"].rstrip("#") == before["boot/grub/grubenv"]
     assert {**after, "boot/grub/grubenv": ""} == {**before, "boot/grub/grubenv": ""}
-    assert not fake.host.state.exists()
+    assert not fake.host.state_dir.exists()
     assert not fake.host.restore(check_mode=False)["changed"]
 
 

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import errno
-import json
-import os
 import platform
-import socket
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.zclab_host import RefusedError
 
 DOCUMENTATION = r"""
 module: zclab_limits
@@ -74,10 +72,6 @@ state_file:
 LOW_WATER_SYSCTL = "net.ipv4.tcp_rmem"
 
 
-class RefusedError(Exception):
-    """The host cannot be made so. The message is one line: thing, place, what to do."""
-
-
 def normal(value: Any) -> str:
     """Return a sysctl's value as it is compared: the kernel separates numbers by tabs, people by blanks."""
     if isinstance(value, bool):
@@ -111,21 +105,15 @@ def low_water_problem(tcp_rmem: str, wanted: int) -> str:
     )
 
 
-class Host:
-    """The limits of a host. `root` is another directory than / in tests only."""
+class Host(zclab_host.Host):
+    """The limits of a host."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self.name = socket.gethostname()
-        self.root = root
+    def __init__(self, run: zclab_host.Run, root: Path = Path("/")) -> None:
+        super().__init__(run, root)
         self.limits_file = root / "etc/security/limits.d/zclab.conf"
-        self.state_dir = root / "var/lib/zclab"
         self.state_file = self.state_dir / "limits.json"
 
     # What is
-
-    def boot_id(self) -> str:
-        """Return the id of this boot."""
-        return (self.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
     def sysctl_file(self, name: str) -> Path:
         """Return the file of a sysctl."""
@@ -136,7 +124,7 @@ class Host:
             )
         return self.root.joinpath("proc/sys", *parts)
 
-    def read(self, name: str) -> str:
+    def read_sysctl(self, name: str) -> str:
         """Return a sysctl's value.
 
         Raises:
@@ -156,7 +144,7 @@ class Host:
                 "limits.sysctls"
             ) from None
 
-    def write(self, name: str, value: str) -> None:
+    def write_sysctl(self, name: str, value: str) -> None:
         """Write a sysctl and see that it holds.
 
         Raises:
@@ -175,7 +163,7 @@ class Host:
                 f"{self.name}: sysctl {name} does not take {value!r} ({error.strerror}): correct it "
                 "in the lab's limits.sysctls"
             ) from None
-        now = self.read(name)
+        now = self.read_sysctl(name)
         if now != value:
             raise RefusedError(
                 f"{self.name}: sysctl {name} is {now} after {value} was written: correct it in the lab's "
@@ -206,40 +194,19 @@ class Host:
 
     def saved(self) -> dict[str, Any]:
         """Return the saved state, {} if there is none; sysctls of an earlier boot are left out."""
-        try:
-            document: dict[str, Any] = json.loads(self.state_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            raise RefusedError(
-                f"{self.name}: {self.state_file} is not JSON: look at it, then remove it"
-            ) from None
-        if document["boot_id"] != self.boot_id():
+        document = self.load(self.state_file)
+        if document and document["boot_id"] != self.boot_id():
             document["sysctls"] = {}
         return document
 
-    def save(self, sysctls: dict[str, str]) -> None:
+    def save_once(self, sysctls: dict[str, str]) -> None:
         """Save the values of all declared sysctls, those that need no change too, unless they are saved."""
         document = self.saved()
         if not document:
             document = {"sysctls": {}, "limits_file": self.limits()}
         document["boot_id"] = self.boot_id()
         document["sysctls"] = {**sysctls, **document["sysctls"]}
-        self._replace(self.state_file, json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-    def _replace(self, path: Path, text: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink()
-            raise
+        self.save(self.state_file, document)
 
     # What is wanted against what is
 
@@ -256,11 +223,11 @@ class Host:
             for name, value in params["sysctls"].items()
             if name not in machine or self.sysctl_file(name).exists()
         }
-        before = {name: self.read(name) for name in wanted}
+        before = {name: self.read_sysctl(name) for name in wanted}
         for name, least in machine.items():
             if name not in wanted and not self.sysctl_file(name).exists():
                 continue  # not to be seen from here
-            found = wanted.get(name) or self.read(name)
+            found = wanted.get(name) or self.read_sysctl(name)
             if int(found) < int(least):
                 raise RefusedError(
                     f"{self.name}: sysctl {name} is {found}, the lab needs {least}; it belongs to "
@@ -269,7 +236,7 @@ class Host:
         low_water = params["receive_low_water_bytes"]
         if low_water:
             problem = low_water_problem(
-                wanted.get(LOW_WATER_SYSCTL) or self.read(LOW_WATER_SYSCTL), low_water
+                wanted.get(LOW_WATER_SYSCTL) or self.read_sysctl(LOW_WATER_SYSCTL), low_water
             )
             if problem:
                 raise RefusedError(f"{self.name}: {problem}")
@@ -282,11 +249,11 @@ class Host:
         if limits_differ:
             changes.append(("locked memory", self._locked_memory(self.limits()), locked_memory_words(kib)))
         if changes and not check_mode:
-            self.save(before)
+            self.save_once(before)
             for name in differing:
-                self.write(name, wanted[name])
+                self.write_sysctl(name, wanted[name])
             if limits_differ:
-                self._replace(self.limits_file, limits_text(kib))
+                self.write(self.limits_file, limits_text(kib))
         return changes
 
     @staticmethod
@@ -305,7 +272,7 @@ class Host:
         saved = self.saved()
         if not saved:
             return []
-        now = {name: self.read(name) for name in saved["sysctls"]}
+        now = {name: self.read_sysctl(name) for name in saved["sysctls"]}
         changes = [(name, now[name], was) for name, was in saved["sysctls"].items() if now[name] != was]
         if self.limits() != saved["limits_file"]:
             before, after = self._locked_memory(self.limits()), self._locked_memory(saved["limits_file"])
@@ -314,14 +281,12 @@ class Host:
             return changes
         for name, was in saved["sysctls"].items():
             if now[name] != was:
-                self.write(name, was)
+                self.write_sysctl(name, was)
         if saved["limits_file"] is None:
             self.limits_file.unlink(missing_ok=True)
         elif self.limits() != saved["limits_file"]:
-            self._replace(self.limits_file, saved["limits_file"])
-        self.state_file.unlink()
-        if not any(self.state_dir.iterdir()):
-            self.state_dir.rmdir()
+            self.write(self.limits_file, saved["limits_file"])
+        self.forget(self.state_file)
         return changes
 
 
@@ -337,8 +302,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    host = Host()
-    try:
+    host = Host(module.run_command)
+    with zclab_host.one_line(module, host.where):
         if module.params["state"] == "restored":
             changes = host.restore(module.check_mode)
         else:
@@ -348,19 +313,7 @@ def main() -> None:
                     f"{host.name}: /etc/pam.d/sshd does not run pam_limits, so that the locked-memory limit "
                     "holds for no ssh login (root needs none): add `session required pam_limits.so` to it"
                 )
-    except RefusedError as refusal:
-        module.fail_json(msg=str(refusal))
-    except OSError as error:
-        module.fail_json(msg=f"{host.name}: {error}: free what is in the way and try again")
-    module.exit_json(
-        changed=bool(changes),
-        changes=[f"{what}: {was} -> {wanted}" for what, was, wanted in changes],
-        diff={
-            "before": {what: was for what, was, _ in changes},
-            "after": {what: wanted for what, _, wanted in changes},
-        },
-        state_file=str(host.state_file) if host.state_file.exists() else "",
-    )
+        zclab_host.exit_changed(module, changes, host.state_file)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
-import socket
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import zclab_grub as grub
+from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.zclab_host import RefusedError
 
 DOCUMENTATION = r"""
 module: zclab_kernel
@@ -120,8 +119,6 @@ reboot_required:
 """
 
 SLACK_BYTES = 4 << 20
-REASON_LENGTH = 400
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DROP_IN_TEXT = """\
 # SPDX-License-Identifier: Apache-2.0
 # Made by zclab; its restore removes it. The default is the saved entry, so that a kernel can be booted once.
@@ -131,25 +128,6 @@ GRUB_SAVEDEFAULT=false
 GRUB_CMDLINE_LINUX_DEFAULT="${GRUB_CMDLINE_LINUX_DEFAULT} panic=10 oops=panic"
 """
 PANIC_ARGUMENTS = frozenset({"panic=10", "oops=panic"})
-
-
-class RefusedError(Exception):
-    """The host cannot do what is asked. The message is one line: thing, place, what to do."""
-
-
-def build_id(notes: bytes) -> str:
-    """Return the GNU build id in the ELF notes of a kernel (/sys/kernel/notes), "" if there is none."""
-    at = 0
-    while at + 12 <= len(notes):
-        name_size, data_size, kind = (
-            int.from_bytes(notes[at + 4 * i : at + 4 * i + 4], "little") for i in range(3)
-        )
-        name = notes[at + 12 : at + 12 + name_size]
-        data_at = at + 12 + (name_size + 3) // 4 * 4
-        if kind == 3 and name == b"GNU\0":
-            return notes[data_at : data_at + data_size].hex()
-        at = data_at + (data_size + 3) // 4 * 4
-    return ""
 
 
 def choose_fallback(bootable: list[str], running: str, default: str, remembered: str, mark: str) -> str:
@@ -187,71 +165,21 @@ def room_needed(package: dict[str, Any], known_initrd_bytes: int, one_filesystem
     return {"/boot": boot + root} if one_filesystem else {"/boot": boot, "/": root}
 
 
-class Host:
+class Host(zclab_host.Host):
     """The parts of a host that decide what boots. `root` is another directory than / in tests only.
 
     mark: what the release of each of the lab's own kernels contains.
     """
 
-    def __init__(self, run: Any, mark: str, root: Path = Path("/")) -> None:
-        self.run = run
+    def __init__(self, run: zclab_host.Run, mark: str, root: Path = Path("/")) -> None:
+        super().__init__(run, root)
         self.mark = mark
-        self.name = socket.gethostname()
-        self.root = root
         self.grub = root / "boot/grub"
         self.menu_file = self.grub / "grub.cfg"
         self.environment_file = self.grub / "grubenv"
         self.drop_in = root / "etc/default/grub.d/zclab.cfg"
-        self.state = root / "var/lib/zclab"
-        self.original_file = self.state / "kernel.json"
-        self.attempt_file = self.state / "attempt.json"
-
-    def text(self, path: Path) -> str:
-        """Return a file's text, "" if there is no such file."""
-        try:
-            return path.read_text(encoding="utf-8", errors="surrogateescape")
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
-
-    def write(self, path: Path, text: str) -> None:
-        """Replace a file as a whole, on the disk before this returns."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink()
-            raise
-
-    def load(self, path: Path) -> dict[str, Any]:
-        """Return a state file, {} if there is none."""
-        text = self.text(path)
-        if not text:
-            return {}
-        try:
-            document: dict[str, Any] = json.loads(text)
-        except ValueError:
-            raise RefusedError(f"{self.name}: {path} is not JSON: look at it, then remove it") from None
-        return document
-
-    def save(self, path: Path, document: dict[str, Any]) -> None:
-        """Write a state file."""
-        self.write(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-    def must(self, *command: str) -> str:
-        """Run a command and return what it printed."""
-        status, out, err = self.run(list(command))
-        if status != 0:
-            reason = " ".join(f"{err} {out}".split()) or "it said nothing"
-            raise RefusedError(
-                f"{self.name}: {' '.join(command)} failed (status {status}): {reason[:REASON_LENGTH]}"
-            )
-        return str(out)
+        self.original_file = self.state_dir / "kernel.json"
+        self.attempt_file = self.state_dir / "attempt.json"
 
     # What is
 
@@ -260,8 +188,8 @@ class Host:
         notes = self.root / "sys/kernel/notes"
         return {
             "release": self.text(self.root / "proc/sys/kernel/osrelease").strip(),
-            "build_id": build_id(notes.read_bytes()) if notes.exists() else "",
-            "boot_id": self.text(self.root / "proc/sys/kernel/random/boot_id").strip(),
+            "build_id": zclab_host.build_id(notes.read_bytes()) if notes.exists() else "",
+            "boot_id": self.boot_id(),
         }
 
     def menu(self) -> list[grub.Entry]:
@@ -343,7 +271,7 @@ class Host:
                     "the firmware"
                 )
         commands = ("dpkg", "grub-probe", "grub-editenv", "grub-reboot", "update-grub")
-        missing = [name for name in commands if not shutil.which(name, path=SEARCH_PATH)]
+        missing = [name for name in commands if not shutil.which(name, path=zclab_host.SEARCH_PATH)]
         if missing or not self.menu_file.exists():
             what = f"no command {missing[0]}" if missing else f"no {self.menu_file}"
             raise RefusedError(
@@ -579,16 +507,8 @@ class Host:
                     f"{original['default_release']} before the lab's first change: set GRUB_DEFAULT by hand, "
                     f"then remove {self.original_file}"
                 )
-            self.attempt_file.unlink(missing_ok=True)
-            self.original_file.unlink()
-            remove_if_empty(self.state)
+            self.forget(self.attempt_file, self.original_file)
         return {"changed": True, "reboot_required": False, "fallback": running, "pruned": own}
-
-
-def remove_if_empty(directory: Path) -> None:
-    """Remove the directory of the saved states when nothing is in it any more."""
-    if directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
 
 
 def runs(kernel: dict[str, str], release: str, wanted_build_id: str) -> bool:
@@ -621,12 +541,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    os.environ["PATH"] = SEARCH_PATH
+    os.environ["PATH"] = zclab_host.SEARCH_PATH
     module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     params = module.params
     host = Host(module.run_command, params["mark"])
     result: dict[str, Any] = {"changed": False}
-    try:
+    with zclab_host.one_line(module, host.where):
         if not params["mark"].strip():
             raise RefusedError(
                 f"{host.name}: kernel_boot_mark is empty, so every kernel would be the lab's own"
@@ -649,10 +569,6 @@ def main() -> None:
             promoted=bool(params["release"]) and default == params["release"],
             attempt=host.attempt(),
         )
-    except RefusedError as refusal:
-        module.fail_json(msg=str(refusal))
-    except OSError as error:
-        module.fail_json(msg=f"{host.name}: {error}: free what is in the way and try again")
 
 
 if __name__ == "__main__":

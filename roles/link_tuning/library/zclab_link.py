@@ -8,13 +8,13 @@ import ipaddress
 import json
 import os
 import re
-import socket
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.zclab_host import RefusedError
 
 DOCUMENTATION = r"""
 module: zclab_link
@@ -97,8 +97,6 @@ state_file:
   type: str
 """
 
-STATE_DIR = Path("/var/lib/zclab")
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PAGE_BYTES = 4096
 IPV4_OVERHEAD_BYTES = 20 + 20 + 12  # IP, TCP, TCP timestamps
 OFFLOAD_NAMES = {
@@ -116,10 +114,6 @@ OFFLOAD_NAMES = {
     "rxhash": "receive-hashing",
 }
 RING_NAMES = {"rx": "RX", "rx-mini": "RX Mini", "rx-jumbo": "RX Jumbo", "tx": "TX"}
-
-
-class RefusedError(Exception):
-    """The interface cannot be made so. The message is one line: thing, place, what to do."""
 
 
 def whole_page_ipv4_mtu(mtu: int) -> int | None:
@@ -273,33 +267,16 @@ def queue_words(channels: dict[str, dict[str, int]], wanted: int, where: str) ->
     return words
 
 
-class Interface:
+class Interface(zclab_host.Host):
     """A network interface of this host."""
 
-    def __init__(self, run: Any, name: str) -> None:
-        self.run = run
+    def __init__(self, run: zclab_host.Run, name: str) -> None:
+        super().__init__(run)
+        self.where = f"{self.name}: {name}"
         self.name = name
-        self.where = f"{socket.gethostname()}: {name}"
-        self.state_file = STATE_DIR / f"link-{name.replace('/', '_')}.json"
-
-    def must(self, *command: str) -> str:
-        """Run a command and return what it printed."""
-        status, out, err = self.run(list(command))
-        if status != 0:
-            reason = " ".join(f"{err} {out}".split()) or f"status {status}"
-            raise RefusedError(f"{self.where}: {' '.join(command)} failed: {reason}")
-        return str(out)
-
-    def may(self, *command: str) -> str:
-        """Run a command that a driver need not support, and return what it printed, "" if it failed."""
-        status, out, _ = self.run(list(command))
-        return str(out) if status == 0 else ""
+        self.state_file = self.state_dir / f"link-{name.replace('/', '_')}.json"
 
     # What is
-
-    def boot_id(self) -> str:
-        """Return the id of this boot."""
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
     def link(self) -> dict[str, Any]:
         """Return what `ip` says of the interface.
@@ -375,14 +352,9 @@ class Interface:
 
     def saved(self) -> dict[str, Any]:
         """Return the saved state, {} if there is none of this boot and this interface."""
-        try:
-            document: dict[str, Any] = json.loads(self.state_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        document = self.load(self.state_file)
+        if not document:
             return {}
-        except ValueError:
-            raise RefusedError(
-                f"{self.where}: {self.state_file} is not JSON: look at it, then remove it"
-            ) from None
         index = Path(f"/sys/class/net/{self.name}/ifindex")
         same = index.exists() and int(index.read_text(encoding="ascii")) == document["ifindex"]
         return document if same and document["boot_id"] == self.boot_id() else {}
@@ -391,18 +363,7 @@ class Interface:
         """Save the state before the first change of this boot."""
         if self.saved():
             return
-        text = json.dumps(self.snapshot(), indent=2, sort_keys=True) + "\n"
-        STATE_DIR.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=STATE_DIR, prefix=f".{self.state_file.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.state_file)
-        except BaseException:
-            Path(name).unlink()
-            raise
+        self.save(self.state_file, self.snapshot())
 
     # What is wanted against what is: each step is (words for people, commands)
 
@@ -432,10 +393,17 @@ class Interface:
             steps.append(("link", "down", "up", ["ip", "link", "set", "dev", self.name, "up"]))
         if params["receive_cpus"]:
             steps += self._steering_steps(params["receive_cpus"], any(what == "queues" for what, *_ in steps))
-        for address in map(str, map(ipaddress.ip_interface, params["addresses"])):
+        for address in self.wanted_addresses(params["addresses"]):
             if address not in self.addresses(link):
                 steps.append(("address", "absent", address, self._add_address(address)))
         return steps
+
+    def wanted_addresses(self, declared: list[str]) -> list[str]:
+        """Return the declared addresses as the kernel shows them."""
+        try:
+            return [str(ipaddress.ip_interface(address)) for address in declared]
+        except ValueError as error:
+            raise RefusedError(f"{self.where}: {error}: correct the lab's link or tuning") from None
 
     def _add_address(self, address: str) -> list[str]:
         # Without duplicate detection the address can be used at once; a lab's addresses are its own.
@@ -584,7 +552,7 @@ class Interface:
         if not before:
             if not check_mode:
                 # Of an earlier boot, if it is there at all: the reboot has put everything back.
-                self._forget()
+                self.forget(self.state_file)
             return []
         now = self.snapshot()
         changes = [
@@ -601,14 +569,8 @@ class Interface:
                 f"{self.where}: {key} is {after[key]} and did not go back to {before[key]}: set it by hand, "
                 f"then remove {self.state_file}"
             )
-        self._forget()
+        self.forget(self.state_file)
         return changes
-
-    def _forget(self) -> None:
-        """Remove the saved state, and its directory when nothing else is in it."""
-        self.state_file.unlink(missing_ok=True)
-        if STATE_DIR.is_dir() and not any(STATE_DIR.iterdir()):
-            STATE_DIR.rmdir()
 
     def _put_back(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         for address in now["addresses"]:
@@ -664,32 +626,18 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    os.environ["PATH"] = SEARCH_PATH
+    os.environ["PATH"] = zclab_host.SEARCH_PATH
     module.run_command_environ_update = {"LC_ALL": "C"}
     interface = Interface(module.run_command, module.params["interface"])
     missing = [tool for tool in ("ip", "ethtool") if not module.get_bin_path(tool)]
     if missing:
         module.fail_json(msg=f"{interface.where}: no command {missing[0]} on this host: install it")
-    try:
+    with zclab_host.one_line(module, interface.where):
         if module.params["state"] == "restored":
             changes = interface.restore(module.check_mode)
         else:
             changes = interface.tune(module.params, module.check_mode)
-    except RefusedError as refusal:
-        module.fail_json(msg=str(refusal))
-    except ValueError as error:
-        module.fail_json(msg=f"{interface.where}: {error}: correct the lab's link or tuning")
-    except OSError as error:
-        module.fail_json(msg=f"{interface.where}: {error}: free what is in the way and try again")
-    module.exit_json(
-        changed=bool(changes),
-        changes=[f"{what}: {was} -> {wanted}" for what, was, wanted in changes],
-        diff={
-            "before": {what: was for what, was, _ in changes},
-            "after": {what: wanted for what, _, wanted in changes},
-        },
-        state_file=str(interface.state_file) if interface.state_file.exists() else "",
-    )
+        zclab_host.exit_changed(module, changes, interface.state_file)
 
 
 if __name__ == "__main__":
