@@ -72,7 +72,9 @@ def state(lab: RoleLab, command: str) -> dict[str, str]:
 
 def boot(lab: RoleLab, artifact: dict[str, Any], limit: str = "all", **given: Any) -> Played:
     variables = {
-        "kernel_boot_artifact": artifact,
+        "kernel_boot_release": artifact["release"],
+        "kernel_boot_build_id": artifact["build_id"],
+        "kernel_boot_package": f"{artifact['directory']}/{artifact['deb']}",
         "kernel_boot_console_log": lab.console_log(),
         "kernel_boot_reset_command": lab.reset_command(),
         **given,

@@ -106,7 +106,11 @@ def test_role_asks_for_what_inspected_hosts_need(play: Play, tmp_path: Path) -> 
 def test_refusals_are_one_line(play: Play, tmp_path: Path) -> None:
     source = kernel_fake.tarball(tmp_path)
     status, output = play({"source": source, "patch": []})
-    assert status != 0 and "kernel variant stock: patch: Extra inputs are not permitted: correct it" in output
+    assert status != 0 and "kernel_build_spec.patch. Supported parameters include: config," in output
+    status, output = play({"source": source, "config": {"fragments": ["network", "network"]}})
+    assert status != 0 and re.search(
+        r"kernel variant stock: config.*: .*fragment named twice: network", output
+    )
     status, output = play({"source": source | {"sha256": "0" * 64}})
     assert status != 0 and "sha256 is" in output and "Traceback" not in output
     need = [{"driver": "e1000e", "purpose": "NIC", "host": "r1"}]

@@ -18,6 +18,23 @@ def _yaml(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
 
 
+def _undeclared(name: str, option: dict[str, Any]) -> list[str]:
+    """Return the dictionaries in an option whose keys are neither declared nor free ("Map of ...")."""
+    inner = option.get("options")
+    if inner:
+        return [
+            problem
+            for key, one in inner.items()
+            for problem in (
+                *([] if one.get("description") and one.get("type") else [f"{name}.{key} is not described"]),
+                *_undeclared(f"{name}.{key}", one),
+            )
+        ]
+    holds_dict = "dict" in (option.get("type"), option.get("elements"))
+    free = str(option.get("description", "")).startswith("Map of")
+    return [f"{name} has keys that are not declared"] if holds_dict and not free else []
+
+
 def problems(role: Path) -> list[str]:
     """Return what is wrong with the interface of a role, one line each."""
     specs: dict[str, Any] = _yaml(role / "meta/argument_specs.yml").get("argument_specs", {})
@@ -34,6 +51,7 @@ def problems(role: Path) -> list[str]:
                 found.append(f"{entry}: {name} does not start with {role.name}_")
             if not option.get("description"):
                 found.append(f"{entry}: {name} has no description")
+            found += [f"{entry}: {problem}" for problem in _undeclared(name, option)]
             if option.get("required") and (name in defaults or "default" in option):
                 found.append(f"{entry}: {name} is required and has a default")
             if "default" in option and (name not in defaults or defaults[name] != option["default"]):
@@ -85,6 +103,12 @@ def test_each_default_is_explained(role: Path) -> None:
         ({}, {"r_size": 1}, "in no entry point"),
         ({"r_size": {"description": "x"}}, {"r_size": 1}, "no entry point declares"),
         ({"r_size": {"type": "int"}}, {}, "no description"),
+        ({"r_lab": {"description": "x", "type": "dict"}}, {}, "r_lab has keys that are not declared"),
+        (
+            {"r_hosts": {"description": "x", "elements": "dict", "options": {"name": {"type": "str"}}}},
+            {},
+            "r_hosts.name is not described",
+        ),
     ],
 )
 def test_planted_faults_are_found(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Action: bring an artifact's package to a host and ask for one boot of it. It does not reboot."""
+"""Action: bring a kernel package to a host and ask for one boot of it. It does not reboot."""
 
 from __future__ import annotations
 
@@ -71,23 +71,24 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        artifact = self._task.args["artifact"]
+        args = self._task.args
+        deb = Path(args["package"])
         try:
-            package = describe_package(Path(artifact["directory"]) / artifact["deb"], artifact["release"])
+            package = describe_package(deb, args["release"])
         except ValueError as error:
             return {**result, "failed": True, "msg": str(error)}
         arguments = {
             "state": "prepared",
-            "release": artifact["release"],
-            "build_id": artifact["build_id"],
-            "mark": self._task.args["mark"],
+            "release": args["release"],
+            "build_id": args["build_id"],
+            "mark": args["mark"],
             "package": package,
         }
         prepared = self._module(arguments, task_vars)
         if prepared.get("failed") or not prepared["needs_package"] or self._task.check_mode:
             return {**result, **prepared}
         try:
-            self._copy(Path(artifact["directory"]) / artifact["deb"])
+            self._copy(deb)
             return {**result, **self._module({**arguments, "deb": REMOTE_DEB}, task_vars)}
         except AnsibleError as error:
             return {

@@ -9,9 +9,17 @@ description:
     copies the package if the host lacks it, and lets C(zclab_kernel) install it and ask GRUB for one boot.
     It does not reboot.
 options:
-  artifact:
-    description: The kernel's artifact - release, build_id, deb, directory.
-    type: dict
+  release:
+    description: Release of the kernel, as C(uname -r) prints it.
+    type: str
+    required: true
+  build_id:
+    description: GNU build id of the kernel, in hexadecimal.
+    type: str
+    required: true
+  package:
+    description: Path on the controller of the kernel's Debian package.
+    type: path
     required: true
   mark:
     description: Text in the release of every kernel that the lab made.
@@ -23,8 +31,10 @@ author: zclab
 EXAMPLES = r"""
 - name: Ask for one boot
   zclab_kernel_install:
-    artifact: "{{ kernel_boot_artifact }}"
-    mark: "{{ kernel_boot_mark }}"
+    release: 6.1.0-zclab-0123456789
+    build_id: 0123456789abcdef0123456789abcdef01234567
+    package: /srv/kernels/linux-image-6.1.0-zclab-0123456789.deb
+    mark: -zclab-
 """
 
 RETURN = r"""

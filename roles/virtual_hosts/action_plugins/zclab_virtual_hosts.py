@@ -23,33 +23,43 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             argument_spec={
-                "lab": {"type": "dict", "required": True},
                 "state": {"type": "str", "choices": ["up", "down", "absent"], "default": "up"},
-            }
+                "state_dir": {"type": "path", "required": True},
+                "hosts": {"type": "list", "elements": "dict", "default": []},
+                "memory_mib": {"type": "int"},
+                "cpus": {"type": "int"},
+                "disk_mib": {"type": "int"},
+                "count_instructions": {"type": "bool", "default": False},
+            },
+            required_if=[("state", "up", ("hosts", "memory_mib", "cpus", "disk_mib"))],
         )
         try:
-            done = _apply(arguments["lab"], arguments["state"], check=bool(self._task.check_mode))
+            done = _apply(arguments, arguments["state"], check=bool(self._task.check_mode))
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, **done}
 
 
-def _apply(lab: dict[str, Any], state: str, *, check: bool) -> dict[str, Any]:
-    spec = hosts.LabSpec.from_facts(lab)
-    if check:
-        changes = hosts.pending(spec) if state == "up" else _pending_down(spec.state_dir, state)
-        return {"changed": bool(changes), "changes": changes}
+def _apply(arguments: dict[str, Any], state: str, *, check: bool) -> dict[str, Any]:
+    state_dir = Path(arguments["state_dir"]).resolve()
     if state == "up":
+        spec = hosts.LabSpec.from_facts({**arguments, "virtual": arguments})
+        if check:
+            changes = hosts.pending(spec)
+            return {"changed": bool(changes), "changes": changes}
         outcome = hosts.up(spec, Display().display)
+    elif check:
+        changes = _pending_down(state_dir, state)
+        return {"changed": bool(changes), "changes": changes}
     else:
-        outcome = hosts.down(spec.state_dir, purge=state == "absent", progress=Display().display)
+        outcome = hosts.down(state_dir, purge=state == "absent", progress=Display().display)
     done: dict[str, Any] = {
         "changed": outcome.changed,
         "changes": outcome.changes,
         "zclab_timing": [{"part": timing.part, "seconds": timing.seconds} for timing in outcome.timings],
         "hosts": [
             {"name": host.name, "running": host.running, "pid": host.pid, "ssh_port": host.ssh_port}
-            for host in hosts.status(spec.state_dir)
+            for host in hosts.status(state_dir)
         ],
     }
     if outcome.accelerator is not None:

@@ -10,22 +10,41 @@ description:
   - KVM runs the hosts where a probe has seen it run a guest, else they are emulated; which of the two and why
     is shown and returned.
 options:
-  lab:
-    description: The resolved lab, as the fact zclab has it.
-    type: dict
-    required: true
   state:
     description: Whether the hosts run, do not run, or do not run and lose their disks and keys.
     type: str
     choices: [up, down, absent]
     default: up
+  state_dir:
+    description: Directory of the lab's disks, keys and sockets.
+    type: path
+    required: true
+  hosts:
+    description: The hosts, each with name, pair, role, nic_model and perhaps ssh_port. For C(up).
+    type: list
+    elements: dict
+    default: []
+  memory_mib:
+    description: Memory of each host in MiB. For C(up).
+    type: int
+  cpus:
+    description: Processors of each host. For C(up).
+    type: int
+  disk_mib:
+    description: Size of each host's disk in MiB. For C(up).
+    type: int
+  count_instructions:
+    description: Whether the hosts' clocks count instructions.
+    type: bool
+    default: false
 author: zclab
 """
 
 EXAMPLES = r"""
-- name: Bring the hosts up
+- name: Take the hosts down
   zclab_virtual_hosts:
-    lab: "{{ zclab }}"
+    state: down
+    state_dir: /srv/lab/.zclab/mylab
 """
 
 RETURN = r"""
