@@ -13,48 +13,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.kernel_boot_fake import (
+    BUILD_ID,
+    DISK,
+    MARK,
+    MINE,
+    OTHER,
+    STOCK,
+    FakeHost,
+    grub,
+    kernel,
+    make_deb,
+    menu_text,
+)
 from tests.role_modules import load, run_module, write_tree
 
 zclab_host = load("common/module_utils/zclab_host.py")
-grub = load("kernel_boot/module_utils/zclab_grub.py")
-kernel = load("kernel_boot/library/zclab_kernel.py")
 install = load("kernel_boot/action_plugins/zclab_kernel_install.py")
 reboot = load("kernel_boot/action_plugins/zclab_kernel_reboot.py")
-
-DISK = "0f0f"
-STOCK = "6.1.0-56-amd64"
-MARK = "-zclab-"
-MINE = "6.1.192-zclab-0123456789"
-OTHER = "6.1.192-zclab-9876543210"
-
-
-def menu_text(*releases: str, default: str = "${saved_entry}", arguments: str = "panic=10 oops=panic") -> str:
-    """Return a grub.cfg like those that update-grub makes, newest release first."""
-
-    def entry(title: str, name: str, release: str, extra: str = "") -> str:
-        return (
-            f"menuentry '{title}' --class debian --class os $menuentry_id_option '{name}' {{\n"
-            "\tload_video\n"
-            "\tif [ x$grub_platform = xxen ]; then insmod xzio; fi\n"
-            f"\techo\t'Loading Linux {release} ...'\n"
-            f"\tlinux\t/boot/vmlinuz-{release} root=/dev/vda1 ro {extra}{arguments}\n"
-            f"\tinitrd\t/boot/initrd.img-{release}\n"
-            "}\n"
-        )
-
-    text = (
-        "# made by a test\n"
-        'if [ "${next_entry}" ] ; then\n   set default="${next_entry}"\n   set next_entry=\n'
-        f'else\n   set default="{default}"\nfi\n'
-        "function load_video {\n  insmod all_video\n}\n"
-    )
-    text += entry("Debian GNU/Linux", f"gnulinux-simple-{DISK}", releases[0])
-    text += f"submenu 'Advanced options for Debian' $menuentry_id_option 'gnulinux-advanced-{DISK}' {{\n"
-    for release in releases:
-        text += entry(f"Debian, with Linux {release}", f"gnulinux-{release}-advanced-{DISK}", release)
-        title = f"Debian, with Linux {release} (recovery mode)"
-        text += entry(title, f"gnulinux-{release}-recovery-{DISK}", release, "single ")
-    return text + "}\n"
 
 
 def spec(release: str) -> str:
@@ -169,7 +145,7 @@ def test_build_id_is_read_from_the_notes() -> None:
 
 
 def test_running_needs_release_and_build_id() -> None:
-    now = {"release": MINE, "build_id": "ab12"}
+    now = {"release": MINE, "build_id": BUILD_ID}
     assert kernel.runs(now, MINE, "AB12")
     assert not kernel.runs(now, MINE, "ab13")
     assert not kernel.runs(now, MINE, "")
@@ -207,7 +183,7 @@ def test_prune_keeps_the_newest_and_whatever_is_protected() -> None:
 @pytest.mark.parametrize("state", ["gathered", "prepared", "settled"])
 def test_a_kernel_without_the_mark_is_refused_by_name(state: str) -> None:
     """It would count as one of the host's own: chosen as the fallback, and never removed."""
-    wanted = {"state": state, "release": STOCK, "build_id": "ab12", "mark": MARK}
+    wanted = {"state": state, "release": STOCK, "build_id": BUILD_ID, "mark": MARK}
     result = run_module("kernel_boot/library/zclab_kernel.py", wanted)
     assert result["failed"]
     assert f"kernel {STOCK} does not have {MARK} in its release" in result["msg"]
@@ -239,117 +215,6 @@ def test_room_counts_the_initrd_and_one_filesystem() -> None:
     assert kernel.room_needed(package, 40 << 20, False)["/boot"] == (50 << 20) + slack
 
 
-# A host made of files, and of commands that are recorded
-
-
-class FakeHost:
-    """A directory that looks like a host, and the programs that zclab_kernel calls on it."""
-
-    def __init__(self, root: Path, *releases: str, running: str = STOCK) -> None:
-        self.root = root
-        self.releases = list(releases)
-        self.calls: list[list[str]] = []
-        self.abstraction, self.filesystem = "", "ext2"
-        self.broken_dpkg = False
-        self.ignores_drop_in = False
-        self.arguments = "panic=10 oops=panic"
-        write_tree(
-            root,
-            {
-                "boot/grub/grub.cfg": menu_text(*releases, default="0", arguments="quiet"),
-                "boot/grub/grubenv": "# GRUB Environment Block\n",
-                "proc/sys/kernel/osrelease": f"{running}\n",
-                "proc/sys/kernel/random/boot_id": "boot-1\n",
-                **{f"boot/vmlinuz-{release}": f"image {release}" for release in releases},
-            },
-        )
-        for release in releases:
-            if "-zclab-" in release:
-                self._listed(release)
-        self.host = kernel.Host(self.run, MARK, root)
-
-    def _listed(self, release: str) -> None:
-        write_tree(self.root, {f"var/lib/dpkg/info/linux-image-{release}.list": ""})
-
-    def update_grub(self) -> None:
-        drop_in = self.root / "etc/default/grub.d/zclab.cfg"
-        default = "${saved_entry}" if drop_in.exists() and not self.ignores_drop_in else "0"
-        arguments = self.arguments if drop_in.exists() else "quiet"
-        text = menu_text(*sorted(self.releases, reverse=True), default=default, arguments=arguments)
-        write_tree(self.root, {"boot/grub/grub.cfg": text})
-
-    def run(self, command: list[str]) -> tuple[int, str, str]:
-        self.calls.append(command)
-        program, *words = command
-        environment = self.root / "boot/grub/grubenv"
-        variables = grub.parse_environment(environment.read_text(encoding="utf-8"))
-        if program == "grub-probe":
-            return 0, {"abstraction": self.abstraction, "fs": self.filesystem}.get(words[0][9:], DISK), ""
-        if program == "grub-editenv" and words[1] == "set":
-            name, _, value = words[2].partition("=")
-            variables[name] = value
-        elif program == "grub-editenv":
-            variables.pop(words[2], None)
-        elif program == "grub-reboot":
-            variables["next_entry"] = words[0]
-        elif program == "update-grub":
-            self.update_grub()
-        elif program == "dpkg-query":
-            known = self.root / f"var/lib/dpkg/info/{words[-1]}.list"
-            return (0, "install ok installed", "") if known.exists() else (1, "", "no packages found")
-        elif program == "dpkg" and words[0] == "-i":
-            if self.broken_dpkg:
-                return 1, "", "dpkg: error processing archive: cannot copy: No space left on device"
-            release = MINE
-            self.releases.append(release)
-            self._listed(release)
-            write_tree(self.root, {f"boot/vmlinuz-{release}": f"image {release}"})
-            # Before a kernel is in the menu, the default must be another one by name.
-            assert "saved_entry" in variables
-            self.update_grub()
-        elif program == "dpkg":
-            for package in words[1:]:
-                release = package.removeprefix("linux-image-")
-                if release in self.releases:
-                    self.releases.remove(release)
-                (self.root / f"var/lib/dpkg/info/{package}.list").unlink(missing_ok=True)
-            self.update_grub()
-        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
-        environment.write_text(f"# GRUB Environment Block\n{lines}####", encoding="utf-8")
-        return 0, "", ""
-
-    def boots(self) -> str:
-        """Restart as GRUB would and return the release that runs then."""
-        environment = self.host.environment()
-        text = self.host.text(self.host.menu_file)
-        value = environment.get("next_entry") or grub.default_value(text, environment)
-        if environment.get("next_entry"):
-            self.run(["grub-editenv", "-", "set", "next_entry="])
-        entry = grub.resolve(grub.parse_menu(text), value)
-        assert entry is not None
-        boot = (self.root / "proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
-        write_tree(
-            self.root,
-            {
-                "proc/sys/kernel/osrelease": f"{entry.kernel}\n",
-                "proc/sys/kernel/random/boot_id": f"{boot.strip()}+\n",
-            },
-        )
-        return str(entry.kernel)
-
-    def changed(self) -> list[str]:
-        """Return the programs that were called to change something."""
-        reading = {"grub-probe", "dpkg-query"}
-        return [command[0] for command in self.calls if command[0] not in reading]
-
-    def state(self) -> dict[str, str]:
-        """Return every file of the host that decides what boots."""
-        kept = ("boot/grub/grub.cfg", "boot/grub/grubenv", "etc/default/grub.d/zclab.cfg")
-        files = {name: self.host.text(self.root / name) for name in kept}
-        files["state"] = " ".join(sorted(path.name for path in (self.root / "var/lib/zclab").glob("*")))
-        return files
-
-
 def params(**given: Any) -> dict[str, Any]:
     package = {
         "name": f"linux-image-{MINE}",
@@ -361,7 +226,7 @@ def params(**given: Any) -> dict[str, Any]:
     }
     return {
         "release": MINE,
-        "build_id": "ab12",
+        "build_id": BUILD_ID,
         "package": package,
         "deb": "/x.deb",
         "promote": False,
@@ -491,16 +356,9 @@ def test_a_foreign_default_is_refused(fake: FakeHost) -> None:
     assert "grub-reboot" not in fake.changed()
 
 
-def proved(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boot the prepared kernel, with the build id that was wanted."""
-    fake.boots()
-    monkeypatch.setattr(zclab_host, "build_id", lambda _notes: "ab12")
-    write_tree(fake.root, {"sys/kernel/notes": ""})
-
-
-def test_settled_promotes_only_when_asked(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settled_promotes_only_when_asked(fake: FakeHost) -> None:
     fake.host.prepare(params(), check_mode=False)
-    proved(fake, monkeypatch)
+    assert fake.boots() == MINE
     assert not fake.host.settle(params(), check_mode=False)["changed"]
     assert fake.host.attempt()["outcome"] == "proved"
     assert fake.host.default() == STOCK
@@ -531,15 +389,15 @@ def test_settled_prunes_old_kernels_of_the_lab(tmp_path: Path, monkeypatch: pyte
     for age, release in enumerate(old):
         os.utime(tmp_path / f"var/lib/dpkg/info/linux-image-{release}.list", (1000 + age, 1000 + age))
     fake.host.prepare(params(), check_mode=False)
-    proved(fake, monkeypatch)
+    assert fake.boots() == MINE
     assert fake.host.settle(params(), check_mode=False)["pruned"] == [old[1], old[0]]
     assert sorted(fake.releases) == sorted([STOCK, old[2], MINE])
 
 
-def test_restored_is_what_was(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restored_is_what_was(fake: FakeHost) -> None:
     before = fake.state()
     fake.host.prepare(params(), check_mode=False)
-    proved(fake, monkeypatch)
+    assert fake.boots() == MINE
     fake.host.settle(params(promote=True), check_mode=False)
     first = fake.host.restore(check_mode=False)
     assert first["reboot_required"]
@@ -567,27 +425,10 @@ def test_restored_checks_the_default(fake: FakeHost) -> None:
 # The package
 
 
-def make_deb(directory: Path, release: str, config: str) -> Path:
-    tree = write_tree(
-        directory / "tree",
-        {
-            "DEBIAN/control": f"Package: linux-image-{release}\nVersion: 1\nArchitecture: amd64\n"
-            "Maintainer: a test <test@example.invalid>\nDescription: a test\n",
-            f"boot/vmlinuz-{release}": "image",
-            f"boot/config-{release}": config,
-            f"lib/modules/{release}/modules.order": "x" * 5000,
-        },
-    )
-    deb = directory / "kernel.deb"
-    command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(deb)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return deb
-
-
 def test_package_is_described(tmp_path: Path) -> None:
     deb = make_deb(tmp_path, MINE, "CONFIG_X=y\nCONFIG_BLK_DEV_INITRD=y\n")
     package = install.describe_package(deb, MINE)
-    assert package["image_sha256"] == hashlib.sha256(b"image").hexdigest()
+    assert package["image_sha256"] == hashlib.sha256(f"image {MINE}".encode()).hexdigest()
     assert package["wants_initrd"]
     assert package["boot_bytes"] >= 2 * 4096
     assert package["root_bytes"] >= 2 * 4096

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Action: reboot a host, wait for it, and prove which kernel came up."""
+"""Action: reboot a host through ansible.builtin.reboot, and prove which kernel came up.
+
+The builtin asks for the reboot and waits for another boot id. What it cannot do is here: the kernel's release
+and build id are compared, the end of the console is shown, and a host that hangs is power-cycled.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -18,7 +22,7 @@ CONSOLE_LINES = 20
 CONSOLE_BYTES = 1 << 18
 CONNECT_SECONDS = 5
 RESET_SECONDS = 120
-POLL_SECONDS = 1.0
+REBOOT_COMMAND = "/sbin/shutdown -r now"
 BOOT_START = re.compile(r"Linux version \S+")
 
 
@@ -80,26 +84,27 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return {**result, "changed": True, "msg": f"would reboot into {release}"}
         self._host = (task_vars or {}).get("inventory_hostname", "the host")
-        self._trouble = ""
         console = Console(args.get("console_log") or "")
-        timeout = float(args["timeout"])
+        timeout = int(args["timeout"])
 
         old_timeout = self._connection.get_option("timeout")
-        self._connection.set_option("timeout", CONNECT_SECONDS)
         try:
-            before = self._boot_id()
-            if not before:
-                raise AnsibleError(f"{self._host}: cannot read its boot id: {self._trouble}")
             Display().display(f"{self._host}: rebooting into {release}")
             began = time.monotonic()
-            self._reboot()
-            came_back = self._wait(before, timeout)
+            reboot = {"reboot_timeout": timeout, "reboot_command": REBOOT_COMMAND}
+            rebooted = self._builtin("reboot", reboot, task_vars)
             seconds = round(time.monotonic() - began, 1)
-            if not came_back:
+            if rebooted.get("failed"):
                 end = console_end(console.said())  # before a reset lets the fallback kernel write more
-                return self._failed(result, self._rescue(before, release, timeout), console, end)
+                if rebooted.get("rebooted"):
+                    problem = self._rescue(release, timeout, str(rebooted["msg"]), task_vars)
+                else:
+                    problem = (
+                        f"{self._host}: it could not be rebooted: {' '.join(str(rebooted['msg']).split())}"
+                    )
+                return self._failed(result, problem, console, end)
         finally:
-            self._connection.set_option("timeout", old_timeout)
+            self._connection.set_option("timeout", old_timeout)  # the builtin leaves its own
 
         Display().display(f"{self._host}: answers again after {seconds:.0f} s")
         timing = {"part": f"boot of {self._host}", "seconds": seconds}
@@ -128,7 +133,7 @@ class ActionModule(ActionBase):
             )
         else:
             problem = (
-                f"{self._host}: kernel {release} did not come up; {now['release']} runs now: mend the kernel "
+                f"{self._host}: kernel {release} did not come up; {now['release']} runs now: fix the kernel "
                 "and try again; the end of its console:"
             )
         return self._failed(result, problem, console, console_end(console.said()))
@@ -145,53 +150,31 @@ class ActionModule(ActionBase):
             "msg": "\n".join([problem, *(end or [f"({where})"])]),
         }
 
-    def _boot_id(self) -> str:
-        """Return the boot id of the host, "" if it does not answer now."""
-        try:
-            done = self._low_level_execute_command("cat /proc/sys/kernel/random/boot_id", sudoable=False)
-        except AnsibleConnectionFailure as error:
-            self._trouble = " ".join(str(error).split())
-            return ""
-        if done["rc"] != 0:
-            self._trouble = " ".join(str(done["stderr"]).split())
-            return ""
-        return str(done["stdout"]).strip()
+    def _builtin(
+        self, name: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Run one of Ansible's own actions on this host and return its result."""
+        task = self._task.copy()
+        task.args = {"connect_timeout": CONNECT_SECONDS, **arguments}
+        action = self._shared_loader_obj.action_loader.get(
+            f"ansible.builtin.{name}",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        done: dict[str, Any] = action.run(task_vars=task_vars)
+        return done
 
-    def _reboot(self) -> None:
-        """Ask for the reboot; the connection may break before it answers."""
-        try:
-            done = self._low_level_execute_command("systemctl reboot || shutdown -r now", sudoable=True)
-        except AnsibleConnectionFailure:
-            return
-        if done["rc"] not in (0, 255) and "closed" not in str(done["stderr"]):
-            reason = " ".join(str(done["stderr"]).split())
-            raise AnsibleError(f"{self._host}: systemctl reboot failed: {reason}")
-
-    def _wait(self, before: str, timeout: float) -> bool:
-        """Wait until the host answers with another boot id; False if it does not within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            self._disconnect()
-            now = self._boot_id()
-            if now and now != before:
-                return True
-            time.sleep(POLL_SECONDS)
-        return False
-
-    def _disconnect(self) -> None:
-        """Drop the persistent connection, which may lead to a host that is gone."""
-        try:
-            self._connection.reset()
-        except (AnsibleError, AttributeError):
-            self._connection.close()
-
-    def _rescue(self, before: str, release: str, timeout: float) -> str:
+    def _rescue(self, release: str, timeout: int, trouble: str, task_vars: dict[str, Any] | None) -> str:
         """Power-cycle the host once, if that is possible, and say how it ended."""
-        problem = f"{self._host}: kernel {release} did not come up within {timeout:.0f} s"
+        problem = f"{self._host}: kernel {release} did not come up within {timeout} s"
         command = self._task.args.get("reset_command") or ""
         if not command:
             return (
-                f"{problem}, and no reset command is known ({self._trouble}): power-cycle the host by hand; "
+                f"{problem}, and no reset command is known ({trouble}): power-cycle the host by hand; "
                 "it then boots its default kernel"
             )
         Display().display(f"{self._host}: did not come back, so it is reset: {command}")
@@ -209,10 +192,14 @@ class ActionModule(ActionBase):
             reason = str(error)
         if reason:
             return f"{problem}, and the reset command `{command}` failed: {reason}: power-cycle it by hand"
-        if not self._wait(before, timeout):
-            return f"{problem}, nor after a reset ({self._trouble}): look at the host's console"
+        waited = self._builtin(
+            "wait_for_connection", {"delay": CONNECT_SECONDS, "timeout": timeout}, task_vars
+        )
+        if waited.get("failed"):
+            trouble = " ".join(str(waited["msg"]).split())
+            return f"{problem}, nor after a reset ({trouble}): look at the host's console"
         try:
-            done = self._low_level_execute_command("uname -r", sudoable=False)
+            done = self._low_level_execute_command("cat /proc/sys/kernel/osrelease")
             return f"{problem}; it was reset and {str(done['stdout']).strip()} runs now"
         except AnsibleConnectionFailure as error:
             return f"{problem}; it was reset and came back, then was lost again: {error}"
