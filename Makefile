@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help lab test nightly check unit format controller lock
+.PHONY: help lab test nightly check unit format controller docs lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -41,6 +41,10 @@ unit: bootstrap
 format: bootstrap
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Write the documents that are made from others: each role's README.md.
+docs: bootstrap
+	$(BIN)/python -m zclab.jobs.role_readmes
 
 # Lock the dependencies of pyproject.toml again (needs uv).
 lock:

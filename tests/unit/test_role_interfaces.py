@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.role_modules import write_tree
 
 from zclab.base.paths import project_root
+from zclab.jobs import role_readmes
 
 ROLES = sorted(path for path in (project_root() / "roles").iterdir() if path.is_dir())
 
@@ -91,6 +93,38 @@ def test_each_default_is_explained(role: Path) -> None:
                 f"{path}: {name} has no comment with an example"
             )
             comment = []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: str(role.name))
+def test_readme_is_current(role: Path) -> None:
+    assert (role / "README.md").read_text(encoding="utf-8") == role_readmes.readme(role), "run `make docs`"
+
+
+def test_a_readme_lists_all_that_is_declared(tmp_path: Path) -> None:
+    role = write_tree(
+        tmp_path / "r",
+        {
+            "meta/main.yml": "galaxy_info: {description: Does it}\ndependencies: [{role: common}]\n",
+            "meta/argument_specs.yml": """
+argument_specs:
+  main:
+    short_description: Does it all
+    options:
+      r_size: {description: Size as in C(a|b)., type: int, default: 1}
+      r_hosts:
+        {description: Hosts., type: list, elements: dict, required: true, options: {
+          kind: {description: Kind., type: str, choices: [x, y]}}}
+  restore: {short_description: Undoes it, options: {}}
+""",
+            "defaults/main.yml": "# How large. Example: 7\nr_size: 1\n",
+        },
+    )
+    text = role_readmes.readme(role)
+    assert "Does it.\n\nNeeds beside it: the role common.\n" in text
+    assert "| `r_size` | int | `1` | Size as in `a\\|b`. Example: `7` |" in text
+    assert "| `r_hosts` | list of dict | required | Hosts. |" in text
+    assert "| `r_hosts.kind` | str |  | Kind. One of `x`, `y`. |" in text
+    assert text.endswith("## Entry point `restore`\n\nUndoes it.\n\nIt has no variables.\n")
 
 
 @pytest.mark.parametrize(
