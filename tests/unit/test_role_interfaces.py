@@ -16,6 +16,17 @@ from zclab.jobs import role_readmes
 ROLES = sorted(path for path in (project_root() / "roles").iterdir() if path.is_dir())
 
 
+PLAYS = [
+    pytest.param(play, id=f"{path.stem}: {play['name']}")
+    for path in sorted((project_root() / "playbooks").glob("**/*.yml"))
+    if path.parent.name != "vars"
+    for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "hosts" in play
+]
+#: Roles that only root of a host can run.
+ROOT_ROLES = {"link_tuning", "host_limits", "kernel_boot", "traffic_tool", "crosscheck_tools"}
+
+
 def _yaml(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
 
@@ -156,3 +167,25 @@ def test_planted_faults_are_found(
     (role / "meta/argument_specs.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
     (role / "defaults/main.yml").write_text(yaml.safe_dump(defaults), encoding="utf-8")
     assert any(expected in problem for problem in problems(role)), problems(role)
+
+
+def _roles(play: dict[str, Any]) -> set[str]:
+    """Return the roles that a play runs."""
+    tasks = [task for task in play.get("tasks", []) if "ansible.builtin.include_role" in task]
+    included = {task["ansible.builtin.include_role"]["name"] for task in tasks}
+    return included | {str(entry["role"]) for entry in play.get("roles", [])}
+
+
+@pytest.mark.parametrize("play", PLAYS)
+def test_what_needs_root_of_a_host_says_so(play: dict[str, Any]) -> None:
+    on_hosts = not play["hosts"].startswith("localhost")
+    if on_hosts and _roles(play) & ROOT_ROLES:
+        assert play.get("become") is True, f"{play['name']}: become is not declared"
+    if not on_hosts:
+        assert "become" not in play, f"{play['name']}: the controller's roles ask for privilege by themselves"
+
+
+def test_some_play_needs_root() -> None:
+    """The check above finds what it looks for."""
+    needed = set().union(*(_roles(play.values[0]) for play in PLAYS))  # type: ignore[arg-type]
+    assert needed >= ROOT_ROLES

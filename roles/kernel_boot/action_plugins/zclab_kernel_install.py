@@ -108,7 +108,9 @@ class ActionModule(ActionBase):
 
     def _copy(self, deb: Path) -> None:
         """Copy the package through a name that the login user may write."""
-        made = self._low_level_execute_command("umask 077 && mktemp /var/tmp/zclab-kernel.XXXXXXXX")
+        made = self._low_level_execute_command(
+            "umask 077 && mktemp /var/tmp/zclab-kernel.XXXXXXXX", sudoable=False
+        )
         name = str(made["stdout"]).strip()
         if made["rc"] != 0 or not name:
             raise AnsibleError(str(made["stderr"]).strip() or "mktemp failed")
@@ -116,7 +118,7 @@ class ActionModule(ActionBase):
             self._transfer_file(str(deb), name)
             self._must(f"install -D -m 0600 {name} {REMOTE_DEB}")
         finally:
-            self._low_level_execute_command(f"rm -f {name}")
+            self._low_level_execute_command(f"rm -f {name}", sudoable=False)
 
     def _must(self, command: str) -> None:
         done = self._low_level_execute_command(command, sudoable=True)
