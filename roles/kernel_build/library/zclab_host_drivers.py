@@ -13,6 +13,7 @@ import socket
 import struct
 from pathlib import Path
 
+from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -53,6 +54,10 @@ required:
   description: The same as one list of driver and purpose, as a kernel build takes it.
   returned: success
   type: list
+running:
+  description: Release and GNU build id of the kernel that runs, the build id empty if it cannot be told.
+  returned: success
+  type: dict
 running_config:
   description: >-
     The configuration of the running kernel; when that is one that a lab installed, of the newest other kernel
@@ -165,6 +170,14 @@ class Host:
                 found.append(fields[9])
         return unique(found)
 
+    def running(self) -> dict[str, str]:
+        """Return release and build id of the kernel that runs."""
+        notes = self.sys / "kernel/notes"
+        return {
+            "release": read(self.proc / "sys/kernel/osrelease").strip(),
+            "build_id": zclab_host.build_id(notes.read_bytes()) if notes.exists() else "",
+        }
+
     def config(self, release: str) -> str:
         """Return the configuration of the running kernel, or of the newest that no lab installed."""
         if not LAB_KERNEL.search(release):
@@ -251,6 +264,7 @@ def main() -> None:
         root_filesystem=filesystem,
         nic_drivers=nics,
         required=required,
+        running=host.running(),
         running_config=host.config(os.uname().release),
     )
 

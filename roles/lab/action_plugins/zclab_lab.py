@@ -17,7 +17,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return {lab: the resolved lab as plain values}, or a failure of one line."""
+        """Return the resolved lab as plain values, or a failure of one line."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         first = variables["groups"]["all"][0]
@@ -26,4 +26,4 @@ class ActionModule(ActionBase):
             facts = lab.facts(variables.get("zclab_variant"))
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": False, "lab": facts}
+        return {**facts, **result, "changed": False}

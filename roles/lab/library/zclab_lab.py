@@ -15,12 +15,12 @@ author: zclab
 EXAMPLES = r"""
 - name: Read the lab
   zclab_lab:
-  register: result
+  register: zclab
 """
 
 RETURN = r"""
-lab:
-  description: The lab, resolved.
+name:
+  description: The lab's name; beside it is every other key of the resolved lab.
   returned: success
-  type: dict
+  type: str
 """

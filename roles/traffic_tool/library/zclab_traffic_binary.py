@@ -7,12 +7,12 @@ short_description: Build the traffic tool and put it on a host
 description:
   - Builds traffic/ on the controller into the cache, under a key made from its source and the compiler's
     version. A binary that is there already is used as it is.
-  - With C(dest) the binary is copied to the host if the host has another one or none.
+  - The binary is copied to the host if the host has another one or none.
 options:
   dest:
-    description: Path on the host. Empty to build only.
-    type: str
-    default: ""
+    description: Path on the host.
+    type: path
+    required: true
 author: zclab
 """
 
