@@ -25,7 +25,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                     marks=pytest.mark.claim(*row.claims),
                 )
                 for abi in probe_command.ABIS
-                for row in probe_command.table(abi).rows
+                for row in probe_command.table(abi).cases
                 for family in probe_command.FAMILIES
             ],
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conformance suite with planted tables: verdicts, rows that end otherwise, hosts that go, what moved."""
+"""The conformance suite with injected tables: verdicts, how test cases end, hosts that go, what moved."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ from zclab.lab import inventory
 from zclab.lab.model import Lab
 from zclab.probe import sysctl, tables
 from zclab.probe import table as probe_table
-from zclab.probe.table import NotHereError, Row, Table, attempt
+from zclab.probe.table import NotHereError, Table, attempt
 from zclab.suites import probe_command
 from zclab.suites.conformance import document as documents
 from zclab.suites.conformance import run, show
 from zclab.suites.conformance.document import ConformanceDocument, RowDocument
 
-PLANTED = Path(__file__).parents[1] / "data" / "conformance"
+INJECTED = Path(__file__).parents[1] / "data" / "conformance"
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
 LIMIT = 60
 
 
 @pytest.fixture(autouse=True)
-def planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add the planted tables to the probe, here and in what is sent to hosts."""
+def injected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add the injected tables to the probe, here and in what is sent to hosts."""
     real = probe_command.archive()
-    monkeypatch.setattr(probe_table, "ROW_SECONDS", probe_table.ROW_SECONDS)  # a planted table changes it
+    monkeypatch.setattr(probe_table, "CASE_SECONDS", probe_table.CASE_SECONDS)  # an injected table changes it
     held = io.BytesIO(real)
     with zipfile.ZipFile(held, "a") as file:
-        for path in sorted(PLANTED.glob("*.py")):
+        for path in sorted(INJECTED.glob("*.py")):
             file.write(path, f"probe/tables/{path.name}")
             name = f"{tables.__name__}.{path.stem}"
             spec = importlib.util.spec_from_file_location(name, path)
@@ -124,7 +124,7 @@ def runs_still(pid: int) -> bool:
 
 
 def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    document = carry_out(lab, monkeypatch, "planted_rows")
+    document = carry_out(lab, monkeypatch, "inject_outcomes")
     assert document.exit_code == 1
     for family in probe_command.FAMILIES:
         rows = by_row(document, family)
@@ -134,7 +134,7 @@ def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
             "wrong": ("fail", f"something else over IPv{family}", None),
             "changed": ("pass", "new", None),
             "not-here": ("skipped", None, "no such thing"),
-            "raising": ("fail", "ValueError: what (planted_rows.py:39)", None),
+            "raising": ("fail", "ValueError: what (inject_outcomes.py:39)", None),
             "killed": ("fail", "killed by signal 9", None),
             "hanging": ("fail", "did not end within 1 s", None),
             "printing": ("pass", "as expected", None),
@@ -152,15 +152,15 @@ def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_expected_goes_by_the_release(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, release: str, expected: str, since: str
 ) -> None:
-    row = next(one for one in probe_command.table("planted_rows").rows if one.name == "changed")
-    judged = documents.judged("planted_rows", row, 4, release, "new", None)
+    row = next(one for one in probe_command.table("inject_outcomes").cases if one.name == "changed")
+    judged = documents.judged("inject_outcomes", row, 4, release, "new", None)
     assert (judged.expected, judged.since) == (expected, since)
     assert judged.verdict == ("pass" if expected == "new" else "fail")
 
 
 def test_a_row_that_ends_the_probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """That row fails, those after it are named and not passed, and the next table is tried."""
-    document = carry_out(lab, monkeypatch, "planted_ending", "planted_missing")
+    document = carry_out(lab, monkeypatch, "inject_ending", "inject_missing")
     rows = by_row(document, 4)
     assert rows["before"].verdict == "pass"
     assert rows["fatal"].verdict == "fail"
@@ -184,7 +184,7 @@ def test_a_host_that_is_lost(
 
     crashing = threading.Thread(target=crash)
     crashing.start()
-    rows = by_row(carry_out(lab, monkeypatch, "planted_waiting", "planted_missing"))
+    rows = by_row(carry_out(lab, monkeypatch, "inject_waiting", "inject_missing"))
     crashing.join()
     assert rows["waiting"].verdict == "fail"
     assert "the connection was lost" in str(rows["waiting"].reason)
@@ -194,7 +194,7 @@ def test_a_host_that_is_lost(
 
 
 def test_a_table_that_the_kernel_lacks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    document = carry_out(lab, monkeypatch, "planted_missing")
+    document = carry_out(lab, monkeypatch, "inject_missing")
     assert {row.verdict for row in document.rows} == {"skipped"}
     assert {row.reason for row in document.rows} == {"no released kernel has it"}
     assert document.exit_code == 4
@@ -208,7 +208,7 @@ def test_a_sender_has_its_peer_on_the_receiver(
     own = [host.model_copy(update={"data_address_ipv4": None}) for host in hosts]
     own = [one.model_copy(update={"data_address_ipv4": "127.0.0.1/8"}) for one in own]
     monkeypatch.setattr(probe_command, "FAMILIES", (4,))
-    document = carry_out(lab.model_copy(update={"hosts": own}), monkeypatch, "planted_rows", role="sender")
+    document = carry_out(lab.model_copy(update={"hosts": own}), monkeypatch, "inject_outcomes", role="sender")
     assert by_row(document, 4)["peered"].verdict == "pass"
     wait_for(lambda: all(child.poll() is not None for child in server._children))
 
@@ -216,14 +216,14 @@ def test_a_sender_has_its_peer_on_the_receiver(
 def test_hosts_with_different_kernels(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     runs("6.1.90", monkeypatch, ("b", "another"))
     with pytest.raises(InvalidError, match=r"^receiver1: runs 6\.1\.90 \(build id another\), not .* \(b\)"):
-        carry_out(lab, monkeypatch, "planted_rows")
+        carry_out(lab, monkeypatch, "inject_outcomes")
 
 
 def test_another_kernel_than_the_recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = Artifact(variant="stock", key="k" * 64, release="6.1.90", build_id="c")
     monkeypatch.setattr(deploy_state, "running_kernel", lambda lab: artifact)
     with pytest.raises(InvalidError, match="sender1: runs"):
-        carry_out(lab, monkeypatch, "planted_rows")
+        carry_out(lab, monkeypatch, "inject_outcomes")
 
 
 def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
         with path.open("a", encoding="utf-8") as file:
             file.write("[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1\n")
 
-    monkeypatch.setattr(probe_command, "ABIS", {"planted_missing": "receiver"})
+    monkeypatch.setattr(probe_command, "ABIS", {"inject_missing": "receiver"})
     document = run.carry_out(lab, told)
     assert document.console_reports == {
         "receiver1": ["[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1"] * 2
@@ -246,7 +246,7 @@ def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_host_without_python(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_command, "rows_command", lambda *_: "echo 'python3: not found' >&2; exit 127")
     with pytest.raises(LabError, match=r"^receiver1: the probe did not begin: .*python3: not found"):
-        carry_out(lab, monkeypatch, "planted_rows")
+        carry_out(lab, monkeypatch, "inject_outcomes")
 
 
 # ------------------------------------------------------------------------------------------------ the probe
@@ -267,7 +267,7 @@ def test_the_end_of_the_channel_ends_the_row_and_puts_back_what_was_set(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
-    process = start(probe_command.rows_command("planted_waiting", 6, None).removeprefix("exec "))
+    process = start(probe_command.rows_command("inject_waiting", 6, None).removeprefix("exec "))
     wait_for((tmp_path / "pids").exists)
     assert (tmp_path / "setting").read_text(encoding="ascii") == "other"
     if how == "stdin":
@@ -284,7 +284,7 @@ def test_the_end_of_the_channel_ends_the_row_and_puts_back_what_was_set(
 def test_a_row_ends_with_its_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when nothing is left to end it."""
     monkeypatch.setenv("ZCLAB_TEST_MARKS", str(tmp_path))
-    process = start(probe_command.rows_command("planted_waiting", 6, None).removeprefix("exec "))
+    process = start(probe_command.rows_command("inject_waiting", 6, None).removeprefix("exec "))
     wait_for((tmp_path / "pids").exists)
     process.kill()
     process.wait(LIMIT)
@@ -335,7 +335,7 @@ def test_the_command_by_hand() -> None:
     ):
         loader = shlex.split(probe_command.rows_command("x", 4, None))[1:6]
         process = subprocess.run(
-            [*loader[:5], "planted_rows", *arguments],
+            [*loader[:5], "inject_outcomes", *arguments],
             input=probe_command.handed_over(),
             capture_output=True,
             timeout=LIMIT,
@@ -350,9 +350,9 @@ def test_two_rows_of_one_name_are_refused() -> None:
     def row(bench: object) -> str:
         return ""
 
-    table.row("a", "b")(row)
-    with pytest.raises(ValueError, match="x: two rows are called row"):
-        table.row("a", "b")(row)
+    table.add("a", "b")(row)
+    with pytest.raises(ValueError, match="x: two test cases are called row"):
+        table.add("a", "b")(row)
 
 
 def test_the_probe_needs_nothing_but_the_standard_library() -> None:
@@ -393,7 +393,7 @@ def result(kernel: str, **outcomes: str | None) -> ConformanceDocument:
     """Return a result with one row of each interface; a null outcome was skipped."""
     rows = []
     for abi, outcome in {"map_each": None, "zerocopy_receive": "x", "msg_zerocopy": "x", **outcomes}.items():
-        row = Row("a-row", "given", outcome or "x", ("S1",), None, lambda bench: "")
+        row = probe_table.TestCase("a-row", "given", outcome or "x", ("S1",), None, lambda bench: "")
         reason = None if outcome else "why"
         rows += [
             documents.judged(abi, row, family, "6.1", outcome, reason) for family in probe_command.FAMILIES
@@ -455,9 +455,9 @@ def test_a_row_that_failed_on_both_is_not_passed_over() -> None:
 
 
 def test_what_is_shown_of_a_kernel(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    document = carry_out(lab, monkeypatch, "planted_rows", "planted_missing")
+    document = carry_out(lab, monkeypatch, "inject_outcomes", "inject_missing")
     text = shown(lambda console: show.show(console, document))
-    assert "planted_missing: all 2 rows skipped: no released kernel has it" in text
+    assert "inject_missing: all 2 rows skipped: no released kernel has it" in text
     lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") > 5}
     assert "4, 6" in lines["right"] and "S1" in lines["right"] and "pass" in lines["right"]
     assert "fail" in lines["hanging"] and "did not end within 1 s" in lines["hanging"]
@@ -613,9 +613,9 @@ def test_impossible_asks_exit_2(
 def test_rows_say_what_they_do(abi: str) -> None:
     table = probe_command.table(abi)
     assert table.abi == abi
-    assert table.rows
-    for row in table.rows:
-        assert row.given and row.attempt.__doc__, row.name
+    assert table.cases
+    for row in table.cases:
+        assert row.setup and row.attempt.__doc__, row.name
         assert row.rule("6.1.90")[1] and row.rule("6.18")[1]
         assert row.document is None or row.document != row.rule("6.1.90")[1]
 
@@ -623,11 +623,11 @@ def test_rows_say_what_they_do(abi: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the hosts' rows are tried as root")
 def test_a_wrong_expectation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of a real table, with another outcome expected, fails."""
-    row = next(one for one in probe_command.table("zerocopy_receive").rows if one.name == "whole-pages")
+    row = next(one for one in probe_command.table("zerocopy_receive").cases if one.name == "whole-pages")
     outcome, reason = attempt(row, 6).values()
     right = documents.judged("zerocopy_receive", row, 6, os.uname().release, outcome, reason)
     assert right.verdict == "pass", right
-    planted = Row(
-        row.name, row.given, "mapped 4096, hint 0, as sent, 0 queued", row.claims, None, row.attempt
+    planted = probe_table.TestCase(
+        row.name, row.setup, "mapped 4096, hint 0, as sent, 0 queued", row.claims, None, row.attempt
     )
     assert documents.judged("zerocopy_receive", planted, 6, "6.1", outcome, reason).verdict == "fail"

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from zclab.probe import netns, zerocopy_sends
+from zclab.probe import table as probe_table
 from zclab.probe.completions import Completion, said
 from zclab.probe.netns import SCATTER_GATHER, TX_CHECKSUM
 from zclab.probe.sink import serve
-from zclab.probe.table import Bench, Row, attempt
+from zclab.probe.table import Bench, attempt
 from zclab.probe.tables import msg_zerocopy
 from zclab.probe.tables.msg_zerocopy import OPTMEM_MAX, TABLE
 from zclab.suites.conformance import document as documents
@@ -23,7 +24,7 @@ from zclab.suites.conformance import document as documents
 root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and other users need root")
 families = pytest.mark.parametrize("family", [4, 6])
 
-ROWS = {row.name: row for row in TABLE.rows}
+ROWS = {row.name: row for row in TABLE.cases}
 #: Rows that this machine has not what they need for, and what that is.
 NO_PEER = "there is no other host to send to"
 NOT_HERE = {
@@ -48,8 +49,8 @@ def sink(family: int) -> Iterator[tuple[str, int]]:
 
 @root
 @families
-@pytest.mark.parametrize("row", TABLE.rows, ids=ROWS)
-def test_row(row: Row, family: int) -> None:
+@pytest.mark.parametrize("row", TABLE.cases, ids=ROWS)
+def test_row(row: probe_table.TestCase, family: int) -> None:
     got = attempt(row, family)
     if row.name in NOT_HERE:
         assert got == {"outcome": None, "reason": NOT_HERE[row.name]}
@@ -58,7 +59,7 @@ def test_row(row: Row, family: int) -> None:
 
 
 def test_every_claim_has_a_row() -> None:
-    tried = {claim for row in TABLE.rows if row.name not in NOT_HERE for claim in row.claims}
+    tried = {claim for row in TABLE.cases if row.name not in NOT_HERE for claim in row.claims}
     assert tried == {f"Z{number}" for number in range(1, 14)}
 
 
@@ -130,7 +131,7 @@ def test_a_wrong_expectation_is_seen() -> None:
     """What the document says of fast open, as if this kernel did so."""
     row = ROWS["fast-open"]
     outcome, reason = attempt(row, 4).values()
-    planted = replace(row, expect=str(row.document), document=None)
+    planted = replace(row, expected=str(row.document), document=None)
     verdicts = [
         documents.judged("msg_zerocopy", one, 4, os.uname().release, outcome, reason).verdict
         for one in (row, planted)
@@ -142,7 +143,7 @@ def test_a_wrong_expectation_is_seen() -> None:
 def test_option_memory_of_the_host_is_left_alone() -> None:
     before = OPTMEM_MAX.read_text(encoding="ascii")
     row = ROWS["option-memory-is-bounded"]
-    assert attempt(row, 4)["outcome"] == row.expect
+    assert attempt(row, 4)["outcome"] == row.expected
     assert OPTMEM_MAX.read_text(encoding="ascii") == before
 
 

@@ -94,7 +94,7 @@ def test_every_table_on_this_machines_kernel(under_test: LabUnderTest) -> None:
     assert (document.kernel, document.kernel_release) == ("machine", os.uname().release)
     names = Counter((row.abi, row.row) for row in document.rows)
     assert names == {
-        (abi, row.name): 2 for abi in probe_command.ABIS for row in probe_command.table(abi).rows
+        (abi, row.name): 2 for abi in probe_command.ABIS for row in probe_command.table(abi).cases
     }
     wrong = [row for row in document.rows if row.abi == "zerocopy_receive" and row.verdict != "pass"]
     assert wrong == []

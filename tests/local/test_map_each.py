@@ -14,11 +14,12 @@ import time
 import pytest
 
 from zclab.plan import claims
-from zclab.probe import stream, waiter
+from zclab.probe import mmap_lock_waiter, stream
+from zclab.probe import table as probe_table
 from zclab.probe.sockets import PAGE, map_memory
 from zclab.probe.stream import Stream, forked
 from zclab.probe.sysctl import CONSUME
-from zclab.probe.table import Bench, NotHereError, Row, attempt
+from zclab.probe.table import Bench, NotHereError, attempt
 from zclab.probe.tables import map_each
 from zclab.probe.tables.zerocopy_receive import Request, ask
 
@@ -46,7 +47,7 @@ def bench() -> Bench:
 
 def test_each_claim_has_a_row() -> None:
     """The order of locks and the comparison of designs have checks of their own."""
-    served = {claim for row in map_each.TABLE.rows for claim in row.claims}
+    served = {claim for row in map_each.TABLE.cases for claim in row.claims}
     assert {f"M{number}" for number in (*range(1, 12), 13)} <= served <= set(claims.load())
 
 
@@ -57,8 +58,8 @@ def test_the_table_is_skipped_where_mmap_does_not_consume() -> None:
 
 
 @plain_kernel
-@pytest.mark.parametrize("row", map_each.TABLE.rows, ids=lambda row: row.name)
-def test_a_row_fails_where_mmap_only_makes_an_area(row: Row) -> None:
+@pytest.mark.parametrize("row", map_each.TABLE.cases, ids=lambda row: row.name)
+def test_a_row_fails_where_mmap_only_makes_an_area(row: probe_table.TestCase) -> None:
     """The planted fault is this machine's kernel: what does not consume must be seen by every other row."""
 
     def quietly(bench: Bench) -> str:
@@ -106,7 +107,7 @@ def test_a_thread_is_seen_waiting_for_the_mapping_lock(bench: Bench) -> None:
     with bench.closing:
         one = Stream(bench)
         deadline = time.monotonic() + 60
-        while not waiter.kill_while_it_waits(one.receiver.fileno()):
+        while not mmap_lock_waiter.kill_while_it_waits(one.receiver.fileno()):
             assert time.monotonic() < deadline, "never seen waiting"
         one.queue(PAGE, pages=False)
         assert one.rest() == "read 4096 as sent"  # nobody holds the socket
@@ -115,9 +116,9 @@ def test_a_thread_is_seen_waiting_for_the_mapping_lock(bench: Bench) -> None:
 def test_a_thread_that_does_not_wait_is_not_seen_waiting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiter, "_hold_the_lock", lambda told: os.write(told, b"1"))
+    monkeypatch.setattr(mmap_lock_waiter, "_hold_the_lock", lambda told: os.write(told, b"1"))
     with bench.closing:
-        assert not waiter.kill_while_it_waits(Stream(bench).receiver.fileno())
+        assert not mmap_lock_waiter.kill_while_it_waits(Stream(bench).receiver.fileno())
 
 
 def test_a_socket_that_stays_locked_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

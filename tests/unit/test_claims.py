@@ -60,7 +60,7 @@ def served_by_tests() -> set[str]:
 def served_by_rows() -> set[str]:
     """Return the claims that rows of the conformance suite serve."""
     return {
-        claim for abi in probe_command.ABIS for row in probe_command.table(abi).rows for claim in row.claims
+        claim for abi in probe_command.ABIS for row in probe_command.table(abi).cases for claim in row.claims
     }
 
 

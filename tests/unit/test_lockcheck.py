@@ -46,7 +46,7 @@ def test_what_is_not_as_it_should_be(
 def test_a_row_that_came_out_otherwise_is_named() -> None:
     rows = {
         f"{row.name} IPv{family}": row.rule("0")[1]
-        for row in probe_command.table("lock_order").rows
+        for row in probe_command.table("lock_order").cases
         for family in probe_command.FAMILIES
     }
     assert lockdep._unlike(rows) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of an interface: rows of input and outcome, and how one of them is tried."""
+"""The table of an interface: test cases with a setup and an expected outcome, and how one is tried."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-ROW_SECONDS = 60.0
-#: Signals by which whoever asked for the rows may end them.
+CASE_SECONDS = 60.0
+#: Signals by which whoever started the probe may end it.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END = b"\0"
 _PR_SET_PDEATHSIG = 1
@@ -25,12 +25,12 @@ _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
 
 
 class NotHereError(Exception):
-    """A row can not be tried on this host; the text says what is missing."""
+    """A test case cannot be tried on this host; the text says what is missing."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a row works with: what it opens is closed when the row has ended, whatever its end.
+    """What a test case works with. What it opens is closed when the test case has ended, however it ends.
 
     `family` is 4 or 6. `peer` is the address and port of a sink on the pair's other host (see sink.py), which
     is reached over the link under test, or None where there is no other host.
@@ -57,16 +57,16 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One rule: what is done (`given`), what comes of it (`expect`).
+class TestCase:
+    """One rule: what is done (`setup`), what comes of it (`expected`).
 
-    `expect` is the outcome, or, where kernels differ, outcomes by the first release that behaves so ("0" is
+    `expected` is the outcome, or, where kernels differ, outcomes by the first release that behaves so ("0" is
     every release before). `document` is what the claim's document says, where kernels do something else.
     """
 
     name: str
-    given: str
-    expect: str | Mapping[str, str]
+    setup: str
+    expected: str | Mapping[str, str]
     claims: tuple[str, ...]
     document: str | None
     attempt: Callable[[Bench], str]
@@ -76,50 +76,54 @@ class Row:
 
         The latter comes first, and is None where all kernels behave so.
         """
-        if isinstance(self.expect, str):
-            return None, self.expect
-        fitting = [first for first in self.expect if _version(first) <= _version(release)]
+        if isinstance(self.expected, str):
+            return None, self.expected
+        fitting = [first for first in self.expected if _version(first) <= _version(release)]
         since = max(fitting, key=_version)
-        return since, self.expect[since]
+        return since, self.expected[since]
 
 
 @dataclass
 class Table:
-    """The rows of one interface, in the order of their definition.
+    """The test cases of one interface, in the order of their definition.
 
-    `around` is entered before the first row and left after the last: it sets what the interface needs, or
-    raises NotHereError where this kernel does not have the interface.
+    `around` is entered before the first test case and left after the last: it sets what the interface needs,
+    or raises NotHereError where this kernel does not have the interface.
     """
 
     abi: str
     around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    rows: list[Row] = field(default_factory=list)
+    cases: list[TestCase] = field(default_factory=list)
 
-    def row(
-        self, given: str, expect: str | Mapping[str, str], *claims: str, document: str | None = None
+    def add(
+        self, setup: str, expected: str | Mapping[str, str], *claims: str, document: str | None = None
     ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
-        """Make a function the attempt of a row; the function's name, with dashes, names the row."""
+        """Make a function the attempt of a test case, which has the function's name, with dashes.
+
+        Raises:
+            ValueError: the table has a test case of that name.
+        """
 
         def add(attempt: Callable[[Bench], str]) -> Callable[[Bench], str]:
             name = attempt.__name__.replace("_", "-")
-            if any(row.name == name for row in self.rows):
-                raise ValueError(f"{self.abi}: two rows are called {name}")
-            self.rows.append(Row(name, given, expect, claims, document, attempt))
+            if any(case.name == name for case in self.cases):
+                raise ValueError(f"{self.abi}: two test cases are called {name}")
+            self.cases.append(TestCase(name, setup, expected, claims, document, attempt))
             return attempt
 
         return add
 
 
 def attempt(
-    row: Row, family: int, peer: tuple[str, int] | None = None, watched: int | None = None
+    case: TestCase, family: int, peer: tuple[str, int] | None = None, watched: int | None = None
 ) -> dict[str, str | None]:
-    """Try a row in a process of its own, within ROW_SECONDS.
+    """Try a test case in a process of its own, within CASE_SECONDS.
 
-    Returns the `outcome`, or None with a `reason` where the row can not be tried here. What a row raises, and
-    the signal that kills it, are outcomes, too.
+    Returns the `outcome`, or None with a `reason` where the test case cannot be tried here. What it
+    raises, and the signal that kills it, are outcomes, too.
 
     Raises:
-        SystemExit: the file descriptor `watched` came to its end; the row was killed.
+        SystemExit: the file descriptor `watched` came to its end; the test case was killed.
     """
     reader, writer = os.pipe()
     parent = os.getpid()
@@ -128,18 +132,18 @@ def attempt(
         os.close(reader)
         os.setsid()
         _stand_alone(parent)
-        os.write(writer, _in_child(row, family, peer).encode() + _END)
+        os.write(writer, _in_child(case, family, peer).encode() + _END)
         os._exit(0)
     os.close(writer)
     try:
-        said = _read_all(reader, ROW_SECONDS, watched)
+        said = _read_all(reader, CASE_SECONDS, watched)
     finally:
         os.close(reader)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     if said is None:
-        return {"outcome": f"did not end within {ROW_SECONDS:.0f} s", "reason": None}
+        return {"outcome": f"did not end within {CASE_SECONDS:.0f} s", "reason": None}
     kind, _, text = said.partition(" ")
     if kind == "not-here":
         return {"outcome": None, "reason": text}
@@ -148,11 +152,11 @@ def attempt(
     return {"outcome": text, "reason": None}
 
 
-def _in_child(row: Row, family: int, peer: tuple[str, int] | None) -> str:
+def _in_child(case: TestCase, family: int, peer: tuple[str, int] | None) -> str:
     bench = Bench(family, peer)
     try:
         with bench.closing:
-            return f"outcome {row.attempt(bench)}"
+            return f"outcome {case.attempt(bench)}"
     except NotHereError as reason:
         return f"not-here {reason}"
     except Exception as error:
@@ -161,7 +165,7 @@ def _in_child(row: Row, family: int, peer: tuple[str, int] | None) -> str:
 
 
 def _stand_alone(parent: int) -> None:
-    """Become a row's process: signals as usual, no part in the parent's stdin and stdout, ended with it."""
+    """Become a test case's process: default signals, none of the parent's stdin and stdout, ends with it."""
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -176,7 +180,7 @@ def _stand_alone(parent: int) -> None:
 def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:
     """Return what is written until the end, or None when that takes longer than `seconds`.
 
-    The end has a mark of its own: a process that the row has started may keep the pipe open.
+    The end has a mark of its own: a process that the test case has started may keep the pipe open.
     """
     got = b""
     while not got.endswith(_END):
@@ -184,7 +188,7 @@ def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:
         if not ready:
             return None
         if watched in ready:
-            raise SystemExit("whoever asked for these rows has gone")
+            raise SystemExit("whoever started this probe has gone")
         part = os.read(reader, 65536)
         if not part:
             break

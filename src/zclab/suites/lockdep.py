@@ -16,7 +16,7 @@ from zclab.deploy import state as deploy_state
 from zclab.host import console, facts
 from zclab.host.ssh import Remote, connected
 from zclab.lab.model import Lab
-from zclab.probe.table import ROW_SECONDS
+from zclab.probe.table import CASE_SECONDS
 from zclab.suites import probe_command
 
 SCHEMA_VERSION = 1
@@ -122,7 +122,7 @@ def _attempted(remote: Remote, family: probe_command.Family) -> dict[str, str]:
     process = remote.start(probe_command.rows_command(_TABLE, family, None))
     try:
         process.send(probe_command.handed_over())
-        told = [json.loads(line) for line in process.lines(ROW_SECONDS + _GRACE_SECONDS)]
+        told = [json.loads(line) for line in process.lines(CASE_SECONDS + _GRACE_SECONDS)]
         done = process.wait(_GRACE_SECONDS)
     finally:
         process.close()
@@ -136,7 +136,7 @@ def _attempted(remote: Remote, family: probe_command.Family) -> dict[str, str]:
 
 def _unlike(rows: dict[str, str]) -> list[str]:
     """Return the rows whose outcome is not the expected one: then not everything was done."""
-    wanted = {row.name: row.rule("0")[1] for row in probe_command.table(_TABLE).rows}
+    wanted = {row.name: row.rule("0")[1] for row in probe_command.table(_TABLE).cases}
     found = {
         (name, family): rows.get(f"{name} IPv{family}")
         for name in wanted

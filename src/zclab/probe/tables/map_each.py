@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+from ..mmap_lock_waiter import kill_while_it_waits
 from ..sockets import (
     MSG_ZEROCOPY,
     PAGE,
@@ -36,7 +37,6 @@ from ..sockets import (
 from ..stream import Stream, forked
 from ..sysctl import CONSUME, consuming, standing
 from ..table import Bench, NotHereError, Table
-from ..waiter import kill_while_it_waits
 from .zerocopy_receive import Request, ask
 
 TABLE = Table("map_each", consuming)
@@ -103,13 +103,13 @@ def _remap_file_pages(area: Mapping, offset: int) -> None:
 # What a mapping takes
 
 
-@TABLE.row("two pages queued, one page mapped", "mapped 4096 as sent, 4096 queued", "M1", "M9")
+@TABLE.add("two pages queued, one page mapped", "mapped 4096 as sent, 4096 queued", "M1", "M9")
 def mapping_consumes(bench: Bench) -> str:
     """Mapping takes as many bytes off the queue as it maps."""
     return _stream(bench, 2).map(PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "three pages queued, mapped one after the other",
     "mapped 4096 as sent, 8192 queued; mapped 4096 as sent, 4096 queued; mapped 4096 as sent, 0 queued",
     "M1",
@@ -120,7 +120,7 @@ def mapping_goes_on(bench: Bench) -> str:
     return "; ".join(stream.map(PAGE) for _ in range(3))
 
 
-@TABLE.row(
+@TABLE.add(
     "three pages queued: mapped, read, mapped",
     "mapped 4096 as sent, 8192 queued; read 4096 as sent; mapped 4096 as sent, 0 queued",
     "M1",
@@ -131,7 +131,7 @@ def mapping_and_reading(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.read(PAGE)}; {stream.map(PAGE)}"
 
 
-@TABLE.row("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
+@TABLE.add("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
 def mapping_what_was_peeked_at(bench: Bench) -> str:
     """A look at the queue takes nothing, and changes nothing for a mapping."""
     stream = _stream(bench, 1)
@@ -139,7 +139,7 @@ def mapping_what_was_peeked_at(bench: Bench) -> str:
     return stream.map(PAGE)
 
 
-@TABLE.row("80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1")
+@TABLE.add("80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1")
 def many_pages(bench: Bench) -> str:
     """One call maps pages of several segments, more than the kernel inserts at a time."""
     stream = _stream(bench)
@@ -148,13 +148,13 @@ def many_pages(bench: Bench) -> str:
     return stream.map(80 * PAGE)
 
 
-@TABLE.row("two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1")
+@TABLE.add("two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1")
 def length_within_a_page(bench: Bench) -> str:
     """A length is rounded up to whole pages, as mmap() always does, and so many are taken."""
     return _stream(bench, 2).map(5000)
 
 
-@TABLE.row("two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1")
+@TABLE.add("two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1")
 def below_the_low_water_mark(bench: Bench) -> str:
     """The low-water mark is for poll(), not for this call."""
     stream = _stream(bench)
@@ -163,7 +163,7 @@ def below_the_low_water_mark(bench: Bench) -> str:
     return stream.map(2 * PAGE)
 
 
-@TABLE.row("4 MiB through a small receive buffer to a reader that maps", "4194304 bytes came as sent", "M1")
+@TABLE.add("4 MiB through a small receive buffer to a reader that maps", "4194304 bytes came as sent", "M1")
 def mapping_opens_the_window(bench: Bench) -> str:
     """What was mapped makes room for more, and the sender is told."""
     stream = Stream(bench)
@@ -196,7 +196,7 @@ def _send(stream: Stream) -> None:
         stream.sender.sendall(stream.sent, MSG_ZEROCOPY)
 
 
-@TABLE.row("a connection of IPv4 on a socket of IPv6, a page queued", "mapped 4096 as sent, 0 queued", "M9")
+@TABLE.add("a connection of IPv4 on a socket of IPv6, a page queued", "mapped 4096 as sent, 0 queued", "M9")
 def ipv4_on_ipv6(bench: Bench) -> str:
     """A socket of IPv6 that speaks IPv4 maps as well."""
     try:
@@ -215,49 +215,49 @@ def ipv4_on_ipv6(bench: Bench) -> str:
 # Read only, for ever
 
 
-@TABLE.row("a page queued, PROT_READ | PROT_WRITE", "EPERM, 4096 queued", "M2")
+@TABLE.add("a page queued, PROT_READ | PROT_WRITE", "EPERM, 4096 queued", "M2")
 def asking_to_write(bench: Bench) -> str:
     """Nobody gets to write to what others may share."""
     return _stream(bench, 1).map(PAGE, READ_WRITE)
 
 
-@TABLE.row("a page queued, PROT_WRITE", "EPERM, 4096 queued", "M2")
+@TABLE.add("a page queued, PROT_WRITE", "EPERM, 4096 queued", "M2")
 def asking_to_write_only(bench: Bench) -> str:
     """Nor does one who does not want to read."""
     return _stream(bench, 1).map(PAGE, mmap.PROT_WRITE)
 
 
-@TABLE.row("a page queued, PROT_READ | PROT_WRITE, MAP_PRIVATE", "EPERM, 4096 queued", "M2")
+@TABLE.add("a page queued, PROT_READ | PROT_WRITE, MAP_PRIVATE", "EPERM, 4096 queued", "M2")
 def asking_to_write_privately(bench: Bench) -> str:
     """Not even for writes that would make a copy."""
     return _stream(bench, 1).map(PAGE, READ_WRITE, mmap.MAP_PRIVATE)
 
 
-@TABLE.row("a page queued, PROT_READ | PROT_EXEC", "EPERM, 4096 queued", "M2")
+@TABLE.add("a page queued, PROT_READ | PROT_EXEC", "EPERM, 4096 queued", "M2")
 def asking_to_execute(bench: Bench) -> str:
     """What came over a network is not run."""
     return _stream(bench, 1).map(PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
 
 
-@TABLE.row("a page queued, PROT_NONE", "EPERM, 4096 queued", "M2")
+@TABLE.add("a page queued, PROT_NONE", "EPERM, 4096 queued", "M2")
 def asking_for_nothing(bench: Bench) -> str:
     """A mapping that can not be read would only lose the bytes."""
     return _stream(bench, 1).map(PAGE, PROT_NONE)
 
 
-@TABLE.row("a mapped page, mprotect() to write", "EACCES, the page is as sent", "M2")
+@TABLE.add("a mapped page, mprotect() to write", "EACCES, the page is as sent", "M2")
 def made_writable(bench: Bench) -> str:
     """Nor can it be made writable afterwards."""
     return _protected(bench, READ_WRITE, mmap.MAP_SHARED)
 
 
-@TABLE.row("a page mapped with MAP_PRIVATE, mprotect() to write", "EACCES, the page is as sent", "M2")
+@TABLE.add("a page mapped with MAP_PRIVATE, mprotect() to write", "EACCES, the page is as sent", "M2")
 def made_writable_privately(bench: Bench) -> str:
     """Nor where writes would make a copy."""
     return _protected(bench, READ_WRITE, mmap.MAP_PRIVATE)
 
 
-@TABLE.row("a mapped page, mprotect() to execute", "EACCES, the page is as sent", "M2")
+@TABLE.add("a mapped page, mprotect() to execute", "EACCES, the page is as sent", "M2")
 def made_executable(bench: Bench) -> str:
     """Nor executable."""
     return _protected(bench, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED)
@@ -270,7 +270,7 @@ def _protected(bench: Bench, protection: int, flags: int) -> str:
     return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
 
 
-@TABLE.row("a mapped page, written through /proc/self/mem", "EIO, the page is as sent", "M2")
+@TABLE.add("a mapped page, written through /proc/self/mem", "EIO, the page is as sent", "M2")
 def written_as_a_debugger_does(bench: Bench) -> str:
     """The way of debuggers, which may write to read-only memory, leads nowhere either."""
     stream = _stream(bench, 1)
@@ -281,7 +281,7 @@ def written_as_a_debugger_does(bench: Bench) -> str:
     return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a mapped page, mprotect() to PROT_NONE and back to PROT_READ", "ok, gone, ok, the page is as sent"
 )
 def hidden_and_shown(bench: Bench) -> str:
@@ -297,7 +297,7 @@ def hidden_and_shown(bench: Bench) -> str:
 # What is not a page of its own
 
 
-@TABLE.row("four pages queued by a plain sender", "EINVAL, 16384 queued; read 16384 as sent", "M3", "M5")
+@TABLE.add("four pages queued by a plain sender", "EINVAL, 16384 queued; read 16384 as sent", "M3", "M5")
 def pages_that_can_not_be_mapped(bench: Bench) -> str:
     """Bytes in larger pages, which a plain send over loopback leaves, are never mapped."""
     stream = Stream(bench)
@@ -305,7 +305,7 @@ def pages_that_can_not_be_mapped(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row("100 bytes and two pages queued", "EINVAL, 8292 queued; read 8292 as sent", "M3", "M5")
+@TABLE.add("100 bytes and two pages queued", "EINVAL, 8292 queued; read 8292 as sent", "M3", "M5")
 def a_partial_page_first(bench: Bench) -> str:
     """A mapping begins with the first byte that is queued, or not at all."""
     stream = Stream(bench)
@@ -314,7 +314,7 @@ def a_partial_page_first(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes and two pages queued, the bytes read",
     "read 100 as sent; mapped 8192 as sent, 0 queued",
     "M5",
@@ -334,7 +334,7 @@ def _page_part_page(bench: Bench) -> Stream:
     return stream
 
 
-@TABLE.row(
+@TABLE.add(
     "a page, 100 bytes and a page queued, two pages mapped",
     "EINVAL, 8292 queued; read 8292 as sent",
     "M3",
@@ -346,7 +346,7 @@ def a_partial_page_in_the_middle(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page, 100 bytes and a page queued, one page mapped",
     "mapped 4096 as sent, 4196 queued; EINVAL, 4196 queued; read 4196 as sent",
     "M3",
@@ -358,7 +358,7 @@ def before_a_partial_page(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "80 pages queued of which the last is a plain sender's",
     "EINVAL, 327680 queued; read 327680 as sent",
     "M3",
@@ -373,7 +373,7 @@ def many_pages_before_what_can_not_be_mapped(bench: Bench) -> str:
     return f"{stream.map(80 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages queued of which 100 bytes were read",
     "read 100 as sent; EINVAL, 8092 queued; read 3996 as sent; mapped 4096 as sent, 0 queued",
     "M3",
@@ -386,7 +386,7 @@ def a_page_read_in_part(bench: Bench) -> str:
     return "; ".join(said)
 
 
-@TABLE.row("two half pages queued, one page mapped", "EINVAL, 4096 queued; read 4096 as sent", "M3", "M5")
+@TABLE.add("two half pages queued, one page mapped", "EINVAL, 4096 queued; read 4096 as sent", "M3", "M5")
 def two_half_pages(bench: Bench) -> str:
     """Two fragments that make a page are no page."""
     stream = Stream(bench)
@@ -395,7 +395,7 @@ def two_half_pages(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row("two pages of a file, sent with sendfile()", "EINVAL, 8192 queued; read 8192 as sent", "M3", "M5")
+@TABLE.add("two pages of a file, sent with sendfile()", "EINVAL, 8192 queued; read 8192 as sent", "M3", "M5")
 def pages_of_a_file(bench: Bench) -> str:
     """A page that belongs to a file is not given to a reader, although it is a whole one."""
     stream = Stream(bench)
@@ -411,14 +411,14 @@ def pages_of_a_file(bench: Bench) -> str:
 # Urgent data
 
 
-@TABLE.row("an urgent byte and two pages queued", "EINVAL, 0 queued; read 8192 as sent", "M4", "M5")
+@TABLE.add("an urgent byte and two pages queued", "EINVAL, 0 queued; read 8192 as sent", "M4", "M5")
 def urgent_first(bench: Bench) -> str:
     """The first byte is urgent; FIONREAD stops there, a read goes past it."""
     stream = _urgent(bench, 0, 2 * PAGE)
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page, an urgent byte and two pages queued, two pages mapped",
     "EINVAL, 4096 queued; read 12288 as sent",
     "M4",
@@ -430,7 +430,7 @@ def urgent_in_the_area(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages with their last byte urgent, both mapped", "EINVAL, 8191 queued; read 8191 as sent", "M4", "M5"
 )
 def urgent_at_the_end_of_the_area(bench: Bench) -> str:
@@ -441,7 +441,7 @@ def urgent_at_the_end_of_the_area(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages, an urgent byte and a page queued, two pages mapped",
     "mapped 8192 as sent, 0 queued; EINVAL, 0 queued; read 4096 as sent",
     "M4",
@@ -453,7 +453,7 @@ def urgent_behind_the_area(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page and an urgent byte queued, two pages mapped", "EINVAL, 4096 queued; read 4096 as sent", "M4"
 )
 def urgent_before_too_few(bench: Bench) -> str:
@@ -462,7 +462,7 @@ def urgent_before_too_few(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page, an urgent byte and a page queued, the urgent byte received with MSG_OOB",
     "received !; EINVAL, 4096 queued; read 8192 as sent",
     "M4",
@@ -475,7 +475,7 @@ def urgent_received(bench: Bench) -> str:
     return f"received {received}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "SO_OOBINLINE: a page, an urgent byte and a page queued, two pages mapped",
     "EINVAL, 8193 queued; read 8193 as sent",
     "M4",
@@ -490,7 +490,7 @@ def urgent_inline(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "SO_OOBINLINE: an urgent byte and a page queued, the urgent byte read",
     "EINVAL, 4097 queued; read 1 as sent; mapped 4096 as sent, 0 queued",
     "M4",
@@ -507,13 +507,13 @@ def urgent_passed(bench: Bench) -> str:
 # Too few bytes, now or for ever
 
 
-@TABLE.row("nothing queued", "EAGAIN, 0 queued", "M6")
+@TABLE.add("nothing queued", "EAGAIN, 0 queued", "M6")
 def nothing_queued(bench: Bench) -> str:
     """The call never waits."""
     return _stream(bench).map(PAGE)
 
 
-@TABLE.row("nothing queued, blocking socket", "EAGAIN, 0 queued", "M6")
+@TABLE.add("nothing queued, blocking socket", "EAGAIN, 0 queued", "M6")
 def nothing_queued_blocking(bench: Bench) -> str:
     """Not on a blocking socket either."""
     stream = _stream(bench)
@@ -521,7 +521,7 @@ def nothing_queued_blocking(bench: Bench) -> str:
     return stream.map(PAGE)
 
 
-@TABLE.row("a page and 4095 bytes queued, blocking socket, two pages mapped", "EAGAIN, 8191 queued", "M6")
+@TABLE.add("a page and 4095 bytes queued, blocking socket, two pages mapped", "EAGAIN, 8191 queued", "M6")
 def one_byte_too_few(bench: Bench) -> str:
     """One byte too few is too few."""
     stream = _stream(bench, 1)
@@ -530,7 +530,7 @@ def one_byte_too_few(bench: Bench) -> str:
     return stream.map(2 * PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "a page queued, two pages mapped, then another page comes",
     "EAGAIN, 4096 queued; mapped 8192 as sent, 0 queued",
     "M6",
@@ -543,7 +543,7 @@ def too_few_then_enough(bench: Bench) -> str:
     return f"{first}; {stream.map(2 * PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes queued by a plain sender, one page mapped", "EAGAIN, 100 queued; read 100 as sent", "M6"
 )
 def too_few_and_not_mappable(bench: Bench) -> str:
@@ -553,7 +553,7 @@ def too_few_and_not_mappable(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row("FIN, nothing queued", "EIO, 0 queued; read 0, then the end", "M7")
+@TABLE.add("FIN, nothing queued", "EIO, 0 queued; read 0, then the end", "M7")
 def fin(bench: Bench) -> str:
     """No more can come."""
     stream = _stream(bench)
@@ -561,7 +561,7 @@ def fin(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "FIN behind three pages, two mapped, two mapped",
     "mapped 8192 as sent, 4096 queued; EIO, 4096 queued; read 4096 as sent, then the end",
     "M7",
@@ -574,7 +574,7 @@ def fin_behind_pages(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row("FIN behind two pages, both mapped", "mapped 8192 as sent, 0 queued; EIO, 0 queued", "M7")
+@TABLE.add("FIN behind two pages, both mapped", "mapped 8192 as sent, 0 queued; EIO, 0 queued", "M7")
 def fin_behind_just_enough(bench: Bench) -> str:
     """A mapping may end with the stream."""
     stream = _stream(bench, 2)
@@ -582,7 +582,7 @@ def fin_behind_just_enough(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "FIN behind 4095 bytes, one page mapped", "EIO, 4095 queued; read 4095 as sent, then the end", "M7", "M5"
 )
 def fin_is_no_byte(bench: Bench) -> str:
@@ -593,7 +593,7 @@ def fin_is_no_byte(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "FIN behind a page of a plain sender",
     "EINVAL, 4096 queued; read 4096 as sent, then the end",
     "M3",
@@ -607,7 +607,7 @@ def fin_behind_what_can_not_be_mapped(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row("RST, nothing queued", "EIO, 0 queued; read 0, then ECONNRESET", "M7")
+@TABLE.add("RST, nothing queued", "EIO, 0 queued; read 0, then ECONNRESET", "M7")
 def reset(bench: Bench) -> str:
     """A reset is an end as well; that it was one is left to be told by a read."""
     stream = _stream(bench)
@@ -615,7 +615,7 @@ def reset(bench: Bench) -> str:
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "RST behind three pages, two mapped, two mapped",
     "mapped 8192 as sent, 4096 queued; EIO, 4096 queued; read 4096 as sent, then ECONNRESET",
     "M7",
@@ -627,7 +627,7 @@ def reset_behind_pages(bench: Bench) -> str:
     return f"{stream.map(2 * PAGE)}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "shutdown(SHUT_RD) by the reader, a page queued, two pages mapped, one mapped",
     "EIO, 4096 queued; mapped 4096 as sent, 0 queued; EIO, 0 queued",
     "M7",
@@ -642,32 +642,32 @@ def reading_shut_down(bench: Bench) -> str:
 # The arguments
 
 
-@TABLE.row("a page queued, offset 4096", "EINVAL, 4096 queued", "M8")
+@TABLE.add("a page queued, offset 4096", "EINVAL, 4096 queued", "M8")
 def offset(bench: Bench) -> str:
     """A stream is mapped from where it stands."""
     return _stream(bench, 1).map(PAGE, offset=PAGE)
 
 
-@TABLE.row("a page queued, offset 1", "EINVAL, 4096 queued", "M8")
+@TABLE.add("a page queued, offset 1", "EINVAL, 4096 queued", "M8")
 def offset_within_a_page(bench: Bench) -> str:
     """No offset is possible, a whole page or not."""
     return _stream(bench, 1).map(PAGE, offset=1)
 
 
-@TABLE.row("a page queued, length 0", "EINVAL, 4096 queued", "M8")
+@TABLE.add("a page queued, length 0", "EINVAL, 4096 queued", "M8")
 def no_length(bench: Bench) -> str:
     """Nothing is mapped by nothing."""
     return _stream(bench, 1).map(0)
 
 
-@TABLE.row("a page queued, a length of 1 TiB", "EAGAIN, 4096 queued; mapped 4096 as sent, 0 queued", "M6")
+@TABLE.add("a page queued, a length of 1 TiB", "EAGAIN, 4096 queued; mapped 4096 as sent, 0 queued", "M6")
 def huge_length(bench: Bench) -> str:
     """So much is never queued."""
     stream = _stream(bench, 1)
     return f"{stream.map(1 << 40)}; {stream.map(PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page queued, lengths of 2 GiB, 4 GiB, and both with a page more",
     "EAGAIN, 4096 queued; EAGAIN, 4096 queued; EAGAIN, 4096 queued; EAGAIN, 4096 queued; "
     "mapped 4096 as sent, 0 queued",
@@ -680,21 +680,21 @@ def length_beyond_32_bits(bench: Bench) -> str:
     return "; ".join(stream.map(length) for length in lengths)
 
 
-@TABLE.row("a page queued, a length of 2**64 - 1", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
+@TABLE.add("a page queued, a length of 2**64 - 1", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
 def length_that_wraps(bench: Bench) -> str:
     """Rounded up to whole pages the length is 0; mmap() itself refuses that, and the socket goes on."""
     stream = _stream(bench, 1)
     return f"{stream.map((1 << 64) - 1)}; {stream.map(PAGE)}"
 
 
-@TABLE.row("a page queued, a length of 2**64 - 4096", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
+@TABLE.add("a page queued, a length of 2**64 - 4096", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
 def length_beyond_all_addresses(bench: Bench) -> str:
     """There is no room for it; the socket goes on."""
     stream = _stream(bench, 1)
     return f"{stream.map((1 << 64) - PAGE)}; {stream.map(PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page queued, no address space left (RLIMIT_AS)", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued"
 )
 def no_address_space(bench: Bench) -> str:
@@ -706,32 +706,32 @@ def no_address_space(bench: Bench) -> str:
     return f"{refused}, {inq(stream.receiver)} queued; {stream.map(PAGE)}"
 
 
-@TABLE.row("a page queued, MAP_PRIVATE", "mapped 4096 as sent, 0 queued", "M1")
+@TABLE.add("a page queued, MAP_PRIVATE", "mapped 4096 as sent, 0 queued", "M1")
 def private(bench: Bench) -> str:
     """It makes no difference whether the mapping is shared."""
     return _stream(bench, 1).map(PAGE, flags=mmap.MAP_PRIVATE)
 
 
-@TABLE.row("a page queued, MAP_SHARED_VALIDATE", "mapped 4096 as sent, 0 queued", "M1")
+@TABLE.add("a page queued, MAP_SHARED_VALIDATE", "mapped 4096 as sent, 0 queued", "M1")
 def shared_validate(bench: Bench) -> str:
     """The newer way to ask for a shared mapping is one, too."""
     return _stream(bench, 1).map(PAGE, flags=MAP_SHARED_VALIDATE)
 
 
-@TABLE.row("two pages queued, MAP_SHARED | MAP_POPULATE | MAP_LOCKED", "mapped 8192 as sent, 0 queued", "M1")
+@TABLE.add("two pages queued, MAP_SHARED | MAP_POPULATE | MAP_LOCKED", "mapped 8192 as sent, 0 queued", "M1")
 def populated_and_locked(bench: Bench) -> str:
     """The pages are there and stay there anyway."""
     return _stream(bench, 2).map(2 * PAGE, flags=mmap.MAP_SHARED | MAP_POPULATE | MAP_LOCKED)
 
 
-@TABLE.row("a page queued, MAP_FIXED at an address within a page", "EINVAL, 4096 queued")
+@TABLE.add("a page queued, MAP_FIXED at an address within a page", "EINVAL, 4096 queued")
 def fixed_address_unaligned(bench: Bench) -> str:
     """What mmap() itself refuses takes nothing."""
     area = map_memory(bench, 2 * PAGE)
     return _stream(bench, 1).map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=area.address + 100)
 
 
-@TABLE.row("a page queued, MAP_FIXED_NOREPLACE over other memory", "EEXIST, 4096 queued")
+@TABLE.add("a page queued, MAP_FIXED_NOREPLACE over other memory", "EEXIST, 4096 queued")
 def address_in_use(bench: Bench) -> str:
     """Nor does this."""
     area = map_memory(bench, PAGE)
@@ -739,7 +739,7 @@ def address_in_use(bench: Bench) -> str:
     return _stream(bench, 1).map(PAGE, flags=flags, address=area.address)
 
 
-@TABLE.row("a listening socket", "ENOTCONN", "M8")
+@TABLE.add("a listening socket", "ENOTCONN", "M8")
 def listening(bench: Bench) -> str:
     """A listening socket has no bytes."""
     return outcome(lambda: map_memory(bench, PAGE, _listener(bench).fileno()))
@@ -749,14 +749,14 @@ def _listener(bench: Bench) -> socket.socket:
     return bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family, backlog=0))
 
 
-@TABLE.row("a socket that was never connected", "ENOTCONN", "M8")
+@TABLE.add("a socket that was never connected", "ENOTCONN", "M8")
 def unconnected(bench: Bench) -> str:
     """Nor has one that nobody speaks to."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
     return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
 
 
-@TABLE.row("a socket that was disconnected with a page queued", "ENOTCONN, 0 queued", "M8")
+@TABLE.add("a socket that was disconnected with a page queued", "ENOTCONN, 0 queued", "M8")
 def disconnected(bench: Bench) -> str:
     """connect() to no address gives up the connection, and what was queued."""
     stream = _stream(bench, 1)
@@ -766,7 +766,7 @@ def disconnected(bench: Bench) -> str:
     return stream.map(PAGE)
 
 
-@TABLE.row("a socket that is being connected", "EAGAIN", "M6")
+@TABLE.add("a socket that is being connected", "EAGAIN", "M6")
 def connecting(bench: Bench) -> str:
     """Nothing came yet, but it may."""
     listener = _listener(bench)
@@ -781,7 +781,7 @@ def connecting(bench: Bench) -> str:
     return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
 
 
-@TABLE.row(
+@TABLE.add(
     "a listening socket: offset 4096, then PROT_WRITE, with and without offset", "EINVAL, EPERM, EINVAL", "M8"
 )
 def arguments_come_first(bench: Bench) -> str:
@@ -794,14 +794,14 @@ def arguments_come_first(bench: Bench) -> str:
     return ", ".join([said(mmap.PROT_READ, PAGE), said(READ_WRITE, 0), said(READ_WRITE, PAGE)])
 
 
-@TABLE.row("a socket of UDP", "ENODEV")
+@TABLE.add("a socket of UDP", "ENODEV")
 def datagrams(bench: Bench) -> str:
     """Only streams are mapped."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_DGRAM))
     return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
 
 
-@TABLE.row(
+@TABLE.add(
     "TCP_REPAIR, a page queued; then no longer TCP_REPAIR",
     "EPERM, 4096 queued; mapped 4096 as sent, 0 queued",
 )
@@ -814,7 +814,7 @@ def under_repair(bench: Bench) -> str:
     return f"{refused}; {stream.map(PAGE)}"
 
 
-@TABLE.row("TLS receives on the socket", "EOPNOTSUPP")
+@TABLE.add("TLS receives on the socket", "EOPNOTSUPP")
 def under_tls(bench: Bench) -> str:
     """The bytes that are queued are not those that the program is to read."""
     _, receiver = pair(bench)
@@ -828,7 +828,7 @@ def under_tls(bench: Bench) -> str:
     return outcome(lambda: map_memory(bench, PAGE, receiver.fileno()))
 
 
-@TABLE.row("a page queued, the socket in a BPF sockmap", "EOPNOTSUPP; read 4096 as sent", "M5")
+@TABLE.add("a page queued, the socket in a BPF sockmap", "EOPNOTSUPP; read 4096 as sent", "M5")
 def in_a_sockmap(bench: Bench) -> str:
     """A program may redirect what is queued; a read asks it, a mapping does not."""
     stream = _stream(bench, 1)
@@ -860,7 +860,7 @@ def _sockmap_with(sock: socket.socket) -> int:
 # What may be done with a mapping
 
 
-@TABLE.row("four pages mapped, the second unmapped", "ok: as sent, gone, as sent, as sent; 0 queued")
+@TABLE.add("four pages mapped, the second unmapped", "ok: as sent, gone, as sent, as sent; 0 queued")
 def unmapped_in_part(bench: Bench) -> str:
     """Any part may be unmapped; the rest stays."""
     stream = _stream(bench, 4)
@@ -873,7 +873,7 @@ def unmapped_in_part(bench: Bench) -> str:
     return f"{said}: {', '.join(pages)}; {inq(stream.receiver)} queued"
 
 
-@TABLE.row("both sockets closed under a mapping of two pages", "as sent")
+@TABLE.add("both sockets closed under a mapping of two pages", "as sent")
 def closed_under_a_mapping(bench: Bench) -> str:
     """The bytes belong to the mapping, not to the socket."""
     stream = _stream(bench, 2)
@@ -883,7 +883,7 @@ def closed_under_a_mapping(bench: Bench) -> str:
     return stream.as_sent(area.read(), 0)
 
 
-@TABLE.row("the connection reset under a mapping of two pages", "as sent")
+@TABLE.add("the connection reset under a mapping of two pages", "as sent")
 def reset_under_a_mapping(bench: Bench) -> str:
     """Nor does a reset take them back."""
     stream = _stream(bench, 2)
@@ -892,7 +892,7 @@ def reset_under_a_mapping(bench: Bench) -> str:
     return stream.as_sent(area.read(), 0)
 
 
-@TABLE.row("more pages sent and mapped with an older mapping kept", "as sent, as sent")
+@TABLE.add("more pages sent and mapped with an older mapping kept", "as sent, as sent")
 def kept_mapping(bench: Bench) -> str:
     """Pages that somebody has mapped are not used for what comes later."""
     stream = _stream(bench, 4)
@@ -904,7 +904,7 @@ def kept_mapping(bench: Bench) -> str:
     return f"{stream.as_sent(older.read(), 0)}, {last}"
 
 
-@TABLE.row("fork() with a mapping of two pages, read by the child", "as sent")
+@TABLE.add("fork() with a mapping of two pages, read by the child", "as sent")
 def forked_with_a_mapping(bench: Bench) -> str:
     """A child has the mapping, too."""
     stream = _stream(bench, 2)
@@ -912,7 +912,7 @@ def forked_with_a_mapping(bench: Bench) -> str:
     return str(forked(lambda: stream.as_sent(area.read(), 0)))
 
 
-@TABLE.row("fork() with a mapping, unmapped and closed by the parent, then read by the child", "as sent")
+@TABLE.add("fork() with a mapping, unmapped and closed by the parent, then read by the child", "as sent")
 def outlived_by_a_child(bench: Bench) -> str:
     """The child's mapping is its own."""
     stream = _stream(bench, 2)
@@ -931,7 +931,7 @@ def outlived_by_a_child(bench: Bench) -> str:
     return str(forked(read, unmap))
 
 
-@TABLE.row(
+@TABLE.add(
     "fork(), a page mapped by the child, then one by the parent",
     "mapped 4096 as sent, 4096 queued; mapped 4096 as sent, 0 queued",
     "M1",
@@ -944,7 +944,7 @@ def mapped_by_a_child(bench: Bench) -> str:
     return f"{first}; {stream.map(PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a page mapped over an older mapping with MAP_FIXED",
     "mapped 4096 as sent, 0 queued, at the same address",
     "M1",
@@ -958,13 +958,13 @@ def fixed_over_an_older_mapping(bench: Bench) -> str:
     return f"{said}, {same}"
 
 
-@TABLE.row("a mapped page, grown with mremap()", "EFAULT, 4096 queued, as sent")
+@TABLE.add("a mapped page, grown with mremap()", "EFAULT, 4096 queued, as sent")
 def grown(bench: Bench) -> str:
     """There is nothing behind a mapping to grow into: more bytes are mapped by mmap()."""
     return _resized(bench, PAGE, 2 * PAGE, MREMAP_MAYMOVE)
 
 
-@TABLE.row("a mapped page, doubled with mremap() from length 0", "EFAULT, 4096 queued, as sent")
+@TABLE.add("a mapped page, doubled with mremap() from length 0", "EFAULT, 4096 queued, as sent")
 def doubled(bench: Bench) -> str:
     """Nor is there a second mapping of the same bytes."""
     return _resized(bench, 0, PAGE, MREMAP_MAYMOVE)
@@ -977,7 +977,7 @@ def _resized(bench: Bench, old: int, new: int, flags: int) -> str:
     return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
 
 
-@TABLE.row("two mapped pages, moved with mremap()", "as sent, gone from where they were")
+@TABLE.add("two mapped pages, moved with mremap()", "as sent, gone from where they were")
 def moved(bench: Bench) -> str:
     """A mapping may move."""
     stream = _stream(bench, 2)
@@ -988,7 +988,7 @@ def moved(bench: Bench) -> str:
     return f"{stream.as_sent(ctypes.string_at(to, 2 * PAGE), 0)}, {gone} where they were"
 
 
-@TABLE.row("a mapped page, remap_file_pages() to another offset, a page queued", "EINVAL, 4096 queued")
+@TABLE.add("a mapped page, remap_file_pages() to another offset, a page queued", "EINVAL, 4096 queued")
 def remapped_to_an_offset(bench: Bench) -> str:
     """A stream has no offsets there either."""
     stream = _stream(bench, 2)
@@ -997,7 +997,7 @@ def remapped_to_an_offset(bench: Bench) -> str:
     return f"{said}, {inq(stream.receiver)} queued"
 
 
-@TABLE.row("a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued")
+@TABLE.add("a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued")
 def remapped_with_nothing_queued(bench: Bench) -> str:
     """It is mmap() by another name, with the same rules."""
     stream = _stream(bench, 1)
@@ -1006,7 +1006,7 @@ def remapped_with_nothing_queued(bench: Bench) -> str:
     return f"{said}, {inq(stream.receiver)} queued"
 
 
-@TABLE.row("a mapped page, TCP_ZEROCOPY_RECEIVE into it", "EINVAL, 4096 queued, as sent")
+@TABLE.add("a mapped page, TCP_ZEROCOPY_RECEIVE into it", "EINVAL, 4096 queued, as sent")
 def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
     """What holds bytes that were taken is not an area to move others into."""
     stream = _stream(bench, 2)
@@ -1015,7 +1015,7 @@ def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
     return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
 
 
-@TABLE.row("a mapped page given to send()", "as sent")
+@TABLE.add("a mapped page given to send()", "as sent")
 def sent_on(bench: Bench) -> str:
     """The bytes can be handed to any call that reads memory."""
     stream = _stream(bench, 1)
@@ -1028,7 +1028,7 @@ def sent_on(bench: Bench) -> str:
 # Several at once
 
 
-@TABLE.row("64 pages mapped by two threads at once, one at a time", "64 pages, each once, in order", "M1")
+@TABLE.add("64 pages mapped by two threads at once, one at a time", "64 pages, each once, in order", "M1")
 def two_threads(bench: Bench) -> str:
     """No byte comes twice and none is lost."""
     stream = _stream(bench)
@@ -1056,7 +1056,7 @@ def two_threads(bench: Bench) -> str:
     return f"{len(pages)} pages, {each}, {order}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a thread killed while it waits for its program's mapping lock in mmap(), two pages queued",
     "8192 queued, read 8192 as sent",
     "M13",
@@ -1085,7 +1085,7 @@ def _all_of_it(stream: Stream) -> str:
 # Waiting for a chunk, and keeping payload apart
 
 
-@TABLE.row(
+@TABLE.add(
     "SO_RCVLOWAT of four pages, a page sent at a time: poll(), FIONREAD, then four pages mapped, three times",
     "not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued; " * 2
     + "not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued",
@@ -1107,7 +1107,7 @@ def low_water_mark(bench: Bench) -> str:
     return "; ".join(rounds)
 
 
-@TABLE.row(
+@TABLE.add(
     "SO_RCVLOWAT of four pages, a thread in poll() while they are sent",
     "woken, mapped 16384 as sent, 0 queued",
     "M10",
@@ -1128,7 +1128,7 @@ def woken_for_a_chunk(bench: Bench) -> str:
     return f"{'woken' if woken else 'not woken'}, {stream.map(4 * PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a header of 100 bytes sent with MSG_EOR and two pages, both held back by TCP_CORK",
     "read 100 as sent; mapped 8192 as sent, 0 queued",
     "M11",
@@ -1140,7 +1140,7 @@ def end_of_record(bench: Bench) -> str:
     return f"{stream.read(100)}; {stream.map(2 * PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a header of 100 bytes sent without MSG_EOR and two pages, both held back by TCP_CORK",
     "read 100 as sent; EINVAL, 8192 queued; read 8192 as sent",
     "M11",
@@ -1156,7 +1156,7 @@ def no_end_of_record(bench: Bench) -> str:
 # The switch
 
 
-@TABLE.row(
+@TABLE.add(
     "tcp_mmap_consume 0: two pages queued, mmap(), then TCP_ZEROCOPY_RECEIVE",
     "8192 queued, nothing there; mapped 8192 as sent, 0 queued",
 )
@@ -1175,7 +1175,7 @@ def switched_off(bench: Bench) -> str:
     return f"{before}; mapped {request.length} {got}, {inq(stream.receiver)} queued"
 
 
-@TABLE.row("2, -1 and 256 written to tcp_mmap_consume", "EINVAL, EINVAL, EINVAL; it is 1")
+@TABLE.add("2, -1 and 256 written to tcp_mmap_consume", "EINVAL, EINVAL, EINVAL; it is 1")
 def values_of_the_switch(bench: Bench) -> str:
     """It is on or off."""
 
@@ -1189,7 +1189,7 @@ def values_of_the_switch(bench: Bench) -> str:
     return f"{said}; it is {now}"
 
 
-@TABLE.row(
+@TABLE.add(
     "tcp_mmap_consume in a new network namespace, then written there",
     "0 there; 1 there, 0 where it was not written",
 )

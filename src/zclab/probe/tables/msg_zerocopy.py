@@ -86,7 +86,7 @@ TABLE = Table("msg_zerocopy", optmem_max_kept)
 # Completions
 
 
-@TABLE.row("three sends, each awaited", "0 to 0 copied; 1 to 1 copied; 2 to 2 copied", "Z1")
+@TABLE.add("three sends, each awaited", "0 to 0 copied; 1 to 1 copied; 2 to 2 copied", "Z1")
 def each_send_is_told(bench: Bench) -> str:
     """Sends are counted from 0, and each has its completion."""
     sender, _ = connected(bench)
@@ -98,7 +98,7 @@ def each_send_is_told(bench: Bench) -> str:
     return "; ".join(map(str, told))
 
 
-@TABLE.row("three sends complete before the first completion is read", "0 to 2 copied; then none", "Z1", "Z2")
+@TABLE.add("three sends complete before the first completion is read", "0 to 2 copied; then none", "Z1", "Z2")
 def adjacent_completions_merge(bench: Bench) -> str:
     """What is not read yet is one range."""
     sender, _ = connected(bench)
@@ -109,7 +109,7 @@ def adjacent_completions_merge(bench: Bench) -> str:
     return f"{take(sender)}; then {take(sender) or 'none'}"
 
 
-@TABLE.row("sixteen sends of 64 KiB wait in the send queue", "2 notifications, 0 to 15 copied", "Z2")
+@TABLE.add("sixteen sends of 64 KiB wait in the send queue", "2 notifications, 0 to 15 copied", "Z2")
 def merging_is_bounded(bench: Bench) -> str:
     """Sends that wait share a notification, for no more than 512 KiB, so that none waits for ever."""
     sender, receiver = stalled(bench)
@@ -123,13 +123,13 @@ def merging_is_bounded(bench: Bench) -> str:
     return f"{notifications:g} notifications, {said(await_completions(sender, 16))}"
 
 
-@TABLE.row("2^32 sends on one socket", "the range goes on at 0", "Z1")
+@TABLE.add("2^32 sends on one socket", "the range goes on at 0", "Z1")
 def counter_wraps(bench: Bench) -> str:
     """The counter has 32 bits."""
     raise NotHereError("no kernel lets a program set the counter, and 2^32 sends take hours")
 
 
-@TABLE.row(
+@TABLE.add(
     "a completion is waiting",
     "POLLERR, SO_ERROR 0, reads are not disturbed; 0 to 0 copied, then no POLLERR",
     "Z1",
@@ -151,7 +151,7 @@ def a_completion_is_no_error(bench: Bench) -> str:
     return f"{polled}, SO_ERROR {error}, {disturbed}; {told}, then {after}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a send to a receiver on the same host that does not read, and then a change of the buffer",
     "0 to 0 copied, content whole",
     "Z3",
@@ -168,7 +168,7 @@ def what_loops_back_is_copied(bench: Bench) -> str:
     return f"{said(told)}, {whole(read(receiver, len(sent)), sent)}"
 
 
-@TABLE.row("sends to the other host", "0 to 3, content whole", "Z1", "Z3")
+@TABLE.add("sends to the other host", "0 to 3, content whole", "Z1", "Z3")
 def not_copied_on_the_link(bench: Bench) -> str:
     """A device takes the program's own pages."""
     sender = to_sink(bench)
@@ -183,7 +183,7 @@ def not_copied_on_the_link(bench: Bench) -> str:
 # Where it applies
 
 
-@TABLE.row("the flag on a socket without SO_ZEROCOPY", "content whole, completions: none", "Z4")
+@TABLE.add("the flag on a socket without SO_ZEROCOPY", "content whole, completions: none", "Z4")
 def flag_without_the_option(bench: Bench) -> str:
     """Programs that always passed this bit see no change."""
     sender, receiver = connected(bench)
@@ -195,7 +195,7 @@ def flag_without_the_option(bench: Bench) -> str:
     return f"{content}, completions: {take(sender) or 'none'}"
 
 
-@TABLE.row("the flag on a Unix socket", "content whole", "Z4")
+@TABLE.add("the flag on a Unix socket", "content whole", "Z4")
 def flag_on_another_protocol(bench: Bench) -> str:
     """A protocol that does not know the flag passes over it."""
     sender, receiver = (bench.keep(end) for end in socket.socketpair())
@@ -204,7 +204,7 @@ def flag_on_another_protocol(bench: Bench) -> str:
     return whole(read(receiver, len(sent)), sent)
 
 
-@TABLE.row("the option on, off and on again, one send each", "0 to 1 copied", "Z4")
+@TABLE.add("the option on, off and on again, one send each", "0 to 1 copied", "Z4")
 def option_off_and_on(bench: Bench) -> str:
     """The option may change while connected, and what was sent without it is not counted."""
     sender, _ = connected(bench)
@@ -216,7 +216,7 @@ def option_off_and_on(bench: Bench) -> str:
     return said(await_completions(sender, 2))
 
 
-@TABLE.row("SO_ZEROCOPY set to 1, 2 and -1", "ok, EINVAL, EINVAL, and it is 1", "Z4")
+@TABLE.add("SO_ZEROCOPY set to 1, 2 and -1", "ok, EINVAL, EINVAL, and it is 1", "Z4")
 def option_values(bench: Bench) -> str:
     """The option is 0 or 1."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
@@ -227,7 +227,7 @@ def option_values(bench: Bench) -> str:
     return f"{', '.join(tries)}, and it is {sock.getsockopt(socket.SOL_SOCKET, SO_ZEROCOPY)}"
 
 
-@TABLE.row("SO_ZEROCOPY on a listening socket", "an accepted socket has it, 0 to 0 copied", "Z4")
+@TABLE.add("SO_ZEROCOPY on a listening socket", "an accepted socket has it, 0 to 0 copied", "Z4")
 def option_is_inherited(bench: Bench) -> str:
     """Accepted sockets take the option from the one that listens."""
     listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
@@ -240,7 +240,7 @@ def option_is_inherited(bench: Bench) -> str:
     return f"an accepted socket has it, {said(await_completions(accepted, 1))}"
 
 
-@TABLE.row(
+@TABLE.add(
     "SO_ZEROCOPY on Unix, raw, packet and netlink sockets",
     "EOPNOTSUPP, EOPNOTSUPP, EOPNOTSUPP, EOPNOTSUPP",
     "Z5",
@@ -260,7 +260,7 @@ def protocols_without_it(bench: Bench) -> str:
     )
 
 
-@TABLE.row(
+@TABLE.add(
     "SO_ZEROCOPY and a datagram on UDP (kernels since 5.0)",
     "content whole, 0 to 0 copied",
     "Z5",
@@ -274,7 +274,7 @@ def udp_has_it(bench: Bench) -> str:
     return f"{whole(receiver.recv(1 << 16), sent)}, {said(await_completions(sender, 1))}"
 
 
-@TABLE.row(
+@TABLE.add(
     "MSG_FASTOPEN with the flag, the first bytes go with the SYN",
     {"0": "EINVAL", "5.1": "16384 bytes sent, the SYN had data, content whole, 0 to 0 copied"},
     "Z6",
@@ -302,7 +302,7 @@ def fast_open(bench: Bench) -> str:
     return f"{taken} bytes sent, {syn}, {content}, {told}"
 
 
-@TABLE.row(
+@TABLE.add(
     "MSG_FASTOPEN with the flag where fast open is off, then connect() and a send",
     {"0": "EINVAL, then 0 to 0 copied", "5.1": "EOPNOTSUPP, then 0 to 0 copied"},
     "Z6",
@@ -326,7 +326,7 @@ def fast_open_is_off(bench: Bench) -> str:
 # Limits
 
 
-@TABLE.row(
+@TABLE.add(
     "more notifications wait than a small optmem_max has room for; without SO_ZEROCOPY; with 1048576",
     "ENOBUFS with option memory used up; as a copy ok; then ok; completions without a gap",
     "Z4",
@@ -361,7 +361,7 @@ def option_memory_is_bounded(bench: Bench) -> str:
     return f"{refused or 'no error'}; as a copy {copied}; then {cured}; {gap}"
 
 
-@TABLE.row(
+@TABLE.add(
     "an unprivileged user who may lock 16 pages sends four pages thrice, and again after completion",
     "ok, ok, ENOBUFS with option memory left; then ok; 0 to 2 copied",
     "Z8",
@@ -381,7 +381,7 @@ def locked_memory_is_bounded(bench: Bench) -> str:
     return f"{first}; then {again}; {said(told)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "one user in two processes, and another user, each with 12 of the 16 pages they may lock",
     "ok, ok; same user ENOBUFS with option memory left; other user ok, ok",
     "Z8",
@@ -397,7 +397,7 @@ def locked_memory_is_counted_by_user(bench: Bench) -> str:
     return f"{first}; same user {same}; other user {other}"
 
 
-@TABLE.row("a privileged user with the same limit (CAP_IPC_LOCK)", "ok, ok, ok, ok", "Z8")
+@TABLE.add("a privileged user with the same limit (CAP_IPC_LOCK)", "ok, ok, ok, ok", "Z8")
 def privilege_escapes_the_limit(bench: Bench) -> str:
     """Who may lock any memory is not counted."""
     sender, _ = stalled(bench)
@@ -405,7 +405,7 @@ def privilege_escapes_the_limit(bench: Bench) -> str:
     return _try(0, sender, area, 4)
 
 
-@TABLE.row("an unprivileged user with that limit, without SO_ZEROCOPY", "ok, ok, ok, ok; none", "Z4", "Z8")
+@TABLE.add("an unprivileged user with that limit, without SO_ZEROCOPY", "ok, ok, ok, ok; none", "Z4", "Z8")
 def a_copy_locks_nothing(bench: Bench) -> str:
     """The flag alone sends a copy: no limit, no completion."""
     sender, receiver = stalled(bench)
@@ -417,7 +417,7 @@ def a_copy_locks_nothing(bench: Bench) -> str:
     return f"{tried}; {take(sender) or 'none'}"
 
 
-@TABLE.row(
+@TABLE.add(
     "the connection of a user at the limit is reset with completions pending",
     "ok, ok, ENOBUFS with option memory left; 0 to 1; after the reset ok",
     "Z8",
@@ -439,7 +439,7 @@ def reset_unlocks(bench: Bench) -> str:
 # Sends that fail
 
 
-@TABLE.row("a send, one from a bad address, a send", "EFAULT, 0 to 1 copied, content whole", "Z9")
+@TABLE.add("a send, one from a bad address, a send", "EFAULT, 0 to 1 copied, content whole", "Z9")
 def bad_address_leaves_no_gap(bench: Bench) -> str:
     """A send that took nothing is not counted."""
     sender, receiver = connected(bench)
@@ -456,7 +456,7 @@ def bad_address_leaves_no_gap(bench: Bench) -> str:
     return f"{failed}, {said(await_completions(sender, 2))}, {content}"
 
 
-@TABLE.row("a send whose second page is not there, then a send", "EFAULT, 0 to 0 copied, content whole", "Z9")
+@TABLE.add("a send whose second page is not there, then a send", "EFAULT, 0 to 0 copied, content whole", "Z9")
 def partly_bad_address(bench: Bench) -> str:
     """A buffer that is there only in part is refused, its first pages too."""
     sender, receiver = connected(bench)
@@ -472,7 +472,7 @@ def partly_bad_address(bench: Bench) -> str:
     return f"{failed}, {said(await_completions(sender, 1))}, {content}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a send that waits, one that finds the buffer full, a send",
     "EAGAIN, 0 to 1 copied, content whole",
     "Z9",
@@ -494,7 +494,7 @@ def full_buffer_leaves_no_gap(bench: Bench) -> str:
     return f"{failed}, {said(await_completions(sender, 2))}, {content}"
 
 
-@TABLE.row("a send, then one after shutdown()", "EPIPE, 0 to 0 copied, then none", "Z9")
+@TABLE.add("a send, then one after shutdown()", "EPIPE, 0 to 0 copied, then none", "Z9")
 def send_after_shutdown(bench: Bench) -> str:
     """A send on a connection that is shut is not told."""
     sender, _ = connected(bench)
@@ -509,7 +509,7 @@ def send_after_shutdown(bench: Bench) -> str:
 # What is sent
 
 
-@TABLE.row(
+@TABLE.add(
     "a buffer is changed while it waits in the send queue",
     "the change arrives; before it, after it and on another connection content whole",
     "Z10",
@@ -534,7 +534,7 @@ def change_in_flight(bench: Bench) -> str:
     return f"{change}; before it, after it and on another connection {content}"
 
 
-@TABLE.row(
+@TABLE.add(
     "lengths 0, 1, 100, one page, three pages, 64 KiB, 8 MiB",
     "0: none; then 0 to 5 copied, content whole",
     "Z11",
@@ -544,7 +544,7 @@ def lengths(bench: Bench) -> str:
     return _lengths(bench, *connected(bench))
 
 
-@TABLE.row("the same under TCP_CORK", "0: none; then 0 to 5 copied, content whole", "Z11")
+@TABLE.add("the same under TCP_CORK", "0: none; then 0 to 5 copied, content whole", "Z11")
 def lengths_corked(bench: Bench) -> str:
     """So it is where segments wait to be filled."""
     sender, receiver = connected(bench)
@@ -552,13 +552,13 @@ def lengths_corked(bench: Bench) -> str:
     return _lengths(bench, sender, receiver)
 
 
-@TABLE.row("the same with MSG_MORE", "0: none; then 0 to 5 copied, content whole", "Z11")
+@TABLE.add("the same with MSG_MORE", "0: none; then 0 to 5 copied, content whole", "Z11")
 def lengths_with_more(bench: Bench) -> str:
     """So it is where the program says that more will come."""
     return _lengths(bench, *connected(bench), flags=socket.MSG_MORE)
 
 
-@TABLE.row("plain sends and others by turns, corked", "0 to 7 copied, content whole", "Z1", "Z11")
+@TABLE.add("plain sends and others by turns, corked", "0 to 7 copied, content whole", "Z1", "Z11")
 def corked_among_copies(bench: Bench) -> str:
     """Segments may hold both, and plain sends are not counted."""
     sender, receiver = connected(bench)
@@ -573,7 +573,7 @@ def corked_among_copies(bench: Bench) -> str:
     return f"{said(await_completions(sender, 8))}, {whole(received(), sent)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "UDP datagrams of 0, 1, 100, a page, and the largest; then one byte more",
     "0 to 4 copied, content whole, EMSGSIZE, then none",
     "Z9",
@@ -595,7 +595,7 @@ def datagram_lengths(bench: Bench) -> str:
     return f"{said(told)}, {arrived}, {failed}, then {take(sender) or 'none'}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a UDP datagram of two sends, the first with MSG_MORE",
     "one datagram, content whole, 0 to 1 copied",
     "Z11",
@@ -612,7 +612,7 @@ def datagram_corked(bench: Bench) -> str:
     return f"{datagrams}, {whole(got, sent)}, {said(await_completions(sender, 2))}"
 
 
-@TABLE.row("the interface has scatter-gather off (veth)", "off; 0: none; then 0 to 5, content whole", "Z11")
+@TABLE.add("the interface has scatter-gather off (veth)", "off; 0: none; then 0 to 5, content whole", "Z11")
 def scatter_gather_off(bench: Bench) -> str:
     """A device that takes no fragments is sent a copy."""
     link = linked(bench)
@@ -621,7 +621,7 @@ def scatter_gather_off(bench: Bench) -> str:
     return f"{setting}; {_lengths(bench, *across(bench, link), tell=_ranges)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "scatter-gather is off, so that sends are copied: one that fits a packet, one of two packets (veth)",
     "off; 0 to 0 copied; 1 to 1; content whole",
     "Z3",
@@ -644,7 +644,7 @@ def copies_of_segments_are_not_told(bench: Bench) -> str:
     return f"{setting}; {'; '.join(told)}; {whole(content, sent)}"
 
 
-@TABLE.row("scatter-gather is turned off while sends wait (veth)", "off; 0 to 3, content whole", "Z11")
+@TABLE.add("scatter-gather is turned off while sends wait (veth)", "off; 0 to 3, content whole", "Z11")
 def scatter_gather_turned_off(bench: Bench) -> str:
     """What was queued for a device that takes fragments arrives although it no longer does."""
     link = linked(bench)
@@ -659,7 +659,7 @@ def scatter_gather_turned_off(bench: Bench) -> str:
     return f"{setting}; {_ranges(await_completions(sender, 4))}, {content}"
 
 
-@TABLE.row(
+@TABLE.add(
     "checksums are computed by neither interface (veth)",
     "receiving off, sending off; 0: none; then 0 to 5 copied, content whole",
     "Z11",
@@ -674,7 +674,7 @@ def checksum_offload_off(bench: Bench) -> str:
     return f"receiving {receiving}, sending {sending}; {told}"
 
 
-@TABLE.row(
+@TABLE.add(
     "lengths 1, 100, one page, three pages, 64 KiB, 8 MiB to the other host",
     "0: none; then 0 to 5, content whole",
     "Z11",
@@ -686,7 +686,7 @@ def lengths_on_the_link(bench: Bench) -> str:
     return f"0: {nothing}; then {said(told)}, {sink_says(sender, sent)}"
 
 
-@TABLE.row("buffers that begin 1, 7, 2048 and 4095 bytes into a page", "0 to 3 copied, content whole", "Z12")
+@TABLE.add("buffers that begin 1, 7, 2048 and 4095 bytes into a page", "0 to 3 copied, content whole", "Z12")
 def unaligned_buffers(bench: Bench) -> str:
     """A buffer may begin anywhere."""
     sender, receiver = connected(bench)
@@ -696,7 +696,7 @@ def unaligned_buffers(bench: Bench) -> str:
     return f"{said(await_completions(sender, 4))}, {whole(received(), sent)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "buffers that begin 1, 7, 2048 and 4095 bytes into a page, to the other host",
     "0 to 3, content whole",
     "Z12",
@@ -708,7 +708,7 @@ def unaligned_on_the_link(bench: Bench) -> str:
     return f"{said(await_completions(sender, 4))}, {sink_says(sender, sent)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "16000 bytes from four pages, and from forty",
     "one segment, then more; 0 to 1 copied, content whole",
     "Z12",
@@ -740,7 +740,7 @@ def pieces_make_small_segments(bench: Bench) -> str:
 # Buffers and sockets that go away
 
 
-@TABLE.row("the socket is closed with completions pending", "content whole", "Z13")
+@TABLE.add("the socket is closed with completions pending", "content whole", "Z13")
 def closed_while_pending(bench: Bench) -> str:
     """What a closed socket has still to send is sent as it was."""
     sender, receiver = stalled(bench)
@@ -750,7 +750,7 @@ def closed_while_pending(bench: Bench) -> str:
     return whole(read_to_end(receiver), FRONT + sent)
 
 
-@TABLE.row(
+@TABLE.add(
     "the buffer is unmapped with completions pending, and its address used for something else",
     "content whole, 0 to 0 copied",
     "Z13",
@@ -768,7 +768,7 @@ def unmapped_while_pending(bench: Bench) -> str:
     return f"{content}, {said(await_completions(sender, 1))}"
 
 
-@TABLE.row("the sending process ends with completions pending", "sent; content whole", "Z13")
+@TABLE.add("the sending process ends with completions pending", "sent; content whole", "Z13")
 def process_ends_while_pending(bench: Bench) -> str:
     """Nor does the kernel need the process."""
     sender, receiver = stalled(bench)
@@ -783,7 +783,7 @@ def process_ends_while_pending(bench: Bench) -> str:
     return f"{done}; {whole(read_to_end(receiver), FRONT + sent)}"
 
 
-@TABLE.row("buffers are unmapped after the send, to the other host", "content whole, 0 to 3", "Z13")
+@TABLE.add("buffers are unmapped after the send, to the other host", "content whole, 0 to 3", "Z13")
 def unmapped_on_the_link(bench: Bench) -> str:
     """A device reads pages that the program no longer has."""
     sender = to_sink(bench)
@@ -796,7 +796,7 @@ def unmapped_on_the_link(bench: Bench) -> str:
     return f"{content}, {said(await_completions(sender, 4))}"
 
 
-@TABLE.row(
+@TABLE.add(
     "a tc filter copies what begins with a mark to another interface; of three sends, two are marked",
     "two copies whole, content whole, 0 to 2 copied",
 )

@@ -173,7 +173,7 @@ def _state(sock: socket.socket) -> int:
 # What is queued
 
 
-@TABLE.row("nothing queued, blocking socket", "mapped 0, hint 0, 0 queued", "S1")
+@TABLE.add("nothing queued, blocking socket", "mapped 0, hint 0, 0 queued", "S1")
 def nothing_queued(bench: Bench) -> str:
     """The call never waits."""
     reader = Reader(bench)
@@ -181,7 +181,7 @@ def nothing_queued(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row("nothing queued, a copy buffer of 4096", "mapped 0, hint 0, 0 queued", "S1")
+@TABLE.add("nothing queued, a copy buffer of 4096", "mapped 0, hint 0, 0 queued", "S1")
 def nothing_queued_for_a_copy_buffer(bench: Bench) -> str:
     """Nor does it wait for bytes to copy."""
     reader = Reader(bench)
@@ -189,7 +189,7 @@ def nothing_queued_for_a_copy_buffer(bench: Bench) -> str:
     return reader.take(PAGE)
 
 
-@TABLE.row("two pages queued, an area of eight", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, an area of eight", "mapped 8192, hint 0, as sent, 0 queued")
 def whole_pages(bench: Bench) -> str:
     """An area that is longer than the queue takes all of it."""
     reader = Reader(bench)
@@ -197,7 +197,7 @@ def whole_pages(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row(
+@TABLE.add(
     "40 pages queued, an area of 40: more than the kernel maps at a time",
     "mapped 163840, hint 0, as sent, 0 queued",
 )
@@ -209,7 +209,7 @@ def many_pages(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row(
+@TABLE.add(
     "four pages queued, an area of two",
     "mapped 8192, hint 0, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
@@ -220,7 +220,7 @@ def queue_longer_than_the_area(bench: Bench) -> str:
     return f"{reader.take()}; {reader.take()}"
 
 
-@TABLE.row("two pages queued, SO_RCVLOWAT 64 KiB", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, SO_RCVLOWAT 64 KiB", "mapped 8192, hint 0, as sent, 0 queued")
 def below_the_low_water_mark(bench: Bench) -> str:
     """The low-water mark is for poll(), not for this call."""
     reader = Reader(bench)
@@ -229,7 +229,7 @@ def below_the_low_water_mark(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row("1000 bytes queued, no copy buffer", "mapped 0, hint 1000, 1000 queued", "S3")
+@TABLE.add("1000 bytes queued, no copy buffer", "mapped 0, hint 1000, 1000 queued", "S3")
 def less_than_a_page(bench: Bench) -> str:
     """Too little to map is only hinted at."""
     reader = Reader(bench)
@@ -237,7 +237,7 @@ def less_than_a_page(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row("1000 bytes queued, no copy buffer, then recv()", "read 1000 as sent", "S3")
+@TABLE.add("1000 bytes queued, no copy buffer, then recv()", "read 1000 as sent", "S3")
 def less_than_a_page_is_left_to_recv(bench: Bench) -> str:
     """What was hinted at is read as ever."""
     reader = Reader(bench)
@@ -246,7 +246,7 @@ def less_than_a_page_is_left_to_recv(bench: Bench) -> str:
     return reader.rest()
 
 
-@TABLE.row(
+@TABLE.add(
     "a page and 100 bytes queued, no copy buffer",
     "mapped 4096, hint 0, as sent, 100 queued; mapped 0, hint 100, 100 queued",
 )
@@ -257,7 +257,7 @@ def a_partial_page_behind(bench: Bench) -> str:
     return f"{reader.take()}; {reader.take()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes and two pages queued, no copy buffer",
     "mapped 0, hint 100, 8292 queued; read 100 as sent; mapped 8192, hint 0, as sent, 0 queued",
 )
@@ -273,7 +273,7 @@ def a_partial_page_before(bench: Bench) -> str:
     return f"{first}; read {len(read)} {same}; {reader.take()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages queued of which 100 bytes were read",
     "mapped 0, hint 8092, 8092 queued",
 )
@@ -285,7 +285,7 @@ def a_page_read_in_part(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row(
+@TABLE.add(
     "a page, 100 bytes and a page queued, no copy buffer",
     "mapped 4096, hint 100, as sent, 4196 queued",
 )
@@ -298,7 +298,7 @@ def a_partial_page_between(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row("four pages queued by a plain sender", "mapped 0, hint 16384, 16384 queued")
+@TABLE.add("four pages queued by a plain sender", "mapped 0, hint 16384, 16384 queued")
 def pages_that_can_not_be_mapped(bench: Bench) -> str:
     """Bytes in larger pages, which a plain send over loopback leaves, are never mapped."""
     reader = Reader(bench)
@@ -309,7 +309,7 @@ def pages_that_can_not_be_mapped(bench: Bench) -> str:
 # The copy buffer
 
 
-@TABLE.row(
+@TABLE.add(
     "1000 bytes queued, a copy buffer of 4096", "mapped 0, hint 0, copied 1000, as sent, 0 queued", "S2"
 )
 def copy_buffer_above(bench: Bench) -> str:
@@ -319,7 +319,7 @@ def copy_buffer_above(bench: Bench) -> str:
     return reader.take(PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "1000 bytes queued, a copy buffer of 1000", "mapped 0, hint 0, copied 1000, as sent, 0 queued", "S2"
 )
 def copy_buffer_equal(bench: Bench) -> str:
@@ -329,7 +329,7 @@ def copy_buffer_equal(bench: Bench) -> str:
     return reader.take(1000)
 
 
-@TABLE.row("1000 bytes queued, a copy buffer of 999", "mapped 0, hint 1000, 1000 queued", "S3")
+@TABLE.add("1000 bytes queued, a copy buffer of 999", "mapped 0, hint 1000, 1000 queued", "S3")
 def copy_buffer_below(bench: Bench) -> str:
     """Less than a page that does not fit is neither mapped nor copied in part."""
     reader = Reader(bench)
@@ -337,7 +337,7 @@ def copy_buffer_below(bench: Bench) -> str:
     return reader.take(999)
 
 
-@TABLE.row(
+@TABLE.add(
     "two whole pages queued, a copy buffer of as many bytes",
     "mapped 0, hint 0, copied 8192, as sent, 0 queued",
     "S2",
@@ -349,7 +349,7 @@ def copy_buffer_for_whole_pages(bench: Bench) -> str:
     return reader.take(2 * PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages and 100 bytes queued, a copy buffer of 4096",
     "mapped 8192, hint 0, copied 100, as sent, 0 queued",
 )
@@ -360,7 +360,7 @@ def copy_buffer_for_the_rest(bench: Bench) -> str:
     return reader.take(PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes and two pages queued, a copy buffer of 4096",
     "mapped 0, hint 0, copied 100, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
@@ -372,7 +372,7 @@ def copy_buffer_for_what_comes_before(bench: Bench) -> str:
     return f"{reader.take(PAGE)}; {reader.take(PAGE)}"
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes and two pages queued, a copy buffer of 60",
     "mapped 0, hint 40, copied 60, as sent, 8232 queued",
 )
@@ -384,7 +384,7 @@ def copy_buffer_for_some_of_what_comes_before(bench: Bench) -> str:
     return reader.take(60)
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages and 100 bytes queued, a copy buffer of -1 bytes",
     "mapped 8192, hint 0, copied 100, as sent, 0 queued",
 )
@@ -395,7 +395,7 @@ def copy_buffer_of_negative_length(bench: Bench) -> str:
     return reader.take(PAGE, copybuf_len=-1)
 
 
-@TABLE.row(
+@TABLE.add(
     "1000 bytes queued, a copy buffer where no program can have one",
     "EFAULT, 1000 queued",
     "S4",
@@ -408,7 +408,7 @@ def copy_buffer_out_of_range(bench: Bench) -> str:
     return reader.take(PAGE, copybuf_address=NOT_CANONICAL)
 
 
-@TABLE.row(
+@TABLE.add(
     "1000 bytes queued, a copy buffer in the kernel's memory",
     "EFAULT, 1000 queued",
     "S4",
@@ -421,7 +421,7 @@ def copy_buffer_of_the_kernel(bench: Bench) -> str:
     return reader.take(PAGE, copybuf_address=KERNEL_ADDRESS)
 
 
-@TABLE.row("1000 bytes queued, a copy buffer that is not mapped", "EFAULT, 1000 queued; read 1000 as sent")
+@TABLE.add("1000 bytes queued, a copy buffer that is not mapped", "EFAULT, 1000 queued; read 1000 as sent")
 def copy_buffer_not_there(bench: Bench) -> str:
     """Memory that the program does not have is EFAULT, and all can still be read."""
     reader = Reader(bench)
@@ -429,7 +429,7 @@ def copy_buffer_not_there(bench: Bench) -> str:
     return f"{reader.take(PAGE, copybuf_address=PAGE)}; {reader.rest()}"
 
 
-@TABLE.row("1000 bytes queued, a copy buffer that can only be read", "EFAULT, 1000 queued; read 1000 as sent")
+@TABLE.add("1000 bytes queued, a copy buffer that can only be read", "EFAULT, 1000 queued; read 1000 as sent")
 def copy_buffer_read_only(bench: Bench) -> str:
     """Memory that can not be written is EFAULT."""
     reader = Reader(bench)
@@ -438,7 +438,7 @@ def copy_buffer_read_only(bench: Bench) -> str:
     return f"{reader.take(PAGE, copybuf_address=memory.address)}; {reader.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "1000 bytes queued, a copy buffer that ends after 500 of 4096", "EFAULT, 1000 queued; read 1000 as sent"
 )
 def copy_buffer_there_in_part(bench: Bench) -> str:
@@ -452,7 +452,7 @@ def copy_buffer_there_in_part(bench: Bench) -> str:
     return f"{said}; {reader.rest()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages and 100 bytes queued, a copy buffer that is not mapped",
     "ok, mapped 8192, copybuf_len EFAULT, 100 queued",
 )
@@ -469,7 +469,7 @@ def copy_buffer_not_there_for_the_rest(bench: Bench) -> str:
 # The area
 
 
-@TABLE.row("two pages queued, length 0", "mapped 0, hint 0, 8192 queued")
+@TABLE.add("two pages queued, length 0", "mapped 0, hint 0, 8192 queued")
 def length_zero(bench: Bench) -> str:
     """Nothing asked for is nothing consumed."""
     reader = Reader(bench)
@@ -477,7 +477,7 @@ def length_zero(bench: Bench) -> str:
     return reader.take(length=0)
 
 
-@TABLE.row("two pages queued, length 100", "mapped 0, hint 100, 8192 queued")
+@TABLE.add("two pages queued, length 100", "mapped 0, hint 100, 8192 queued")
 def length_below_a_page(bench: Bench) -> str:
     """Less than a page asked for is hinted at: the hint is never more than was asked for."""
     reader = Reader(bench)
@@ -485,7 +485,7 @@ def length_below_a_page(bench: Bench) -> str:
     return reader.take(length=100)
 
 
-@TABLE.row("four pages queued, length 10000", "mapped 8192, hint 0, as sent, 8192 queued")
+@TABLE.add("four pages queued, length 10000", "mapped 8192, hint 0, as sent, 8192 queued")
 def length_of_broken_pages(bench: Bench) -> str:
     """A length is rounded down to whole pages."""
     reader = Reader(bench)
@@ -493,7 +493,7 @@ def length_of_broken_pages(bench: Bench) -> str:
     return reader.take(length=10000)
 
 
-@TABLE.row(
+@TABLE.add(
     "four pages queued, the largest length, an area of two", "mapped 8192, hint 0, as sent, 8192 queued"
 )
 def length_beyond_the_area(bench: Bench) -> str:
@@ -503,7 +503,7 @@ def length_beyond_the_area(bench: Bench) -> str:
     return reader.take(length=0xFFFFFFFF)
 
 
-@TABLE.row("two pages queued, an address in the area's middle", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, an address in the area's middle", "mapped 8192, hint 0, as sent, 0 queued")
 def address_inside_the_area(bench: Bench) -> str:
     """A call may fill any part of the mapping."""
     reader = Reader(bench)
@@ -511,7 +511,7 @@ def address_inside_the_area(bench: Bench) -> str:
     return reader.take(address=reader.area.address + 4 * PAGE)
 
 
-@TABLE.row("two pages queued, an address 8 bytes into a page", "EINVAL, 8192 queued")
+@TABLE.add("two pages queued, an address 8 bytes into a page", "EINVAL, 8192 queued")
 def address_unaligned(bench: Bench) -> str:
     """An address has to be a page's."""
     reader = Reader(bench)
@@ -519,14 +519,14 @@ def address_unaligned(bench: Bench) -> str:
     return reader.take(address=reader.area.address + 8)
 
 
-@TABLE.row("nothing queued, an address 8 bytes into a page", "EINVAL, 0 queued")
+@TABLE.add("nothing queued, an address 8 bytes into a page", "EINVAL, 0 queued")
 def address_unaligned_with_nothing_queued(bench: Bench) -> str:
     """The address is looked at first."""
     reader = Reader(bench)
     return reader.take(address=reader.area.address + 8)
 
 
-@TABLE.row("two pages queued, address 0", "EINVAL, 8192 queued")
+@TABLE.add("two pages queued, address 0", "EINVAL, 8192 queued")
 def address_null(bench: Bench) -> str:
     """There is no default area."""
     reader = Reader(bench)
@@ -534,7 +534,7 @@ def address_null(bench: Bench) -> str:
     return reader.take(address=0)
 
 
-@TABLE.row("100 bytes queued, address 0", "mapped 0, hint 100, 100 queued")
+@TABLE.add("100 bytes queued, address 0", "mapped 0, hint 100, 100 queued")
 def address_not_needed(bench: Bench) -> str:
     """Where nothing can be mapped, nobody looks for the mapping."""
     reader = Reader(bench)
@@ -542,7 +542,7 @@ def address_not_needed(bench: Bench) -> str:
     return reader.take(address=0)
 
 
-@TABLE.row("two pages queued, an area of anonymous memory", "EINVAL, 8192 queued; read 8192 as sent")
+@TABLE.add("two pages queued, an area of anonymous memory", "EINVAL, 8192 queued; read 8192 as sent")
 def area_of_anonymous_memory(bench: Bench) -> str:
     """Only a mapping of a TCP socket is filled."""
     reader = Reader(bench)
@@ -550,7 +550,7 @@ def area_of_anonymous_memory(bench: Bench) -> str:
     return f"{reader.take(address=map_memory(bench, 8 * PAGE).address)}; {reader.rest()}"
 
 
-@TABLE.row("two pages queued, an area of a file", "EINVAL, 8192 queued")
+@TABLE.add("two pages queued, an area of a file", "EINVAL, 8192 queued")
 def area_of_a_file(bench: Bench) -> str:
     """A file's mapping is left alone."""
     reader = Reader(bench)
@@ -560,7 +560,7 @@ def area_of_a_file(bench: Bench) -> str:
         return reader.take(address=map_memory(bench, 8 * PAGE, file.fileno()).address)
 
 
-@TABLE.row("two pages queued, an area of another TCP socket", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, an area of another TCP socket", "mapped 8192, hint 0, as sent, 0 queued")
 def area_of_another_socket(bench: Bench) -> str:
     """Any TCP socket's mapping will do: it is not tied to the socket that it was made of."""
     reader, other = Reader(bench), Reader(bench)
@@ -568,7 +568,7 @@ def area_of_another_socket(bench: Bench) -> str:
     return reader.take(address=other.area.address)
 
 
-@TABLE.row("two pages queued, an area that was unmapped", "EINVAL, 8192 queued")
+@TABLE.add("two pages queued, an area that was unmapped", "EINVAL, 8192 queued")
 def area_unmapped(bench: Bench) -> str:
     """What is no mapping any more is not filled."""
     reader = Reader(bench)
@@ -578,7 +578,7 @@ def area_unmapped(bench: Bench) -> str:
     return reader.take(address=gone.address)
 
 
-@TABLE.row(
+@TABLE.add(
     "four pages queued, an area of which the second page was unmapped",
     "mapped 4096, hint 0, as sent, 12288 queued",
 )
@@ -590,7 +590,7 @@ def area_unmapped_in_part(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row("two pages queued, an area mapped MAP_PRIVATE", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, an area mapped MAP_PRIVATE", "mapped 8192, hint 0, as sent, 0 queued")
 def area_private(bench: Bench) -> str:
     """A private mapping is filled as a shared one is."""
     reader = Reader(bench)
@@ -604,19 +604,19 @@ def _map(bench: Bench, protection: int) -> str:
     return outcome(lambda: map_memory(bench, PAGE, receiver.fileno(), protection))
 
 
-@TABLE.row("mmap() for writing", "EPERM")
+@TABLE.add("mmap() for writing", "EPERM")
 def area_for_writing(bench: Bench) -> str:
     """What was received is not to be written."""
     return _map(bench, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-@TABLE.row("mmap() for execution", "EPERM")
+@TABLE.add("mmap() for execution", "EPERM")
 def area_for_execution(bench: Bench) -> str:
     """What was received is not to be executed."""
     return _map(bench, mmap.PROT_READ | mmap.PROT_EXEC)
 
 
-@TABLE.row(
+@TABLE.add(
     "mprotect() for writing, before and after pages are there",
     "EACCES, EACCES, mapped 8192, hint 0, as sent, 0 queued",
 )
@@ -630,20 +630,20 @@ def area_made_writable(bench: Bench) -> str:
     return f"{before}, {outcome(lambda: reader.area.protect(protection))}, {said}"
 
 
-@TABLE.row("mprotect() for execution", "EACCES")
+@TABLE.add("mprotect() for execution", "EACCES")
 def area_made_executable(bench: Bench) -> str:
     """Nor executable."""
     reader = Reader(bench)
     return outcome(lambda: reader.area.protect(mmap.PROT_READ | mmap.PROT_EXEC))
 
 
-@TABLE.row("a page of the area is read that no call has filled", "killed by signal 7")
+@TABLE.add("a page of the area is read that no call has filled", "killed by signal 7")
 def area_not_filled(bench: Bench) -> str:
     """There is nothing behind a page until a call fills it: SIGBUS."""
     return f"read {Reader(bench).area.read(0, 1)!r}"
 
 
-@TABLE.row("one page mapped, the area's second page is read", "killed by signal 7")
+@TABLE.add("one page mapped, the area's second page is read", "killed by signal 7")
 def area_not_filled_behind_a_page(bench: Bench) -> str:
     """Nor does a call put anything behind what it mapped."""
     reader = Reader(bench)
@@ -652,7 +652,7 @@ def area_not_filled_behind_a_page(bench: Bench) -> str:
     return f"read {reader.area.read(PAGE, 1)!r}"
 
 
-@TABLE.row("two pages mapped, then one over the first of them", "the second page as before")
+@TABLE.add("two pages mapped, then one over the first of them", "the second page as before")
 def area_filled_in_part_again(bench: Bench) -> str:
     """What an earlier call mapped stays where the next one asks for nothing."""
     reader = Reader(bench)
@@ -663,7 +663,7 @@ def area_filled_in_part_again(bench: Bench) -> str:
     return "the second page as before" if kept else "the second page is another"
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages mapped, then one of the two that were asked for, then the second is read",
     "killed by signal 7",
 )
@@ -677,7 +677,7 @@ def area_emptied_in_part(bench: Bench) -> str:
     return f"{said}; read {reader.area.read(PAGE, 1)!r}"
 
 
-@TABLE.row(
+@TABLE.add(
     "four pages queued, two calls over the same two pages",
     "mapped 8192, hint 0, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
@@ -688,7 +688,7 @@ def second_call_over_mapped_pages(bench: Bench) -> str:
     return f"{reader.take(length=2 * PAGE)}; {reader.take(length=2 * PAGE)}"
 
 
-@TABLE.row("two pages mapped, then the socket is closed", "as sent")
+@TABLE.add("two pages mapped, then the socket is closed", "as sent")
 def socket_closed_under_the_area(bench: Bench) -> str:
     """What was mapped stays readable."""
     reader = Reader(bench)
@@ -702,7 +702,7 @@ def socket_closed_under_the_area(bench: Bench) -> str:
 # Flags and the fields of later kernels
 
 
-@TABLE.row("two pages queued, a clean area, the TLB clean hint", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, a clean area, the TLB clean hint", "mapped 8192, hint 0, as sent, 0 queued")
 def tlb_clean_hint(bench: Bench) -> str:
     """A caller that knows its area to be empty says so."""
     reader = Reader(bench)
@@ -710,7 +710,7 @@ def tlb_clean_hint(bench: Bench) -> str:
     return reader.take(flags=TLB_CLEAN_HINT)
 
 
-@TABLE.row(
+@TABLE.add(
     "four pages queued, two calls over the same two pages, both with the TLB clean hint",
     "mapped 8192, hint 0, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
@@ -722,7 +722,7 @@ def tlb_clean_hint_not_true(bench: Bench) -> str:
     return f"{first}; {reader.take(length=2 * PAGE, flags=TLB_CLEAN_HINT)}"
 
 
-@TABLE.row("two pages queued, every flag that has no meaning", "mapped 8192, hint 0, as sent, 0 queued")
+@TABLE.add("two pages queued, every flag that has no meaning", "mapped 8192, hint 0, as sent, 0 queued")
 def unknown_flags(bench: Bench) -> str:
     """Unknown flags are not refused: a program can not learn from them what a kernel knows."""
     reader = Reader(bench)
@@ -730,7 +730,7 @@ def unknown_flags(bench: Bench) -> str:
     return reader.take(flags=0xFFFFFFFE)
 
 
-@TABLE.row("two pages queued, reserved is 1", "EINVAL, 8192 queued")
+@TABLE.add("two pages queued, reserved is 1", "EINVAL, 8192 queued")
 def reserved_not_zero(bench: Bench) -> str:
     """What is reserved has to be zero."""
     reader = Reader(bench)
@@ -738,7 +738,7 @@ def reserved_not_zero(bench: Bench) -> str:
     return reader.take(reserved=1)
 
 
-@TABLE.row("two pages queued, msg_flags is 1", "EINVAL, 8192 queued")
+@TABLE.add("two pages queued, msg_flags is 1", "EINVAL, 8192 queued")
 def message_flags_unknown(bench: Bench) -> str:
     """Of msg_flags only the one for time stamps may be set."""
     reader = Reader(bench)
@@ -746,7 +746,7 @@ def message_flags_unknown(bench: Bench) -> str:
     return reader.take(msg_flags=1)
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages queued, msg_flags asks for time stamps, none are switched on",
     "mapped 8192, hint 0, as sent, 0 queued; msg_flags 0, 64 bytes of control free",
 )
@@ -757,7 +757,7 @@ def message_flags_without_time_stamps(bench: Bench) -> str:
     return _control(reader, 64)
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages queued, time stamps switched on",
     "mapped 8192, hint 0, as sent, 0 queued; msg_flags 0, 32 bytes of control free, a time stamp",
 )
@@ -768,7 +768,7 @@ def time_stamp(bench: Bench) -> str:
     return _control(reader, 64)
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes queued, a copy buffer of 4096, time stamps switched on",
     "mapped 0, hint 0, copied 100, as sent, 0 queued; msg_flags 0, 32 bytes of control free, a time stamp",
 )
@@ -779,7 +779,7 @@ def time_stamp_of_a_copy(bench: Bench) -> str:
     return _control(reader, 64, PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages queued, time stamps switched on, 8 bytes for control messages",
     "mapped 8192, hint 0, as sent, 0 queued; msg_flags MSG_CTRUNC, 8 bytes of control free",
 )
@@ -831,55 +831,55 @@ def _fields(bench: Bench, optlen: int) -> str:
     return ", ".join([f"mapped {request.length}", *told, f"{inq(reader.receiver)} queued"])
 
 
-@TABLE.row("optlen -1", "EINVAL, 4196 queued")
+@TABLE.add("optlen -1", "EINVAL, 4196 queued")
 def optlen_negative(bench: Bench) -> str:
     """A length is not negative."""
     return _fields(bench, -1)
 
 
-@TABLE.row("optlen 0", "EINVAL, 4196 queued")
+@TABLE.add("optlen 0", "EINVAL, 4196 queued")
 def optlen_zero(bench: Bench) -> str:
     """There is no answer of no bytes."""
     return _fields(bench, 0)
 
 
-@TABLE.row("optlen 11: less than address and length", "EINVAL, 4196 queued")
+@TABLE.add("optlen 11: less than address and length", "EINVAL, 4196 queued")
 def optlen_below_the_first_form(bench: Bench) -> str:
     """Address and length are the least."""
     return _fields(bench, end_of("length") - 1)
 
 
-@TABLE.row("optlen 12: address and length", "mapped 4096, 100 queued")
+@TABLE.add("optlen 12: address and length", "mapped 4096, 100 queued")
 def optlen_of_the_length(bench: Bench) -> str:
     """So short a call learns nothing but what was mapped."""
     return _fields(bench, end_of("length"))
 
 
-@TABLE.row("optlen 16: to the hint", "mapped 4096, recv_skip_hint 0, 100 queued")
+@TABLE.add("optlen 16: to the hint", "mapped 4096, recv_skip_hint 0, 100 queued")
 def optlen_of_the_hint(bench: Bench) -> str:
     """The first form of the structure."""
     return _fields(bench, end_of("recv_skip_hint"))
 
 
-@TABLE.row("optlen 20: to inq", "mapped 4096, recv_skip_hint 0, inq 100, 100 queued")
+@TABLE.add("optlen 20: to inq", "mapped 4096, recv_skip_hint 0, inq 100, 100 queued")
 def optlen_of_inq(bench: Bench) -> str:
     """The second form says how much is still queued."""
     return _fields(bench, end_of("inq"))
 
 
-@TABLE.row("optlen 24: to err", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
+@TABLE.add("optlen 24: to err", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
 def optlen_of_err(bench: Bench) -> str:
     """The third form tells the socket's error."""
     return _fields(bench, end_of("err"))
 
 
-@TABLE.row("optlen 22: into the middle of err", "mapped 4096, recv_skip_hint 0, 100 queued")
+@TABLE.add("optlen 22: into the middle of err", "mapped 4096, recv_skip_hint 0, 100 queued")
 def optlen_within_a_field(bench: Bench) -> str:
     """A length that ends within a field is taken, and inq and err are left as they were."""
     return _fields(bench, end_of("inq") + 2)
 
 
-@TABLE.row(
+@TABLE.add(
     "optlen 40: to the copy buffer's length", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued"
 )
 def optlen_of_the_copy_buffer(bench: Bench) -> str:
@@ -887,13 +887,13 @@ def optlen_of_the_copy_buffer(bench: Bench) -> str:
     return _fields(bench, end_of("copybuf_len"))
 
 
-@TABLE.row("optlen 64: all", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
+@TABLE.add("optlen 64: all", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
 def optlen_of_all(bench: Bench) -> str:
     """The last form has room for control messages."""
     return _fields(bench, SIZE)
 
 
-@TABLE.row(
+@TABLE.add(
     "100 bytes queued, optlen 24, a copy buffer behind it", "ok, hint 100, copybuf_len 4096, 100 queued"
 )
 def optlen_before_the_copy_buffer(bench: Bench) -> str:
@@ -918,19 +918,19 @@ def _longer(bench: Bench, more: bytes) -> str:
     return f"mapped {mapped}, optlen {optlen} afterwards, {inq(reader.receiver)} queued"
 
 
-@TABLE.row("optlen 72, zeros at the end", "mapped 8192, optlen 64 afterwards, 0 queued")
+@TABLE.add("optlen 72, zeros at the end", "mapped 8192, optlen 64 afterwards, 0 queued")
 def optlen_longer_with_zeros(bench: Bench) -> str:
     """A program built for a later kernel is told how much this one knows."""
     return _longer(bench, bytes(8))
 
 
-@TABLE.row("optlen 72, something at the end", "EINVAL, 8192 queued")
+@TABLE.add("optlen 72, something at the end", "EINVAL, 8192 queued")
 def optlen_longer_with_something(bench: Bench) -> str:
     """What this kernel does not know it does not ignore."""
     return _longer(bench, b"\0" * 7 + b"\1")
 
 
-@TABLE.row("two pages queued, no structure: address 0", "EFAULT, 8192 queued")
+@TABLE.add("two pages queued, no structure: address 0", "EFAULT, 8192 queued")
 def structure_not_there(bench: Bench) -> str:
     """A structure that can not be read is EFAULT, and nothing is consumed."""
     reader = Reader(bench)
@@ -939,7 +939,7 @@ def structure_not_there(bench: Bench) -> str:
     return f"{said}, {inq(reader.receiver)} queued"
 
 
-@TABLE.row("two pages queued, a structure that can only be read", "EFAULT, 0 queued")
+@TABLE.add("two pages queued, a structure that can only be read", "EFAULT, 0 queued")
 def structure_read_only(bench: Bench) -> str:
     """A structure that can not be written is EFAULT, too, but its bytes are taken and lost to the queue."""
     reader = Reader(bench)
@@ -952,7 +952,7 @@ def structure_read_only(bench: Bench) -> str:
     return f"{said}, {inq(reader.receiver)} queued"
 
 
-@TABLE.row("setsockopt() instead of getsockopt()", "ENOPROTOOPT")
+@TABLE.add("setsockopt() instead of getsockopt()", "ENOPROTOOPT")
 def setsockopt_instead(bench: Bench) -> str:
     """The option can not be set."""
     reader = Reader(bench)
@@ -963,21 +963,21 @@ def setsockopt_instead(bench: Bench) -> str:
 # The state of the connection
 
 
-@TABLE.row("a listening socket", "ENOTCONN")
+@TABLE.add("a listening socket", "ENOTCONN")
 def listening(bench: Bench) -> str:
     """A listening socket has no bytes."""
     listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
     return ask(listener, Request())
 
 
-@TABLE.row("a listening socket, an address 8 bytes into a page", "EINVAL")
+@TABLE.add("a listening socket, an address 8 bytes into a page", "EINVAL")
 def listening_with_address_unaligned(bench: Bench) -> str:
     """The address is looked at first here, too."""
     listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
     return ask(listener, Request(address=8))
 
 
-@TABLE.row("a socket that was never connected", "ok, mapped 0, hint 0")
+@TABLE.add("a socket that was never connected", "ok, mapped 0, hint 0")
 def unconnected(bench: Bench) -> str:
     """It is not told from a connection with nothing queued, where recv() is ENOTCONN."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
@@ -985,7 +985,7 @@ def unconnected(bench: Bench) -> str:
     return f"{ask(sock, request)}, mapped {request.length}, hint {request.recv_skip_hint}"
 
 
-@TABLE.row("FIN, nothing queued", "EIO, 0 queued")
+@TABLE.add("FIN, nothing queued", "EIO, 0 queued")
 def fin(bench: Bench) -> str:
     """The end of the stream is EIO."""
     reader = Reader(bench)
@@ -993,7 +993,7 @@ def fin(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row("FIN, two pages queued", "mapped 8192, hint 0, as sent, 0 queued; EIO, 0 queued")
+@TABLE.add("FIN, two pages queued", "mapped 8192, hint 0, as sent, 0 queued; EIO, 0 queued")
 def fin_behind_pages(bench: Bench) -> str:
     """The end comes after what was sent before it."""
     reader = Reader(bench)
@@ -1002,7 +1002,7 @@ def fin_behind_pages(bench: Bench) -> str:
     return f"{reader.take()}; {reader.take()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "FIN, 100 bytes queued, no copy buffer", "mapped 0, hint 100, 100 queued; read 100 as sent; EIO, 0 queued"
 )
 def fin_behind_less_than_a_page(bench: Bench) -> str:
@@ -1013,7 +1013,7 @@ def fin_behind_less_than_a_page(bench: Bench) -> str:
     return f"{reader.take()}; {reader.rest()}; {reader.take()}"
 
 
-@TABLE.row(
+@TABLE.add(
     "FIN, 100 bytes queued, a copy buffer of 4096",
     "mapped 0, hint 0, copied 100, as sent, 0 queued; EIO, 0 queued",
     "S2",
@@ -1026,7 +1026,7 @@ def fin_behind_what_is_copied(bench: Bench) -> str:
     return f"{reader.take(PAGE)}; {reader.take(PAGE)}"
 
 
-@TABLE.row("FIN, two pages queued, length 0", "EIO, 8192 queued")
+@TABLE.add("FIN, two pages queued, length 0", "EIO, 8192 queued")
 def fin_with_length_zero(bench: Bench) -> str:
     """Nothing asked for looks like the end, although bytes are queued."""
     reader = Reader(bench)
@@ -1035,7 +1035,7 @@ def fin_with_length_zero(bench: Bench) -> str:
     return reader.take(length=0)
 
 
-@TABLE.row("FIN, a page and 100 bytes queued", "mapped 4096, inq 101")
+@TABLE.add("FIN, a page and 100 bytes queued", "mapped 4096, inq 101")
 def fin_counts_as_queued(bench: Bench) -> str:
     """The end counts as a byte in inq, so that a reader goes on to it."""
     reader = Reader(bench)
@@ -1046,7 +1046,7 @@ def fin_counts_as_queued(bench: Bench) -> str:
     return f"mapped {request.length}, inq {request.inq}"
 
 
-@TABLE.row("RST, nothing queued", "mapped 0, hint 0, err ECONNRESET, 0 queued; mapped 0, hint 0, 0 queued")
+@TABLE.add("RST, nothing queued", "mapped 0, hint 0, err ECONNRESET, 0 queued; mapped 0, hint 0, 0 queued")
 def reset(bench: Bench) -> str:
     """The reset is told once, in err and not by the call; after that all looks open and empty."""
     reader = Reader(bench)
@@ -1054,7 +1054,7 @@ def reset(bench: Bench) -> str:
     return f"{reader.take()}; {reader.take()}"
 
 
-@TABLE.row("RST, two pages queued", "mapped 8192, hint 0, err ECONNRESET, as sent, 0 queued")
+@TABLE.add("RST, two pages queued", "mapped 8192, hint 0, err ECONNRESET, as sent, 0 queued")
 def reset_behind_pages(bench: Bench) -> str:
     """What was queued is mapped, and the same call tells the reset."""
     reader = Reader(bench)
@@ -1063,7 +1063,7 @@ def reset_behind_pages(bench: Bench) -> str:
     return reader.take()
 
 
-@TABLE.row(
+@TABLE.add(
     "RST, 100 bytes queued, a copy buffer of 4096",
     "mapped 0, hint 0, copied 100, err ECONNRESET, as sent, 0 queued",
     "S2",
@@ -1076,7 +1076,7 @@ def reset_behind_what_is_copied(bench: Bench) -> str:
     return reader.take(PAGE)
 
 
-@TABLE.row("RST, nothing queued, optlen 20", "ok, then SO_ERROR ECONNRESET")
+@TABLE.add("RST, nothing queued, optlen 20", "ok, then SO_ERROR ECONNRESET")
 def reset_without_room_for_it(bench: Bench) -> str:
     """A structure without err leaves the error to others."""
     reader = Reader(bench)
@@ -1086,7 +1086,7 @@ def reset_without_room_for_it(bench: Bench) -> str:
     return f"{said}, then SO_ERROR {errno.errorcode.get(error, error)}"
 
 
-@TABLE.row("shutdown(SHUT_RD) by the reader, nothing queued", "mapped 0, hint 0, 0 queued")
+@TABLE.add("shutdown(SHUT_RD) by the reader, nothing queued", "mapped 0, hint 0, 0 queued")
 def reading_shut_down(bench: Bench) -> str:
     """The reader's own shutdown is no end: recv() returns 0 there, this call finds nothing queued."""
     reader = Reader(bench)
@@ -1116,7 +1116,7 @@ def _all_queued(reader: Reader) -> int:
     return int(request.inq)
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages, an urgent byte and a page queued",
     "mapped 8192, hint 0, as sent, 0 queued; mapped 0, hint 0, 0 queued, inq 4097",
 )
@@ -1126,7 +1126,7 @@ def urgent_behind_pages(bench: Bench) -> str:
     return f"{reader.take()}; {reader.take()}, inq {_all_queued(reader)}"
 
 
-@TABLE.row("two pages, an urgent byte and a page queued, the pages mapped, then recv()", "read 4096 as sent")
+@TABLE.add("two pages, an urgent byte and a page queued, the pages mapped, then recv()", "read 4096 as sent")
 def urgent_is_passed_by_recv(bench: Bench) -> str:
     """A read goes past the urgent byte."""
     reader = _urgent(bench, 2 * PAGE)
@@ -1135,13 +1135,13 @@ def urgent_is_passed_by_recv(bench: Bench) -> str:
     return reader.rest()
 
 
-@TABLE.row("100 bytes, an urgent byte and a page queued", "mapped 0, hint 100, 100 queued")
+@TABLE.add("100 bytes, an urgent byte and a page queued", "mapped 0, hint 100, 100 queued")
 def urgent_behind_less_than_a_page(bench: Bench) -> str:
     """The hint stops at the urgent byte, too."""
     return _urgent(bench, 100).take()
 
 
-@TABLE.row(
+@TABLE.add(
     "two pages, an urgent byte and a page queued, a copy buffer of 8192",
     "mapped 0, hint 4097, copied 8192, as sent, 0 queued",
 )
@@ -1150,7 +1150,7 @@ def urgent_behind_what_is_copied(bench: Bench) -> str:
     return _urgent(bench, 2 * PAGE).take(2 * PAGE)
 
 
-@TABLE.row(
+@TABLE.add(
     "an urgent byte within a page of SO_OOBINLINE, two pages before it",
     "mapped 8192, hint 1, as sent, 4097 queued",
 )

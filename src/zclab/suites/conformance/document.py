@@ -9,7 +9,7 @@ from typing import Literal
 from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
 from zclab.lab.model import Lab
-from zclab.probe.table import Row
+from zclab.probe.table import TestCase
 from zclab.suites import probe_command
 from zclab.suites import result_store as results
 
@@ -105,7 +105,12 @@ class Diff(Model):
 
 
 def judged(
-    abi: str, row: Row, family: probe_command.Family, release: str, outcome: str | None, reason: str | None
+    abi: str,
+    row: TestCase,
+    family: probe_command.Family,
+    release: str,
+    outcome: str | None,
+    reason: str | None,
 ) -> RowDocument:
     """Return what came of a row on a kernel of this release, judged; no outcome is a skipped row."""
     since, expected = row.rule(release)
@@ -116,7 +121,7 @@ def judged(
         abi=abi,
         row=row.name,
         family=family,
-        given=row.given,
+        given=row.setup,
         expected=expected,
         since=since,
         document=row.document,

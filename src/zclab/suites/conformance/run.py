@@ -21,7 +21,7 @@ from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Process, Remote, RemoteError, connected
 from zclab.kernel.identity import Artifact
 from zclab.lab.model import Host, Lab
-from zclab.probe.table import ROW_SECONDS
+from zclab.probe.table import CASE_SECONDS
 from zclab.suites import probe_command
 from zclab.suites.conformance.document import MACHINE, ConformanceDocument, RowDocument, judged, keep, made_of
 
@@ -125,7 +125,7 @@ class _Suite:
         """Yield each row of a table. The first that nothing is known of is where the probe stopped."""
         stopped_at = None
         trouble = answers.trouble or "the probe told nothing of it"
-        for row in probe_command.table(abi).rows:
+        for row in probe_command.table(abi).cases:
             said = answers.of_rows.get(row.name)
             if said is not None:
                 yield judged(abi, row, family, self._release, said["outcome"], said["reason"])
@@ -162,7 +162,7 @@ class _Suite:
     def _listen(self, process: Process, answers: _Answers) -> None:
         """Read what the probe tells, one JSON object a line, to its end."""
         process.send(probe_command.handed_over())
-        for line in process.lines(ROW_SECONDS + _GRACE_SECONDS):
+        for line in process.lines(CASE_SECONDS + _GRACE_SECONDS):
             said = json.loads(line)
             if "row" in said:
                 answers.of_rows[said["row"]] = said

@@ -12,9 +12,9 @@ def around() -> contextlib.AbstractContextManager[None]:
     raise NotHereError("no released kernel has it")
 
 
-TABLE = Table("planted_missing", around)
+TABLE = Table("inject_missing", around)
 
 
-@TABLE.row("it would fail", "as expected")
+@TABLE.add("it would fail", "as expected")
 def never(bench: Bench) -> str:
     return "tried all the same"

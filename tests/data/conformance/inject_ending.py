@@ -8,20 +8,20 @@ import signal
 
 from ..table import Bench, Table
 
-TABLE = Table("planted_ending")
+TABLE = Table("inject_ending")
 
 
-@TABLE.row("the row before", "as expected")
+@TABLE.add("the row before", "as expected")
 def before(bench: Bench) -> str:
     return "as expected"
 
 
-@TABLE.row("it takes the probe with it", "as expected")
+@TABLE.add("it takes the probe with it", "as expected")
 def fatal(bench: Bench) -> str:
     os.kill(os.getppid(), signal.SIGKILL)
     return "as expected"
 
 
-@TABLE.row("the row after", "as expected")
+@TABLE.add("the row after", "as expected")
 def after(bench: Bench) -> str:
     return "as expected"

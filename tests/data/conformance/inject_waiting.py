@@ -26,10 +26,10 @@ def around() -> Iterator[None]:
         (marks() / "setting").write_text("as before", encoding="ascii")
 
 
-TABLE = Table("planted_waiting", around)
+TABLE = Table("inject_waiting", around)
 
 
-@TABLE.row("it waits", "as expected")
+@TABLE.add("it waits", "as expected")
 def waiting(bench: Bench) -> str:
     other = subprocess.Popen(["sleep", "1000"])
     (marks() / "pids.new").write_text(f"{os.getpid()} {other.pid}", encoding="ascii")
