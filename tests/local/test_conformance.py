@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -54,7 +55,8 @@ LIMIT = 60
 def injected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add the injected tables to the probe, here and in what is sent to hosts."""
     real = probe_command.archive()
-    monkeypatch.setattr(probe_table, "CASE_SECONDS", probe_table.CASE_SECONDS)  # an injected table changes it
+    for limit in ("CASE_SECONDS", "KILLED_SECONDS"):  # injected tables change them
+        monkeypatch.setattr(probe_table, limit, getattr(probe_table, limit))
     held = io.BytesIO(real)
     with zipfile.ZipFile(held, "a") as file:
         for path in sorted(INJECTED.glob("*.py")):
@@ -156,6 +158,17 @@ def test_what_is_expected_goes_by_the_release(
     judged = documents.judged("inject_outcomes", row, 4, release, "new", None)
     assert (judged.expected, judged.since) == (expected, since)
     assert judged.verdict == ("pass" if expected == "new" else "fail")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a process that traces its parent needs root")
+def test_a_test_case_that_cannot_be_killed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outcome says so, and what it is in; the test cases after it are tried."""
+    monkeypatch.setattr(probe_command, "FAMILIES", (4,))
+    rows = by_row(carry_out(lab, monkeypatch, "inject_unkillable"), 4)
+    held, after = rows["unkillable"], rows["after"]
+    assert (held.verdict, held.reason) == ("fail", None)
+    assert re.fullmatch(r"could not be killed within 1 s: t \(tracing stop\)( in \w+)?", str(held.outcome))
+    assert (after.verdict, after.outcome) == ("pass", "as expected")
 
 
 def test_a_row_that_ends_the_probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ import time
 import pytest
 
 from zclab.plan import claims
-from zclab.probe import mmap_lock_waiter, stream
+from zclab.probe import mmap_lock_waiter, processes
 from zclab.probe import table as probe_table
+from zclab.probe.processes import forked
 from zclab.probe.sockets import PAGE, map_memory
-from zclab.probe.stream import Stream, forked
+from zclab.probe.stream import Stream
 from zclab.probe.sysctl import CONSUME
 from zclab.probe.table import Bench, NotHereError, attempt
 from zclab.probe.tables import map_each
@@ -89,7 +90,7 @@ def test_what_is_not_as_sent_is_told(bench: Bench) -> None:
 
 
 def test_a_child_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SECONDS", 0.2)
+    monkeypatch.setattr(processes, "SECONDS", 0.2)
 
     def killed() -> str:
         signal.raise_signal(signal.SIGKILL)
@@ -123,7 +124,7 @@ def test_a_thread_that_does_not_wait_is_not_seen_waiting(
 
 def test_a_socket_that_stays_locked_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that never comes back stands for one that waits for the lock."""
-    monkeypatch.setattr(stream, "SECONDS", 0.2)
+    monkeypatch.setattr(processes, "SECONDS", 0.2)
     monkeypatch.setattr(Stream, "rest", lambda self: str(threading.Event().wait(1)))
     with bench.closing:
         assert map_each._all_of_it(Stream(bench)) == "the socket stays locked"

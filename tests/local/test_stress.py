@@ -176,9 +176,9 @@ def test_a_stress_ends_with_its_channel() -> None:
         (lambda worker: time.sleep(3600), "killed by signal 9", False),
         (lambda worker: 1 / 0, "ZeroDivisionError", False),
         (lambda worker: os._exit(0), "ended", False),
-        (lambda worker: time.sleep(3600), "hangs and can not be killed", True),
+        (lambda worker: time.sleep(3600), "hangs and cannot be killed", True),
     ],
-    ids=["killed", "hangs", "raises", "ends", "can not be killed"],
+    ids=["killed", "hangs", "raises", "ends", "cannot be killed"],
 )
 def test_a_worker_that_does_not_end_as_it_should(
     planted: Callable[[Worker], None], wrong: str, stuck: bool, monkeypatch: pytest.MonkeyPatch
@@ -187,7 +187,7 @@ def test_a_worker_that_does_not_end_as_it_should(
     monkeypatch.setattr(main, "_GRACE_SECONDS", 1.0)
     held: list[int] = []
     if stuck:
-        monkeypatch.setattr(main, "_KILLED_SECONDS", 0.1)
+        monkeypatch.setattr(main, "KILLED_SECONDS", 0.1)
         monkeypatch.setattr(os, "kill", lambda pid, number: held.append(pid))
     done = main._round(0.1, SEED, 1, ["read"])
     monkeypatch.undo()
@@ -499,7 +499,7 @@ def test_a_host_that_crashes_and_comes_back_is_not_reset(bench: Bench) -> None:
 
 
 def test_a_host_with_a_process_that_can_not_be_killed_is_reset(bench: Bench) -> None:
-    bench.tell(problems=["worker with seed 1: hangs and can not be killed"], stuck=True)
+    bench.tell(problems=["worker with seed 1: hangs and cannot be killed"], stuck=True)
     document = bench.carry_out()
     assert bench.resets == ["receiver1"] and document.exit_code == 1
     assert str(only(document).recovered).startswith("it was reset, and ")

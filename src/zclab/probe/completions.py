@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .sockets import SECONDS, wait_until
+from .processes import SECONDS
+from .sockets import wait_until
 
 MSG_ERRQUEUE = 0x2000
 SO_MEMINFO = 55

@@ -15,13 +15,13 @@ import termios
 import time
 from collections.abc import Callable
 
+from .processes import SECONDS
 from .table import Bench
 
 PAGE = mmap.PAGESIZE
 MSG_ZEROCOPY = 0x4000000
 SO_ZEROCOPY = 60
 TCP_ZEROCOPY_RECEIVE = 35
-SECONDS = 20.0  # a row waits no longer than this for what must come
 
 # Of two names of one number that of the documents; and a number of the kernel's own, not for programs.
 _OTHER_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}

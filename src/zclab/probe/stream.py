@@ -6,17 +6,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import mmap
-import os
-import select
 import socket
 import struct
 import termios
-from collections.abc import Callable
 
+from .processes import SECONDS
 from .sockets import (
     MSG_ZEROCOPY,
     PAGE,
-    SECONDS,
     Mapping,
     error_name,
     inq,
@@ -142,29 +139,3 @@ class Stream:
     def _state(self) -> int:
         """Return the receiver's TCP state (tcp_info's first byte)."""
         return self.receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-
-
-def forked(call: Callable[[], str], meanwhile: Callable[[], None] = lambda: None) -> str | None:
-    """Return what a call returns in a child process, or None if it does not end in time.
-
-    `meanwhile` is called in the parent once there is a child. The child is not waited for when it takes too
-    long: the kernel may hold it for ever.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, call().encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    try:
-        meanwhile()
-        ready, _, _ = select.select([reader], [], [], SECONDS)
-        if not ready:
-            return None
-        said = os.read(reader, 65536).decode()
-    finally:
-        os.close(reader)
-    _, status = os.waitpid(child, 0)
-    return said or f"ended with wait status {status}"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import select
@@ -16,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .processes import KILLED_SECONDS, end_with, states, wait_for
+
 CASE_SECONDS = 60.0
 #: Signals by which whoever started the probe may end it.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END = b"\0"
-_PR_SET_PDEATHSIG = 1
 _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
 
 
@@ -120,7 +120,7 @@ def attempt(
     """Try a test case in a process of its own, within CASE_SECONDS.
 
     Returns the `outcome`, or None with a `reason` where the test case cannot be tried here. What it
-    raises, and the signal that kills it, are outcomes, too.
+    raises, the signal that kills it, and that it cannot be killed, are outcomes, too.
 
     Raises:
         SystemExit: the file descriptor `watched` came to its end; the test case was killed.
@@ -136,15 +136,18 @@ def attempt(
         os._exit(0)
     os.close(writer)
     try:
-        said = _read_all(reader, CASE_SECONDS, watched)
+        output = _read_all(reader, CASE_SECONDS, watched)
     finally:
         os.close(reader)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-    if said is None:
+        status = wait_for(child, KILLED_SECONDS)
+    if status is None:  # in the kernel, which may hold it for ever: it is left there
+        held = f"could not be killed within {KILLED_SECONDS:.0f} s: {states(child)}"
+        return {"outcome": held, "reason": None}
+    if output is None:
         return {"outcome": f"did not end within {CASE_SECONDS:.0f} s", "reason": None}
-    kind, _, text = said.partition(" ")
+    kind, _, text = output.partition(" ")
     if kind == "not-here":
         return {"outcome": None, "reason": text}
     if kind != "outcome":
@@ -165,16 +168,17 @@ def _in_child(case: TestCase, family: int, peer: tuple[str, int] | None) -> str:
 
 
 def _stand_alone(parent: int) -> None:
-    """Become a test case's process: default signals, none of the parent's stdin and stdout, ends with it."""
+    """Become a test case's process: default signals, none of the parent's channel, ends with the parent.
+
+    One that cannot be killed would otherwise keep the channel open.
+    """
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a signal may be the outcome
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it was asked for
-        os._exit(1)
+    end_with(parent)
 
 
 def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:

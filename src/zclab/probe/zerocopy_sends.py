@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 
 from .netns import Link, needs_device
-from .sockets import MSG_ZEROCOPY, PAGE, SECONDS, SO_ZEROCOPY, Mapping, map_memory, pair, payload
+from .processes import SECONDS, forked
+from .sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, map_memory, pair, payload
 from .table import Bench, NotHereError
 
 SO_SNDBUFFORCE = 32
@@ -151,23 +152,14 @@ def whole(got: bytes, sent: bytes) -> str:
 
 
 def as_user(user: int, call: Callable[[], str]) -> str:
-    """Return what a call returns in a process of that user, who may lock LOCKED_PAGES."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (LOCKED_PAGES * PAGE, LOCKED_PAGES * PAGE))
-            if user:
-                os.setgroups([])
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
-            said = call()
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
+    """Return what a call returns in a process of that user, who may lock LOCKED_PAGES; see forked()."""
+
+    def become_and_call() -> str:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (LOCKED_PAGES * PAGE, LOCKED_PAGES * PAGE))
+        if user:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        return call()
+
+    return str(forked(become_and_call))

@@ -20,6 +20,7 @@ import time
 import traceback
 from typing import Any, NamedTuple, NoReturn
 
+from ..processes import KILLED_SECONDS, states, wait_for
 from ..sysctl import CONSUME
 from ..table import NotHereError
 from . import memory
@@ -27,8 +28,6 @@ from .worker import OPERATIONS, Tally, Worker, prepare
 
 #: Seconds that a worker may take to end after its time: checks, children, the longest operation.
 _GRACE_SECONDS = 60.0
-#: Seconds after which one that was killed must have gone.
-_KILLED_SECONDS = 5.0
 #: Rounds of the same work before the one that counts: the first fills caches, the others tell what varies.
 _CALIBRATIONS = 4
 _LONGEST_CALIBRATION = 10.0
@@ -187,12 +186,12 @@ class _Running:
         else:
             os.kill(self._process, signal.SIGKILL)
         os.close(self._reader)
-        status = self._wait(_KILLED_SECONDS if time.monotonic() >= deadline else _GRACE_SECONDS)
+        status = wait_for(self._process, KILLED_SECONDS if time.monotonic() >= deadline else _GRACE_SECONDS)
         number, kind = _PROGRESS.unpack_from(self._progress, 0)
         where = f"worker with seed {self.seed}: at operation {number}, {self._names[kind]}"
         if status is None:
             self.stuck = True
-            return f"{where}: hangs and can not be killed"
+            return f"{where}: hangs and cannot be killed: {states(self._process)}"
         if not said:
             return (
                 f"{where}: killed by signal {os.WTERMSIG(status)}"
@@ -204,15 +203,6 @@ class _Running:
         except ValueError:
             return f"{where}: did not end in time"
         return f"{where}: {told['failed']}" if "failed" in told else told
-
-    def _wait(self, seconds: float) -> int | None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            pid, status = os.waitpid(self._process, os.WNOHANG)
-            if pid:
-                return status
-            time.sleep(0.05)
-        return None
 
 
 def _tell_that_it_goes_on() -> NoReturn:

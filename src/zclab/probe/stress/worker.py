@@ -15,7 +15,6 @@ import os
 import random
 import resource
 import select
-import signal
 import socket
 import struct
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 
 from ..completions import take, unsent
 from ..netns import own_network
+from ..processes import end_with
 from ..sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, error_name, inq, map_memory, mapped, outcome
 from ..sysctl import CONSUME, standing
 from ..table import Bench
@@ -42,15 +42,12 @@ _MAPPINGS, _CHILDREN = 24, 3
 #: at a time, of which the positions have to be found.
 _PERIOD = 1048573
 _SECONDS = 30.0
-_PR_SET_PDEATHSIG = 1
 _MAP_FIXED, _MAP_POPULATE = 0x10, 0x8000
 _BYTES_RECEIVED = 128  # its place in struct tcp_info
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 #: What mmap() of a socket may be refused with; anything else is a fault.
 _REFUSALS = {errno.EAGAIN, errno.EINVAL, errno.EIO, errno.ENOTCONN}
 _ENDED = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class MismatchError(Exception):
@@ -687,10 +684,3 @@ def prepare(parent: int) -> None:
         CONSUME.write_text("1", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     end_with(parent)
-
-
-def end_with(parent: int) -> None:
-    """Have this process end when its parent does, even if that has ended already."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

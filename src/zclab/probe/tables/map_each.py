@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 
 from ..mmap_lock_waiter import kill_while_it_waits
+from ..processes import SECONDS, forked
 from ..sockets import (
     MSG_ZEROCOPY,
     PAGE,
-    SECONDS,
     SO_ZEROCOPY,
     Mapping,
     error_name,
@@ -34,7 +34,7 @@ from ..sockets import (
     payload,
     wait_until,
 )
-from ..stream import Stream, forked
+from ..stream import Stream
 from ..sysctl import CONSUME, consuming, standing
 from ..table import Bench, NotHereError, Table
 from .zerocopy_receive import Request, ask

@@ -27,10 +27,10 @@ from ..completions import (
     unsent,
 )
 from ..netns import RX_CHECKSUM, SCATTER_GATHER, TX_CHECKSUM, linked, offload, own_network, run
+from ..processes import SECONDS
 from ..sockets import (
     MSG_ZEROCOPY,
     PAGE,
-    SECONDS,
     SO_ZEROCOPY,
     Mapping,
     error_name,
