@@ -22,7 +22,7 @@ from zclab.probe.stream import Stream
 from zclab.probe.sysctl import CONSUME
 from zclab.probe.table import Bench, NotHereError, attempt
 from zclab.probe.tables import map_each
-from zclab.probe.tables.zerocopy_receive import Request, ask
+from zclab.probe.zerocopy_receive import Request, ask
 
 #: Rows that come out the same where mmap() of a socket gives an empty area and takes nothing.
 SAME_WITHOUT = {

@@ -13,7 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-from .sockets import PAGE, libc
+from .libc import libc
+from .sockets import PAGE
 
 _MAP_POPULATE = 0x8000
 _SECONDS = 5.0

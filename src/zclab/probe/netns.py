@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .libc import check, libc
 from .sockets import wait_until
 from .table import Bench, NotHereError
 
@@ -27,8 +28,6 @@ _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _IFREQ_FLAGS = struct.Struct("16sH22x")
 _IFREQ_POINTER = struct.Struct("16sQ16x")
 _VALUE = struct.Struct("=II")
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Link(NamedTuple):
@@ -57,7 +56,7 @@ def own_network() -> None:
     Raises:
         NotHereError: this kernel or user makes no network namespaces.
     """
-    if _libc.unshare(_CLONE_NEWNET):
+    if libc.unshare(_CLONE_NEWNET):
         raise NotHereError(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         flags = _flags(control, "lo") | _IFF_UP
@@ -145,8 +144,7 @@ def _path(namespace: int) -> str:
 
 
 def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
+    check(libc.setns(namespace, _CLONE_NEWNET))
 
 
 def _flags(control: socket.socket, interface: str) -> int:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from .libc import libc
 
 #: Seconds that a test case waits for what must come.
 SECONDS = 20.0
@@ -22,7 +23,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05
 
 def end_with(parent: int) -> None:
     """Have this process killed when its parent ends, even if that has ended already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

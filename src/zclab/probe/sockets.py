@@ -15,43 +15,41 @@ import termios
 import time
 from collections.abc import Callable
 
+from .libc import check, libc
 from .processes import SECONDS
 from .table import Bench
 
 PAGE = mmap.PAGESIZE
 MSG_ZEROCOPY = 0x4000000
 SO_ZEROCOPY = 60
-TCP_ZEROCOPY_RECEIVE = 35
 
 # Of two names of one number that of the documents; and a number of the kernel's own, not for programs.
 _OTHER_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}
 
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
-
 
 def pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
     """Return a connected sender and receiver on loopback; the sender may send with MSG_ZEROCOPY."""
-    with socket.create_server((bench.loopback, 0), family=bench.address_family) as listener:
-        sender = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
-        sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
-        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sender.connect(listener.getsockname())
-        receiver = bench.keep(listener.accept()[0])
+    sender = unconnected(bench)
+    with socket.create_server((bench.loopback, 0), family=bench.address_family) as listening:
+        sender.connect(listening.getsockname())
+        receiver = bench.keep(listening.accept()[0])
     sender.settimeout(SECONDS)
     receiver.settimeout(SECONDS)
     return sender, receiver
+
+
+def unconnected(bench: Bench) -> socket.socket:
+    """Return a TCP socket with SO_ZEROCOPY and TCP_NODELAY."""
+    sender = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
+    sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sender
+
+
+def listener(bench: Bench, backlog: int | None = None) -> socket.socket:
+    """Return a TCP socket that listens on loopback."""
+    address = (bench.loopback, 0)
+    return bench.keep(socket.create_server(address, family=bench.address_family, backlog=backlog))
 
 
 def payload(length: int, seed: int = 1) -> bytes:
@@ -131,27 +129,19 @@ class Mapping(contextlib.AbstractContextManager["Mapping"]):
 
     def protect(self, protection: int) -> None:
         """mprotect() the whole mapping; raise OSError."""
-        _check(libc.mprotect(self.address, self.length, protection))
+        check(libc.mprotect(self.address, self.length, protection))
 
     def unmap(self, offset: int = 0, length: int | None = None) -> None:
         """munmap() a part or, by default, all; raise OSError."""
         if length is None:
             length, self.length = self.length, 0
         if length:
-            _check(libc.munmap(self.address + offset, length))
+            check(libc.munmap(self.address + offset, length))
 
 
-def map_memory(
-    bench: Bench,
-    length: int,
-    fd: int = -1,
-    protection: int = mmap.PROT_READ,
-    flags: int | None = None,
-    offset: int = 0,
-    address: int = 0,
-) -> Mapping:
+def map_memory(bench: Bench, length: int, *arguments: int, **named: int) -> Mapping:
     """Return what `mapped` does, unmapped with the bench."""
-    return bench.keep(mapped(length, fd, protection, flags, offset, address))
+    return bench.keep(mapped(length, *arguments, **named))
 
 
 def mapped(
@@ -165,12 +155,4 @@ def mapped(
     """mmap(): of a file or socket (shared) or, by default, of anonymous memory (private); raise OSError."""
     if flags is None:
         flags = mmap.MAP_SHARED if fd >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    at = libc.mmap(address, length, protection, flags, fd, offset)
-    if at == ctypes.c_void_p(-1).value:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return Mapping(at, length)
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return Mapping(check(libc.mmap(address, length, protection, flags, fd, offset)), length)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection on loopback whose bytes are known: what is mapped or read is held against what was sent."""
+"""A connection on loopback whose bytes are known: what is mapped or read is compared with what was sent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import mmap
 import socket
 import struct
 import termios
+from typing import TYPE_CHECKING
 
 from .processes import SECONDS
 from .sockets import (
@@ -25,6 +26,9 @@ from .sockets import (
 )
 from .table import Bench
 
+if TYPE_CHECKING:  # which Python has since 3.11, and a host may lack
+    from typing import Self
+
 _ESTABLISHED = 1
 
 
@@ -37,8 +41,8 @@ class Stream:
         self.sent = b""
         self.taken = 0
 
-    def queue(self, length: int, pages: bool = True) -> None:
-        """Send more bytes and wait for them: in pages of their own, or where they can not be mapped."""
+    def queue(self, length: int, pages: bool = True) -> Self:
+        """Send more bytes and wait for them: in pages of their own, or where they cannot be mapped."""
         data = payload(length, 1 + len(self.sent))
         if pages:
             send_pages(self.sender, self.receiver, data)
@@ -46,17 +50,19 @@ class Stream:
             self.sender.sendall(data)
             self._wait_acknowledged()
         self.sent += data
+        return self
 
-    def queue_urgent(self, length: int = 0) -> None:
-        """Send an urgent byte, and more bytes behind it; a reader that is not told in line never sees it."""
+    def queue_urgent(self, length: int = 0) -> Self:
+        """Send an urgent byte, and more bytes behind it; without SO_OOBINLINE a read never returns it."""
         behind = payload(length, 1 + len(self.sent))
         self.sender.send(b"!", socket.MSG_OOB)
         self.sender.sendall(behind)
         self._wait_acknowledged()
         inline = self.receiver.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
         self.sent += (b"!" if inline else b"") + behind
+        return self
 
-    def queue_corked(self, header: int, flags: int, length: int) -> None:
+    def queue_corked(self, header: int, flags: int, length: int) -> Self:
         """Send a header with some flags and then pages, held back until both can go."""
         data = payload(header + length, 1 + len(self.sent))
         self.sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
@@ -65,17 +71,20 @@ class Stream:
         self.sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         self._wait_acknowledged()
         self.sent += data
+        return self
 
-    def fin(self) -> None:
+    def fin(self) -> Self:
         """End the sender's direction, and wait until the receiver knows."""
         self.sender.shutdown(socket.SHUT_WR)
         wait_until(lambda: self._state() != _ESTABLISHED)
+        return self
 
-    def reset(self) -> None:
+    def reset(self) -> Self:
         """Have the sender reset the connection, and wait until the receiver knows."""
         self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sender.close()
         wait_until(lambda: self._state() != _ESTABLISHED)
+        return self
 
     def area(
         self,
@@ -90,33 +99,26 @@ class Stream:
         self.taken += (length + PAGE - 1) // PAGE * PAGE
         return area
 
-    def map(
-        self,
-        length: int,
-        protection: int = mmap.PROT_READ,
-        flags: int = mmap.MAP_SHARED,
-        offset: int = 0,
-        address: int = 0,
-    ) -> str:
-        """mmap() the receiver; say what came of it, whether as sent, and what is queued then."""
+    def map(self, length: int, *arguments: int, **named: int) -> str:
+        """mmap() the receiver; return the result, whether the bytes are as sent, and what is queued then."""
         start = self.taken
         try:
-            area = self.area(length, protection, flags, offset, address)
+            area = self.area(length, *arguments, **named)
         except OSError as error:
             return f"{error_name(error)}, {inq(self.receiver)} queued"
         got = area.read(0, self.taken - start)
         return f"mapped {len(got)} {self.as_sent(got, start)}, {inq(self.receiver)} queued"
 
     def as_sent(self, got: bytes, start: int) -> str:
-        """Say whether bytes are those that were sent, from a position of the stream on."""
+        """Return whether bytes are those that were sent, from a position of the stream on."""
         return "as sent" if got and got == self.sent[start : start + len(got)] else "not as sent"
 
     def read(self, length: int) -> str:
-        """Read some bytes as a plain reader does; say how many came, and whether they are as sent."""
-        return self._told(self.receiver.recv(length))
+        """recv() once; return how many bytes came, and whether they are as sent."""
+        return self._checked(self.receiver.recv(length))
 
     def rest(self) -> str:
-        """Read as a plain reader does until nothing is left; say how much it was and what comes then."""
+        """recv() until nothing is left; return how much it was, whether as sent, and what comes then."""
         got, then = b"", ""
         self.receiver.setblocking(False)
         try:
@@ -126,9 +128,9 @@ class Stream:
         except OSError as error:
             then = "" if error.errno == errno.EAGAIN else f"then {error_name(error)}"
         self.receiver.settimeout(SECONDS)
-        return ", ".join(filter(None, [self._told(got) if got else "read 0", then]))
+        return ", ".join(filter(None, [self._checked(got) if got else "read 0", then]))
 
-    def _told(self, got: bytes) -> str:
+    def _checked(self, got: bytes) -> str:
         start, self.taken = self.taken, self.taken + len(got)
         return f"read {len(got)} {self.as_sent(got, start)}"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from .netns import Link, needs_device
 from .processes import SECONDS, forked
-from .sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, map_memory, pair, payload
+from .sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, map_memory, pair, payload, unconnected
 from .table import Bench, NotHereError
 
 SO_SNDBUFFORCE = 32
@@ -55,14 +55,6 @@ def across(bench: Bench, link: Link) -> tuple[socket.socket, socket.socket]:
     receiver = bench.keep(listener.accept()[0])
     receiver.settimeout(SECONDS)
     return sender, receiver
-
-
-def unconnected(bench: Bench) -> socket.socket:
-    """Return a TCP socket with SO_ZEROCOPY."""
-    sender = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
-    sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
-    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sender
 
 
 def udp_pair(bench: Bench) -> tuple[socket.socket, socket.socket]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..libc import libc
+
 #: Slab caches whose objects belong to sockets and packets.
 CACHES = re.compile(
     r"skbuff|^TCP|^tw_sock|^request_sock|sock_inode_cache|tcp_bind|^vm_area_struct$|^mm_struct$"
@@ -41,8 +43,6 @@ _ACCOUNTED = (
     "PageTables",
     "Percpu",
 )
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 #: Figures by name: "slab NAME" in objects, "tcp ..." as /proc/net/sockstat counts, others in KiB.
 Figures = dict[str, int]
@@ -97,14 +97,14 @@ def grown(before: Mapping[str, int], after: Mapping[str, int], allowed: Mapping[
 
 def own_mounts() -> None:
     """Have this process see mounts of its own: what is mounted then goes with it."""
-    if _libc.unshare(_CLONE_NEWNS) == 0:
-        _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    if libc.unshare(_CLONE_NEWNS) == 0:
+        libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
 
 
 def kmemleak_begin() -> bool:
     """Forget what kmemleak has found so far; return false where this kernel has no kmemleak."""
     if not _KMEMLEAK.exists():
-        _libc.mount(b"none", b"/sys/kernel/debug", b"debugfs", 0, None)
+        libc.mount(b"none", b"/sys/kernel/debug", b"debugfs", 0, None)
     if not _KMEMLEAK.exists():
         return False
     try:

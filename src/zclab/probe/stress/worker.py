@@ -31,7 +31,7 @@ from ..processes import end_with
 from ..sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, error_name, inq, map_memory, mapped, outcome
 from ..sysctl import CONSUME, standing
 from ..table import Bench
-from ..tables.zerocopy_receive import Request, ask
+from ..zerocopy_receive import Request, ask
 
 #: The most bytes that one operation sends, maps or reads.
 LARGEST = 64 * PAGE

@@ -11,7 +11,7 @@ import socket
 from ..sockets import MSG_ZEROCOPY, PAGE, inq, map_memory, outcome, pair, payload, send_pages, wait_until
 from ..sysctl import consuming, standing
 from ..table import Bench, Table
-from .zerocopy_receive import Reader, ask
+from ..zerocopy_receive import Reader, ask
 
 TABLE = Table("lock_order", consuming)
 

@@ -19,7 +19,9 @@ import threading
 import time
 from pathlib import Path
 
+from ..libc import check, libc
 from ..mmap_lock_waiter import kill_while_it_waits
+from ..netns import own_network
 from ..processes import SECONDS, forked
 from ..sockets import (
     MSG_ZEROCOPY,
@@ -28,6 +30,7 @@ from ..sockets import (
     Mapping,
     error_name,
     inq,
+    listener,
     map_memory,
     outcome,
     pair,
@@ -37,7 +40,7 @@ from ..sockets import (
 from ..stream import Stream
 from ..sysctl import CONSUME, consuming, standing
 from ..table import Bench, NotHereError, Table
-from .zerocopy_receive import Request, ask
+from ..zerocopy_receive import Request, ask
 
 TABLE = Table("map_each", consuming)
 
@@ -49,55 +52,19 @@ MAP_SHARED_VALIDATE = 0x3
 MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 TCP_REPAIR, TCP_ULP = 19, 31
 SOL_TLS, TLS_RX = 282, 2
-CLONE_NEWNET = 0x40000000
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mremap.restype = ctypes.c_void_p
-_libc.mremap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_void_p,
-]
-_libc.remap_file_pages.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_size_t,
-    ctypes.c_int,
-]
-
-
-def _stream(bench: Bench, pages: int = 0) -> Stream:
-    """Return a connection with some mappable pages queued."""
-    stream = Stream(bench)
-    if pages:
-        stream.queue(pages * PAGE)
-    return stream
-
-
-def _urgent(bench: Bench, before: int, behind: int = 0) -> Stream:
-    """Return a connection with mappable pages, an urgent byte and more bytes queued."""
-    stream = _stream(bench, before)
-    stream.queue_urgent(behind)
-    return stream
 
 
 def _mremap(area: Mapping, old: int, new: int, flags: int, to: int = 0) -> int:
-    """mremap() a mapping from its begin on; return where it is then; raise OSError."""
-    at = _libc.mremap(area.address, old, new, flags, to)
-    if at == ctypes.c_void_p(-1).value:
-        raise OSError(ctypes.get_errno(), "mremap")
-    return int(at)
+    """mremap() a mapping from its start; return its new address; raise OSError."""
+    return check(libc.mremap(area.address, old, new, flags, to))
 
 
 def _remap_file_pages(area: Mapping, offset: int) -> None:
     """Have the mapping show another part of its file, counted in pages; raise OSError."""
-    if _libc.remap_file_pages(area.address, area.length, 0, offset, 0):
-        if ctypes.get_errno() == errno.ENOSYS:
-            raise NotHereError("this kernel has no remap_file_pages()")
-        raise OSError(ctypes.get_errno(), "remap_file_pages")
+    result = libc.remap_file_pages(area.address, area.length, 0, offset, 0)
+    if result and ctypes.get_errno() == errno.ENOSYS:
+        raise NotHereError("this kernel has no remap_file_pages()")
+    check(result)
 
 
 # What a mapping takes
@@ -106,7 +73,7 @@ def _remap_file_pages(area: Mapping, offset: int) -> None:
 @TABLE.add("two pages queued, one page mapped", "mapped 4096 as sent, 4096 queued", "M1", "M9")
 def mapping_consumes(bench: Bench) -> str:
     """Mapping takes as many bytes off the queue as it maps."""
-    return _stream(bench, 2).map(PAGE)
+    return Stream(bench).queue(2 * PAGE).map(PAGE)
 
 
 @TABLE.add(
@@ -116,7 +83,7 @@ def mapping_consumes(bench: Bench) -> str:
 )
 def mapping_goes_on(bench: Bench) -> str:
     """Each mapping begins where the last ended."""
-    stream = _stream(bench, 3)
+    stream = Stream(bench).queue(3 * PAGE)
     return "; ".join(stream.map(PAGE) for _ in range(3))
 
 
@@ -127,14 +94,14 @@ def mapping_goes_on(bench: Bench) -> str:
 )
 def mapping_and_reading(bench: Bench) -> str:
     """A read goes on where a mapping ended, and the other way round."""
-    stream = _stream(bench, 3)
+    stream = Stream(bench).queue(3 * PAGE)
     return f"{stream.map(PAGE)}; {stream.read(PAGE)}; {stream.map(PAGE)}"
 
 
 @TABLE.add("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
 def mapping_what_was_peeked_at(bench: Bench) -> str:
     """A look at the queue takes nothing, and changes nothing for a mapping."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     stream.receiver.recv(PAGE, socket.MSG_PEEK)
     return stream.map(PAGE)
 
@@ -142,7 +109,7 @@ def mapping_what_was_peeked_at(bench: Bench) -> str:
 @TABLE.add("80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1")
 def many_pages(bench: Bench) -> str:
     """One call maps pages of several segments, more than the kernel inserts at a time."""
-    stream = _stream(bench)
+    stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)  # makes room for them
     stream.queue(80 * PAGE)
     return stream.map(80 * PAGE)
@@ -151,13 +118,13 @@ def many_pages(bench: Bench) -> str:
 @TABLE.add("two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1")
 def length_within_a_page(bench: Bench) -> str:
     """A length is rounded up to whole pages, as mmap() always does, and so many are taken."""
-    return _stream(bench, 2).map(5000)
+    return Stream(bench).queue(2 * PAGE).map(5000)
 
 
 @TABLE.add("two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1")
 def below_the_low_water_mark(bench: Bench) -> str:
     """The low-water mark is for poll(), not for this call."""
-    stream = _stream(bench)
+    stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 65536)
     stream.queue(2 * PAGE)
     return stream.map(2 * PAGE)
@@ -207,9 +174,7 @@ def ipv4_on_ipv6(bench: Bench) -> str:
         sender = bench.keep(socket.create_connection(("127.0.0.1", listener.getsockname()[1])))
         receiver = bench.keep(listener.accept()[0])
     sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
-    stream = Stream(bench, (sender, receiver))
-    stream.queue(PAGE)
-    return stream.map(PAGE)
+    return Stream(bench, (sender, receiver)).queue(PAGE).map(PAGE)
 
 
 # Read only, for ever
@@ -218,31 +183,31 @@ def ipv4_on_ipv6(bench: Bench) -> str:
 @TABLE.add("a page queued, PROT_READ | PROT_WRITE", "EPERM, 4096 queued", "M2")
 def asking_to_write(bench: Bench) -> str:
     """Nobody gets to write to what others may share."""
-    return _stream(bench, 1).map(PAGE, READ_WRITE)
+    return Stream(bench).queue(PAGE).map(PAGE, READ_WRITE)
 
 
 @TABLE.add("a page queued, PROT_WRITE", "EPERM, 4096 queued", "M2")
 def asking_to_write_only(bench: Bench) -> str:
     """Nor does one who does not want to read."""
-    return _stream(bench, 1).map(PAGE, mmap.PROT_WRITE)
+    return Stream(bench).queue(PAGE).map(PAGE, mmap.PROT_WRITE)
 
 
 @TABLE.add("a page queued, PROT_READ | PROT_WRITE, MAP_PRIVATE", "EPERM, 4096 queued", "M2")
 def asking_to_write_privately(bench: Bench) -> str:
     """Not even for writes that would make a copy."""
-    return _stream(bench, 1).map(PAGE, READ_WRITE, mmap.MAP_PRIVATE)
+    return Stream(bench).queue(PAGE).map(PAGE, READ_WRITE, mmap.MAP_PRIVATE)
 
 
 @TABLE.add("a page queued, PROT_READ | PROT_EXEC", "EPERM, 4096 queued", "M2")
 def asking_to_execute(bench: Bench) -> str:
     """What came over a network is not run."""
-    return _stream(bench, 1).map(PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
+    return Stream(bench).queue(PAGE).map(PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
 
 
 @TABLE.add("a page queued, PROT_NONE", "EPERM, 4096 queued", "M2")
 def asking_for_nothing(bench: Bench) -> str:
     """A mapping that can not be read would only lose the bytes."""
-    return _stream(bench, 1).map(PAGE, PROT_NONE)
+    return Stream(bench).queue(PAGE).map(PAGE, PROT_NONE)
 
 
 @TABLE.add("a mapped page, mprotect() to write", "EACCES, the page is as sent", "M2")
@@ -264,7 +229,7 @@ def made_executable(bench: Bench) -> str:
 
 
 def _protected(bench: Bench, protection: int, flags: int) -> str:
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE, flags=flags)
     said = outcome(lambda: area.protect(protection))
     return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
@@ -273,7 +238,7 @@ def _protected(bench: Bench, protection: int, flags: int) -> str:
 @TABLE.add("a mapped page, written through /proc/self/mem", "EIO, the page is as sent", "M2")
 def written_as_a_debugger_does(bench: Bench) -> str:
     """The way of debuggers, which may write to read-only memory, leads nowhere either."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
     with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
         memory.seek(area.address)
@@ -286,7 +251,7 @@ def written_as_a_debugger_does(bench: Bench) -> str:
 )
 def hidden_and_shown(bench: Bench) -> str:
     """The right to read may be given up and taken again."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
     hidden = outcome(lambda: area.protect(PROT_NONE))
     gone = "there" if area.there() else "gone"
@@ -300,17 +265,14 @@ def hidden_and_shown(bench: Bench) -> str:
 @TABLE.add("four pages queued by a plain sender", "EINVAL, 16384 queued; read 16384 as sent", "M3", "M5")
 def pages_that_can_not_be_mapped(bench: Bench) -> str:
     """Bytes in larger pages, which a plain send over loopback leaves, are never mapped."""
-    stream = Stream(bench)
-    stream.queue(4 * PAGE, pages=False)
+    stream = Stream(bench).queue(4 * PAGE, pages=False)
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
 @TABLE.add("100 bytes and two pages queued", "EINVAL, 8292 queued; read 8292 as sent", "M3", "M5")
 def a_partial_page_first(bench: Bench) -> str:
     """A mapping begins with the first byte that is queued, or not at all."""
-    stream = Stream(bench)
-    stream.queue(100, pages=False)
-    stream.queue(2 * PAGE)
+    stream = Stream(bench).queue(100, pages=False).queue(2 * PAGE)
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -321,17 +283,12 @@ def a_partial_page_first(bench: Bench) -> str:
 )
 def behind_a_partial_page(bench: Bench) -> str:
     """What comes behind a partial page is mapped once that was read."""
-    stream = Stream(bench)
-    stream.queue(100, pages=False)
-    stream.queue(2 * PAGE)
+    stream = Stream(bench).queue(100, pages=False).queue(2 * PAGE)
     return f"{stream.read(100)}; {stream.map(2 * PAGE)}"
 
 
 def _page_part_page(bench: Bench) -> Stream:
-    stream = _stream(bench, 1)
-    stream.queue(100, pages=False)
-    stream.queue(PAGE)
-    return stream
+    return Stream(bench).queue(PAGE).queue(100, pages=False).queue(PAGE)
 
 
 @TABLE.add(
@@ -366,7 +323,7 @@ def before_a_partial_page(bench: Bench) -> str:
 )
 def many_pages_before_what_can_not_be_mapped(bench: Bench) -> str:
     """All is looked at before anything is mapped or taken."""
-    stream = _stream(bench)
+    stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
     stream.queue(79 * PAGE)
     stream.queue(PAGE, pages=False)
@@ -381,7 +338,7 @@ def many_pages_before_what_can_not_be_mapped(bench: Bench) -> str:
 )
 def a_page_read_in_part(bench: Bench) -> str:
     """What is left of a page is no whole page; behind it mapping goes on."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     said = [stream.read(100), stream.map(PAGE), stream.read(PAGE - 100), stream.map(PAGE)]
     return "; ".join(said)
 
@@ -389,9 +346,7 @@ def a_page_read_in_part(bench: Bench) -> str:
 @TABLE.add("two half pages queued, one page mapped", "EINVAL, 4096 queued; read 4096 as sent", "M3", "M5")
 def two_half_pages(bench: Bench) -> str:
     """Two fragments that make a page are no page."""
-    stream = Stream(bench)
-    stream.queue(PAGE // 2)
-    stream.queue(PAGE // 2)
+    stream = Stream(bench).queue(PAGE // 2).queue(PAGE // 2)
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -414,7 +369,7 @@ def pages_of_a_file(bench: Bench) -> str:
 @TABLE.add("an urgent byte and two pages queued", "EINVAL, 0 queued; read 8192 as sent", "M4", "M5")
 def urgent_first(bench: Bench) -> str:
     """The first byte is urgent; FIONREAD stops there, a read goes past it."""
-    stream = _urgent(bench, 0, 2 * PAGE)
+    stream = Stream(bench).queue_urgent(2 * PAGE)
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -426,7 +381,7 @@ def urgent_first(bench: Bench) -> str:
 )
 def urgent_in_the_area(bench: Bench) -> str:
     """Urgent data in the area refuse all: nothing before them is taken."""
-    stream = _urgent(bench, 1, 2 * PAGE)
+    stream = Stream(bench).queue(PAGE).queue_urgent(2 * PAGE)
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
@@ -435,9 +390,7 @@ def urgent_in_the_area(bench: Bench) -> str:
 )
 def urgent_at_the_end_of_the_area(bench: Bench) -> str:
     """The last byte of the area belongs to it."""
-    stream = _stream(bench, 1)
-    stream.queue(PAGE - 1)
-    stream.queue_urgent()
+    stream = Stream(bench).queue(PAGE).queue(PAGE - 1).queue_urgent()
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
@@ -449,7 +402,7 @@ def urgent_at_the_end_of_the_area(bench: Bench) -> str:
 )
 def urgent_behind_the_area(bench: Bench) -> str:
     """What ends before the urgent byte is mapped; what begins with it is not."""
-    stream = _urgent(bench, 2, PAGE)
+    stream = Stream(bench).queue(2 * PAGE).queue_urgent(PAGE)
     return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -458,7 +411,7 @@ def urgent_behind_the_area(bench: Bench) -> str:
 )
 def urgent_before_too_few(bench: Bench) -> str:
     """Urgent data in the area are told before too few bytes are: to wait would not help."""
-    stream = _urgent(bench, 1)
+    stream = Stream(bench).queue(PAGE).queue_urgent()
     return f"{stream.map(2 * PAGE)}; {stream.rest()}"
 
 
@@ -470,7 +423,7 @@ def urgent_before_too_few(bench: Bench) -> str:
 )
 def urgent_received(bench: Bench) -> str:
     """The byte's place stays a hole in the stream after it was received."""
-    stream = _urgent(bench, 1, PAGE)
+    stream = Stream(bench).queue(PAGE).queue_urgent(PAGE)
     received = stream.receiver.recv(1, socket.MSG_OOB).decode()
     return f"received {received}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
@@ -510,13 +463,13 @@ def urgent_passed(bench: Bench) -> str:
 @TABLE.add("nothing queued", "EAGAIN, 0 queued", "M6")
 def nothing_queued(bench: Bench) -> str:
     """The call never waits."""
-    return _stream(bench).map(PAGE)
+    return Stream(bench).map(PAGE)
 
 
 @TABLE.add("nothing queued, blocking socket", "EAGAIN, 0 queued", "M6")
 def nothing_queued_blocking(bench: Bench) -> str:
     """Not on a blocking socket either."""
-    stream = _stream(bench)
+    stream = Stream(bench)
     stream.receiver.settimeout(None)
     return stream.map(PAGE)
 
@@ -524,8 +477,7 @@ def nothing_queued_blocking(bench: Bench) -> str:
 @TABLE.add("a page and 4095 bytes queued, blocking socket, two pages mapped", "EAGAIN, 8191 queued", "M6")
 def one_byte_too_few(bench: Bench) -> str:
     """One byte too few is too few."""
-    stream = _stream(bench, 1)
-    stream.queue(PAGE - 1)
+    stream = Stream(bench).queue(PAGE).queue(PAGE - 1)
     stream.receiver.settimeout(None)
     return stream.map(2 * PAGE)
 
@@ -537,7 +489,7 @@ def one_byte_too_few(bench: Bench) -> str:
 )
 def too_few_then_enough(bench: Bench) -> str:
     """The same call succeeds when enough has come."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     first = stream.map(2 * PAGE)
     stream.queue(PAGE)
     return f"{first}; {stream.map(2 * PAGE)}"
@@ -548,16 +500,14 @@ def too_few_then_enough(bench: Bench) -> str:
 )
 def too_few_and_not_mappable(bench: Bench) -> str:
     """Too few bytes are told before it is looked whether they can be mapped."""
-    stream = Stream(bench)
-    stream.queue(100, pages=False)
+    stream = Stream(bench).queue(100, pages=False)
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
 @TABLE.add("FIN, nothing queued", "EIO, 0 queued; read 0, then the end", "M7")
 def fin(bench: Bench) -> str:
     """No more can come."""
-    stream = _stream(bench)
-    stream.fin()
+    stream = Stream(bench).fin()
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -569,16 +519,14 @@ def fin(bench: Bench) -> str:
 )
 def fin_behind_pages(bench: Bench) -> str:
     """What was sent before the end is mapped as long as it is enough, and read where not."""
-    stream = _stream(bench, 3)
-    stream.fin()
+    stream = Stream(bench).queue(3 * PAGE).fin()
     return f"{stream.map(2 * PAGE)}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
 
 @TABLE.add("FIN behind two pages, both mapped", "mapped 8192 as sent, 0 queued; EIO, 0 queued", "M7")
 def fin_behind_just_enough(bench: Bench) -> str:
     """A mapping may end with the stream."""
-    stream = _stream(bench, 2)
-    stream.fin()
+    stream = Stream(bench).queue(2 * PAGE).fin()
     return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}"
 
 
@@ -587,9 +535,7 @@ def fin_behind_just_enough(bench: Bench) -> str:
 )
 def fin_is_no_byte(bench: Bench) -> str:
     """The end itself does not fill a page."""
-    stream = Stream(bench)
-    stream.queue(PAGE - 1)
-    stream.fin()
+    stream = Stream(bench).queue(PAGE - 1).fin()
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -601,17 +547,14 @@ def fin_is_no_byte(bench: Bench) -> str:
 )
 def fin_behind_what_can_not_be_mapped(bench: Bench) -> str:
     """Enough bytes that can not be mapped are EINVAL after the end, too."""
-    stream = Stream(bench)
-    stream.queue(PAGE, pages=False)
-    stream.fin()
+    stream = Stream(bench).queue(PAGE, pages=False).fin()
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
 @TABLE.add("RST, nothing queued", "EIO, 0 queued; read 0, then ECONNRESET", "M7")
 def reset(bench: Bench) -> str:
     """A reset is an end as well; that it was one is left to be told by a read."""
-    stream = _stream(bench)
-    stream.reset()
+    stream = Stream(bench).reset()
     return f"{stream.map(PAGE)}; {stream.rest()}"
 
 
@@ -622,8 +565,7 @@ def reset(bench: Bench) -> str:
 )
 def reset_behind_pages(bench: Bench) -> str:
     """What was queued before the reset is there to be mapped."""
-    stream = _stream(bench, 3)
-    stream.reset()
+    stream = Stream(bench).queue(3 * PAGE).reset()
     return f"{stream.map(2 * PAGE)}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
 
@@ -634,7 +576,7 @@ def reset_behind_pages(bench: Bench) -> str:
 )
 def reading_shut_down(bench: Bench) -> str:
     """The reader's own shutdown ends the stream behind what is queued."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     stream.receiver.shutdown(socket.SHUT_RD)
     return f"{stream.map(2 * PAGE)}; {stream.map(PAGE)}; {stream.map(PAGE)}"
 
@@ -645,25 +587,25 @@ def reading_shut_down(bench: Bench) -> str:
 @TABLE.add("a page queued, offset 4096", "EINVAL, 4096 queued", "M8")
 def offset(bench: Bench) -> str:
     """A stream is mapped from where it stands."""
-    return _stream(bench, 1).map(PAGE, offset=PAGE)
+    return Stream(bench).queue(PAGE).map(PAGE, offset=PAGE)
 
 
 @TABLE.add("a page queued, offset 1", "EINVAL, 4096 queued", "M8")
 def offset_within_a_page(bench: Bench) -> str:
     """No offset is possible, a whole page or not."""
-    return _stream(bench, 1).map(PAGE, offset=1)
+    return Stream(bench).queue(PAGE).map(PAGE, offset=1)
 
 
 @TABLE.add("a page queued, length 0", "EINVAL, 4096 queued", "M8")
 def no_length(bench: Bench) -> str:
     """Nothing is mapped by nothing."""
-    return _stream(bench, 1).map(0)
+    return Stream(bench).queue(PAGE).map(0)
 
 
 @TABLE.add("a page queued, a length of 1 TiB", "EAGAIN, 4096 queued; mapped 4096 as sent, 0 queued", "M6")
 def huge_length(bench: Bench) -> str:
     """So much is never queued."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     return f"{stream.map(1 << 40)}; {stream.map(PAGE)}"
 
 
@@ -675,7 +617,7 @@ def huge_length(bench: Bench) -> str:
 )
 def length_beyond_32_bits(bench: Bench) -> str:
     """No length is cut down to one that fits 32 bits."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     lengths = (1 << 31, 1 << 32, (1 << 31) + PAGE, (1 << 32) + PAGE, PAGE)
     return "; ".join(stream.map(length) for length in lengths)
 
@@ -683,14 +625,14 @@ def length_beyond_32_bits(bench: Bench) -> str:
 @TABLE.add("a page queued, a length of 2**64 - 1", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
 def length_that_wraps(bench: Bench) -> str:
     """Rounded up to whole pages the length is 0; mmap() itself refuses that, and the socket goes on."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     return f"{stream.map((1 << 64) - 1)}; {stream.map(PAGE)}"
 
 
 @TABLE.add("a page queued, a length of 2**64 - 4096", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
 def length_beyond_all_addresses(bench: Bench) -> str:
     """There is no room for it; the socket goes on."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     return f"{stream.map((1 << 64) - PAGE)}; {stream.map(PAGE)}"
 
 
@@ -699,7 +641,7 @@ def length_beyond_all_addresses(bench: Bench) -> str:
 )
 def no_address_space(bench: Bench) -> str:
     """What the memory management refuses takes nothing."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     resource.setrlimit(resource.RLIMIT_AS, (PAGE, resource.RLIM_INFINITY))
     refused = outcome(lambda: stream.area(PAGE))
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -709,26 +651,26 @@ def no_address_space(bench: Bench) -> str:
 @TABLE.add("a page queued, MAP_PRIVATE", "mapped 4096 as sent, 0 queued", "M1")
 def private(bench: Bench) -> str:
     """It makes no difference whether the mapping is shared."""
-    return _stream(bench, 1).map(PAGE, flags=mmap.MAP_PRIVATE)
+    return Stream(bench).queue(PAGE).map(PAGE, flags=mmap.MAP_PRIVATE)
 
 
 @TABLE.add("a page queued, MAP_SHARED_VALIDATE", "mapped 4096 as sent, 0 queued", "M1")
 def shared_validate(bench: Bench) -> str:
     """The newer way to ask for a shared mapping is one, too."""
-    return _stream(bench, 1).map(PAGE, flags=MAP_SHARED_VALIDATE)
+    return Stream(bench).queue(PAGE).map(PAGE, flags=MAP_SHARED_VALIDATE)
 
 
 @TABLE.add("two pages queued, MAP_SHARED | MAP_POPULATE | MAP_LOCKED", "mapped 8192 as sent, 0 queued", "M1")
 def populated_and_locked(bench: Bench) -> str:
     """The pages are there and stay there anyway."""
-    return _stream(bench, 2).map(2 * PAGE, flags=mmap.MAP_SHARED | MAP_POPULATE | MAP_LOCKED)
+    return Stream(bench).queue(2 * PAGE).map(2 * PAGE, flags=mmap.MAP_SHARED | MAP_POPULATE | MAP_LOCKED)
 
 
 @TABLE.add("a page queued, MAP_FIXED at an address within a page", "EINVAL, 4096 queued")
 def fixed_address_unaligned(bench: Bench) -> str:
     """What mmap() itself refuses takes nothing."""
     area = map_memory(bench, 2 * PAGE)
-    return _stream(bench, 1).map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=area.address + 100)
+    return Stream(bench).queue(PAGE).map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=area.address + 100)
 
 
 @TABLE.add("a page queued, MAP_FIXED_NOREPLACE over other memory", "EEXIST, 4096 queued")
@@ -736,17 +678,13 @@ def address_in_use(bench: Bench) -> str:
     """Nor does this."""
     area = map_memory(bench, PAGE)
     flags = mmap.MAP_SHARED | MAP_FIXED_NOREPLACE
-    return _stream(bench, 1).map(PAGE, flags=flags, address=area.address)
+    return Stream(bench).queue(PAGE).map(PAGE, flags=flags, address=area.address)
 
 
 @TABLE.add("a listening socket", "ENOTCONN", "M8")
 def listening(bench: Bench) -> str:
     """A listening socket has no bytes."""
-    return outcome(lambda: map_memory(bench, PAGE, _listener(bench).fileno()))
-
-
-def _listener(bench: Bench) -> socket.socket:
-    return bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family, backlog=0))
+    return outcome(lambda: map_memory(bench, PAGE, listener(bench, backlog=0).fileno()))
 
 
 @TABLE.add("a socket that was never connected", "ENOTCONN", "M8")
@@ -759,21 +697,20 @@ def unconnected(bench: Bench) -> str:
 @TABLE.add("a socket that was disconnected with a page queued", "ENOTCONN, 0 queued", "M8")
 def disconnected(bench: Bench) -> str:
     """connect() to no address gives up the connection, and what was queued."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     nowhere = struct.pack("H26x", socket.AF_UNSPEC)
-    if _libc.connect(stream.receiver.fileno(), nowhere, len(nowhere)):
-        raise OSError(ctypes.get_errno(), "connect")
+    check(libc.connect(stream.receiver.fileno(), nowhere, len(nowhere)))
     return stream.map(PAGE)
 
 
 @TABLE.add("a socket that is being connected", "EAGAIN", "M6")
 def connecting(bench: Bench) -> str:
     """Nothing came yet, but it may."""
-    listener = _listener(bench)
+    listening = listener(bench, backlog=0)
     for _ in range(8):  # the listener's queue is full after a few, and the next waits
         sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
         sock.setblocking(False)
-        sock.connect_ex(listener.getsockname())
+        sock.connect_ex(listening.getsockname())
         if not select.select([], [sock], [], 0.2)[1]:
             break
     else:
@@ -786,7 +723,7 @@ def connecting(bench: Bench) -> str:
 )
 def arguments_come_first(bench: Bench) -> str:
     """The offset is looked at first, then the protection, then the socket."""
-    fd = _listener(bench).fileno()
+    fd = listener(bench, backlog=0).fileno()
 
     def said(protection: int, offset: int) -> str:
         return outcome(lambda: map_memory(bench, PAGE, fd, protection, offset=offset))
@@ -807,7 +744,7 @@ def datagrams(bench: Bench) -> str:
 )
 def under_repair(bench: Bench) -> str:
     """As a read, which a connection that is being moved refuses, too."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     refused = stream.map(PAGE)
     stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
@@ -831,7 +768,7 @@ def under_tls(bench: Bench) -> str:
 @TABLE.add("a page queued, the socket in a BPF sockmap", "EOPNOTSUPP; read 4096 as sent", "M5")
 def in_a_sockmap(bench: Bench) -> str:
     """A program may redirect what is queued; a read asks it, a mapping does not."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     bench.closing.callback(os.close, _sockmap_with(stream.receiver))
     refused = outcome(lambda: stream.area(PAGE))  # FIONREAD may ask the program, too
     return f"{refused}; {stream.rest()}"
@@ -846,7 +783,7 @@ def _sockmap_with(sock: socket.socket) -> int:
 
     def bpf(command: int, *fields: int, packing: str) -> int:
         attributes = ctypes.create_string_buffer(struct.pack(packing, *fields), 128)
-        got = _libc.syscall(numbers[platform.machine()], command, attributes, 128)
+        got = libc.syscall(numbers[platform.machine()], command, attributes, 128)
         if got < 0:
             raise NotHereError(f"this kernel has no sockmap: {errno.errorcode[ctypes.get_errno()]}")
         return int(got)
@@ -863,7 +800,7 @@ def _sockmap_with(sock: socket.socket) -> int:
 @TABLE.add("four pages mapped, the second unmapped", "ok: as sent, gone, as sent, as sent; 0 queued")
 def unmapped_in_part(bench: Bench) -> str:
     """Any part may be unmapped; the rest stays."""
-    stream = _stream(bench, 4)
+    stream = Stream(bench).queue(4 * PAGE)
     area = stream.area(4 * PAGE)
     said = outcome(lambda: area.unmap(PAGE, PAGE))
     pages = [
@@ -876,7 +813,7 @@ def unmapped_in_part(bench: Bench) -> str:
 @TABLE.add("both sockets closed under a mapping of two pages", "as sent")
 def closed_under_a_mapping(bench: Bench) -> str:
     """The bytes belong to the mapping, not to the socket."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(2 * PAGE)
     stream.receiver.close()
     stream.sender.close()
@@ -886,7 +823,7 @@ def closed_under_a_mapping(bench: Bench) -> str:
 @TABLE.add("the connection reset under a mapping of two pages", "as sent")
 def reset_under_a_mapping(bench: Bench) -> str:
     """Nor does a reset take them back."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(2 * PAGE)
     stream.reset()
     return stream.as_sent(area.read(), 0)
@@ -895,7 +832,7 @@ def reset_under_a_mapping(bench: Bench) -> str:
 @TABLE.add("more pages sent and mapped with an older mapping kept", "as sent, as sent")
 def kept_mapping(bench: Bench) -> str:
     """Pages that somebody has mapped are not used for what comes later."""
-    stream = _stream(bench, 4)
+    stream = Stream(bench).queue(4 * PAGE)
     older = stream.area(4 * PAGE)
     for _ in range(32):
         stream.queue(4 * PAGE)
@@ -907,7 +844,7 @@ def kept_mapping(bench: Bench) -> str:
 @TABLE.add("fork() with a mapping of two pages, read by the child", "as sent")
 def forked_with_a_mapping(bench: Bench) -> str:
     """A child has the mapping, too."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(2 * PAGE)
     return str(forked(lambda: stream.as_sent(area.read(), 0)))
 
@@ -915,7 +852,7 @@ def forked_with_a_mapping(bench: Bench) -> str:
 @TABLE.add("fork() with a mapping, unmapped and closed by the parent, then read by the child", "as sent")
 def outlived_by_a_child(bench: Bench) -> str:
     """The child's mapping is its own."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(2 * PAGE)
     gone, told = os.pipe()
 
@@ -938,7 +875,7 @@ def outlived_by_a_child(bench: Bench) -> str:
 )
 def mapped_by_a_child(bench: Bench) -> str:
     """Who shares a socket shares its stream: no byte comes twice."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     first = forked(lambda: stream.map(PAGE))
     stream.taken = PAGE
     return f"{first}; {stream.map(PAGE)}"
@@ -951,7 +888,7 @@ def mapped_by_a_child(bench: Bench) -> str:
 )
 def fixed_over_an_older_mapping(bench: Bench) -> str:
     """The newer page takes the older one's place."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     older = stream.area(PAGE)
     said = stream.map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=older.address)
     same = "at the same address" if stream.as_sent(older.read(), PAGE) == "as sent" else "elsewhere"
@@ -971,7 +908,7 @@ def doubled(bench: Bench) -> str:
 
 
 def _resized(bench: Bench, old: int, new: int, flags: int) -> str:
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(PAGE)
     said = outcome(lambda: _mremap(area, old, new, flags))
     return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
@@ -980,7 +917,7 @@ def _resized(bench: Bench, old: int, new: int, flags: int) -> str:
 @TABLE.add("two mapped pages, moved with mremap()", "as sent, gone from where they were")
 def moved(bench: Bench) -> str:
     """A mapping may move."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(2 * PAGE)
     place = map_memory(bench, 2 * PAGE)
     to = _mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place.address)
@@ -991,7 +928,7 @@ def moved(bench: Bench) -> str:
 @TABLE.add("a mapped page, remap_file_pages() to another offset, a page queued", "EINVAL, 4096 queued")
 def remapped_to_an_offset(bench: Bench) -> str:
     """A stream has no offsets there either."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(PAGE)
     said = outcome(lambda: _remap_file_pages(area, 1))
     return f"{said}, {inq(stream.receiver)} queued"
@@ -1000,7 +937,7 @@ def remapped_to_an_offset(bench: Bench) -> str:
 @TABLE.add("a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued")
 def remapped_with_nothing_queued(bench: Bench) -> str:
     """It is mmap() by another name, with the same rules."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
     said = outcome(lambda: _remap_file_pages(area, 0))
     return f"{said}, {inq(stream.receiver)} queued"
@@ -1009,7 +946,7 @@ def remapped_with_nothing_queued(bench: Bench) -> str:
 @TABLE.add("a mapped page, TCP_ZEROCOPY_RECEIVE into it", "EINVAL, 4096 queued, as sent")
 def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
     """What holds bytes that were taken is not an area to move others into."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(PAGE)
     said = ask(stream.receiver, Request(address=area.address, length=PAGE))
     return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
@@ -1018,7 +955,7 @@ def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
 @TABLE.add("a mapped page given to send()", "as sent")
 def sent_on(bench: Bench) -> str:
     """The bytes can be handed to any call that reads memory."""
-    stream = _stream(bench, 1)
+    stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
     onward, receiver = pair(bench)
     onward.sendall(area.view())
@@ -1031,7 +968,7 @@ def sent_on(bench: Bench) -> str:
 @TABLE.add("64 pages mapped by two threads at once, one at a time", "64 pages, each once, in order", "M1")
 def two_threads(bench: Bench) -> str:
     """No byte comes twice and none is lost."""
-    stream = _stream(bench)
+    stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 19)
     stream.queue(64 * PAGE)
     positions = {stream.sent[at : at + PAGE]: at // PAGE for at in range(0, 64 * PAGE, PAGE)}
@@ -1066,7 +1003,7 @@ def killed_waiter(bench: Bench) -> str:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         with contextlib.ExitStack() as closing:  # there may be hundreds of tries
-            stream = _stream(dataclasses.replace(bench, closing=closing), 2)
+            stream = Stream(dataclasses.replace(bench, closing=closing)).queue(2 * PAGE)
             if kill_while_it_waits(stream.receiver.fileno()):
                 said = _all_of_it(stream)
                 if not said.startswith("4096 queued"):  # else it had its page before it died
@@ -1135,8 +1072,7 @@ def woken_for_a_chunk(bench: Bench) -> str:
 )
 def end_of_record(bench: Bench) -> str:
     """MSG_EOR keeps the payload out of the header's segment, so that its pages stay whole."""
-    stream = Stream(bench)
-    stream.queue_corked(100, socket.MSG_EOR, 2 * PAGE)
+    stream = Stream(bench).queue_corked(100, socket.MSG_EOR, 2 * PAGE)
     return f"{stream.read(100)}; {stream.map(2 * PAGE)}"
 
 
@@ -1148,8 +1084,7 @@ def end_of_record(bench: Bench) -> str:
 )
 def no_end_of_record(bench: Bench) -> str:
     """Without it both share a segment, and no page of the payload begins where one begins in memory."""
-    stream = Stream(bench)
-    stream.queue_corked(100, 0, 2 * PAGE)
+    stream = Stream(bench).queue_corked(100, 0, 2 * PAGE)
     return f"{stream.read(100)}; {stream.map(2 * PAGE)}; {stream.rest()}"
 
 
@@ -1162,7 +1097,7 @@ def no_end_of_record(bench: Bench) -> str:
 )
 def switched_off(bench: Bench) -> str:
     """Switched off, mmap() gives a standing area that takes nothing by itself."""
-    stream = _stream(bench, 2)
+    stream = Stream(bench).queue(2 * PAGE)
     with standing():
         area = map_memory(bench, 2 * PAGE, stream.receiver.fileno())
     there = "something" if area.there() else "nothing"
@@ -1198,8 +1133,7 @@ def a_switch_of_each_namespace(bench: Bench) -> str:
     with standing():  # where this row came from
 
         def there() -> str:
-            if _libc.unshare(CLONE_NEWNET):
-                return f"{errno.errorcode[ctypes.get_errno()]} for a namespace"
+            own_network()
             first = CONSUME.read_text(encoding="ascii").strip()
             CONSUME.write_text("1", encoding="ascii")
             return f"{first} there; {CONSUME.read_text(encoding='ascii').strip()} there"

@@ -34,9 +34,11 @@ from ..sockets import (
     SO_ZEROCOPY,
     Mapping,
     error_name,
+    listener,
     map_memory,
     outcome,
     payload,
+    unconnected,
 )
 from ..table import Bench, NotHereError, Table
 from ..zerocopy_sends import (
@@ -56,7 +58,6 @@ from ..zerocopy_sends import (
     take_away,
     to_sink,
     udp_pair,
-    unconnected,
     whole,
 )
 
@@ -230,10 +231,10 @@ def option_values(bench: Bench) -> str:
 @TABLE.add("SO_ZEROCOPY on a listening socket", "an accepted socket has it, 0 to 0 copied", "Z4")
 def option_is_inherited(bench: Bench) -> str:
     """Accepted sockets take the option from the one that listens."""
-    listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
-    listener.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
-    bench.keep(socket.create_connection(listener.getsockname()[:2]))
-    accepted = bench.keep(listener.accept()[0])
+    listening = listener(bench)
+    listening.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    bench.keep(socket.create_connection(listening.getsockname()[:2]))
+    accepted = bench.keep(listening.accept()[0])
     if not accepted.getsockopt(socket.SOL_SOCKET, SO_ZEROCOPY):
         return "an accepted socket does not have it"
     send(accepted, memory(bench, payload(PAGE)).view())
@@ -285,17 +286,17 @@ def fast_open(bench: Bench) -> str:
     own_network()
     # Client and server, both without a cookie.
     _fast_open_setting(0x1 | 0x2 | 0x4 | 0x200)
-    listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+    listening = listener(bench)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
     sender = unconnected(bench)
     sent = payload(4 * PAGE)
     try:
         taken = sender.sendto(
-            memory(bench, sent).view(), MSG_ZEROCOPY | MSG_FASTOPEN, listener.getsockname()[:2]
+            memory(bench, sent).view(), MSG_ZEROCOPY | MSG_FASTOPEN, listening.getsockname()[:2]
         )
     except OSError as error:
         return error_name(error)
-    receiver = bench.keep(listener.accept()[0])
+    receiver = bench.keep(listening.accept()[0])
     content = whole(read(receiver, taken), sent)
     told = said(await_completions(sender, 1))
     syn = "the SYN had data" if syn_had_data(sender) else "the SYN had no data"
@@ -312,13 +313,13 @@ def fast_open_is_off(bench: Bench) -> str:
     """Fast open fails as it does without the flag, and is not counted."""
     own_network()
     _fast_open_setting(0)
-    listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
+    listening = listener(bench)
     sender = unconnected(bench)
     area = memory(bench, payload(PAGE))
-    address = listener.getsockname()[:2]
+    address = listening.getsockname()[:2]
     refused = outcome(lambda: sender.sendto(area.view(), MSG_ZEROCOPY | MSG_FASTOPEN, address))
     sender.connect(address)
-    bench.keep(listener.accept()[0])
+    bench.keep(listening.accept()[0])
     send(sender, area.view())
     return f"{refused}, then {said(await_completions(sender, 1))}"
 

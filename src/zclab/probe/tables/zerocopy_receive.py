@@ -10,20 +10,10 @@ import socket
 import struct
 import tempfile
 
-from ..sockets import (
-    PAGE,
-    TCP_ZEROCOPY_RECEIVE,
-    error_name,
-    inq,
-    map_memory,
-    outcome,
-    pair,
-    payload,
-    send_pages,
-    wait_until,
-)
+from ..sockets import PAGE, error_name, inq, listener, map_memory, outcome, pair, wait_until
 from ..sysctl import standing
 from ..table import Bench, Table
+from ..zerocopy_receive import SIZE, TCP_ZEROCOPY_RECEIVE, Reader, Request, ask, end_of, getsockopt
 
 TABLE = Table("zerocopy_receive", standing)
 
@@ -35,139 +25,6 @@ KERNEL_ADDRESS = 0xFFFF_8880_0000_0000
 NOT_CANONICAL = 0x1234_0000_0000_0000
 #: What the fields hold before a call, so that those which the kernel leaves alone can be told.
 UNTOUCHED = 77
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Request(ctypes.Structure):
-    """struct tcp_zerocopy_receive."""
-
-    _fields_ = [
-        ("address", ctypes.c_uint64),
-        ("length", ctypes.c_uint32),
-        ("recv_skip_hint", ctypes.c_uint32),
-        ("inq", ctypes.c_uint32),
-        ("err", ctypes.c_int32),
-        ("copybuf_address", ctypes.c_uint64),
-        ("copybuf_len", ctypes.c_int32),
-        ("flags", ctypes.c_uint32),
-        ("msg_control", ctypes.c_uint64),
-        ("msg_controllen", ctypes.c_uint64),
-        ("msg_flags", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
-    ]
-
-
-SIZE = ctypes.sizeof(Request)
-
-
-def end_of(field: str) -> int:
-    """Return the shortest optlen that holds a field."""
-    member = getattr(Request, field)
-    end: int = member.offset + member.size
-    return end
-
-
-def getsockopt(sock: socket.socket, value: int, length: int) -> int:
-    """Call getsockopt(TCP_ZEROCOPY_RECEIVE) on memory at `value`; return optlen afterwards; raise OSError."""
-    optlen = ctypes.c_uint32(length & 0xFFFFFFFF)
-    if _libc.getsockopt(
-        sock.fileno(),
-        socket.IPPROTO_TCP,
-        TCP_ZEROCOPY_RECEIVE,
-        ctypes.c_void_p(value),
-        ctypes.byref(optlen),
-    ):
-        raise OSError(ctypes.get_errno(), "getsockopt(TCP_ZEROCOPY_RECEIVE)")
-    return optlen.value
-
-
-def ask(sock: socket.socket, request: Request, optlen: int = SIZE) -> str:
-    """Make the call; return "ok" or the error's name. The request then holds the kernel's answer."""
-    return outcome(lambda: getsockopt(sock, ctypes.addressof(request), optlen))
-
-
-class Reader:
-    """A connection with what a reader has: an area of some pages to map into, and a copy buffer."""
-
-    def __init__(self, bench: Bench, pages: int = 8) -> None:
-        self.bench = bench
-        self.sender, self.receiver = pair(bench)
-        self.area = map_memory(bench, pages * PAGE, self.receiver.fileno())
-        self.buffer = ctypes.create_string_buffer(pages * PAGE)
-        self.sent = b""
-        self.taken = 0
-
-    def queue(self, length: int, pages: bool = True) -> None:
-        """Send more bytes and wait for them: in pages of their own, or where they can not be mapped."""
-        data = payload(length, 1 + len(self.sent))
-        if pages:
-            send_pages(self.sender, self.receiver, data)
-        else:
-            queued = inq(self.receiver)
-            self.sender.sendall(data)
-            wait_until(lambda: inq(self.receiver) == queued + length)
-        self.sent += data
-
-    def request(self, copy: int = 0, **fields: int) -> Request:
-        """Return a request for the whole area, with a copy buffer of some bytes."""
-        defaults = {
-            "address": self.area.address,
-            "length": self.area.length,
-            "copybuf_address": ctypes.addressof(self.buffer) if copy else 0,
-            "copybuf_len": copy,
-        }
-        return Request(**{**defaults, **fields})
-
-    def take(self, copy: int = 0, **fields: int) -> str:
-        """Call with such a request and return what came of it, in words."""
-        return self.answered(self.request(copy, **fields))
-
-    def answered(self, request: Request, optlen: int = SIZE) -> str:
-        """Call with a request; return what came of it in words, and whether the bytes are as sent."""
-        area = request.address
-        said = ask(self.receiver, request, optlen)
-        if said != "ok":
-            return f"{said}, {inq(self.receiver)} queued"
-        copied = max(request.copybuf_len, 0)
-        got = (ctypes.string_at(area, request.length) if request.length else b"") + self.buffer.raw[:copied]
-        same = ""
-        if got:
-            expected = self.sent[self.taken : self.taken + len(got)]
-            same = ", as sent" if got == expected else ", not as sent"
-            self.taken += len(got)
-        parts = [f"mapped {request.length}", f"hint {request.recv_skip_hint}"]
-        if request.copybuf_len:
-            parts.append(f"copied {request.copybuf_len}")
-        if request.err:
-            parts.append(f"err {errno.errorcode[-request.err]}")
-        return ", ".join(parts) + f"{same}, {inq(self.receiver)} queued"
-
-    def rest(self) -> str:
-        """Read what is left as a plain reader does; say how much it was, and whether it is as sent."""
-        got = self.receiver.recv(len(self.sent))
-        same = "as sent" if got == self.sent[self.taken : self.taken + len(got)] else "not as sent"
-        self.taken += len(got)
-        return f"read {len(got)} {same}"
-
-    def fin(self) -> None:
-        """End the sender's direction, and wait until the receiver knows."""
-        self.sender.shutdown(socket.SHUT_WR)
-        wait_until(lambda: _state(self.receiver) != _ESTABLISHED)
-
-    def reset(self) -> None:
-        """Have the sender reset the connection, and wait until the receiver knows."""
-        self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sender.close()
-        wait_until(lambda: _state(self.receiver) != _ESTABLISHED)
-
-
-_ESTABLISHED = 1
-
-
-def _state(sock: socket.socket) -> int:
-    """Return the TCP state (tcp_info's first byte)."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
 # What is queued
@@ -192,9 +49,7 @@ def nothing_queued_for_a_copy_buffer(bench: Bench) -> str:
 @TABLE.add("two pages queued, an area of eight", "mapped 8192, hint 0, as sent, 0 queued")
 def whole_pages(bench: Bench) -> str:
     """An area that is longer than the queue takes all of it."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take()
+    return Reader(bench).queue(2 * PAGE).take()
 
 
 @TABLE.add(
@@ -215,8 +70,7 @@ def many_pages(bench: Bench) -> str:
 )
 def queue_longer_than_the_area(bench: Bench) -> str:
     """What is beyond the area stays queued, for the next call."""
-    reader = Reader(bench, 2)
-    reader.queue(4 * PAGE)
+    reader = Reader(bench, 2).queue(4 * PAGE)
     return f"{reader.take()}; {reader.take()}"
 
 
@@ -232,16 +86,13 @@ def below_the_low_water_mark(bench: Bench) -> str:
 @TABLE.add("1000 bytes queued, no copy buffer", "mapped 0, hint 1000, 1000 queued", "S3")
 def less_than_a_page(bench: Bench) -> str:
     """Too little to map is only hinted at."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
-    return reader.take()
+    return Reader(bench).queue(1000, pages=False).take()
 
 
 @TABLE.add("1000 bytes queued, no copy buffer, then recv()", "read 1000 as sent", "S3")
 def less_than_a_page_is_left_to_recv(bench: Bench) -> str:
     """What was hinted at is read as ever."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
+    reader = Reader(bench).queue(1000, pages=False)
     reader.take()
     return reader.rest()
 
@@ -252,8 +103,7 @@ def less_than_a_page_is_left_to_recv(bench: Bench) -> str:
 )
 def a_partial_page_behind(bench: Bench) -> str:
     """The first call tells nothing of the rest; the second hints at it."""
-    reader = Reader(bench)
-    reader.queue(PAGE + 100)
+    reader = Reader(bench).queue(PAGE + 100)
     return f"{reader.take()}; {reader.take()}"
 
 
@@ -263,14 +113,8 @@ def a_partial_page_behind(bench: Bench) -> str:
 )
 def a_partial_page_before(bench: Bench) -> str:
     """Pages behind what can not be mapped wait until that was read."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    reader.queue(2 * PAGE)
-    first = reader.take()
-    read = reader.receiver.recv(100)
-    reader.taken += len(read)
-    same = "as sent" if read == reader.sent[:100] else "not as sent"
-    return f"{first}; read {len(read)} {same}; {reader.take()}"
+    reader = Reader(bench).queue(100, pages=False).queue(2 * PAGE)
+    return f"{reader.take()}; {reader.read(100)}; {reader.take()}"
 
 
 @TABLE.add(
@@ -279,9 +123,8 @@ def a_partial_page_before(bench: Bench) -> str:
 )
 def a_page_read_in_part(bench: Bench) -> str:
     """A page of which something was read is not mapped; the hint goes to the end of its segment."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    reader.taken += len(reader.receiver.recv(100))
+    reader = Reader(bench).queue(2 * PAGE)
+    reader.read(100)
     return reader.take()
 
 
@@ -291,19 +134,13 @@ def a_page_read_in_part(bench: Bench) -> str:
 )
 def a_partial_page_between(bench: Bench) -> str:
     """The hint says how many bytes are to be read before the next page."""
-    reader = Reader(bench)
-    reader.queue(PAGE)
-    reader.queue(100, pages=False)
-    reader.queue(PAGE)
-    return reader.take()
+    return Reader(bench).queue(PAGE).queue(100, pages=False).queue(PAGE).take()
 
 
 @TABLE.add("four pages queued by a plain sender", "mapped 0, hint 16384, 16384 queued")
 def pages_that_can_not_be_mapped(bench: Bench) -> str:
     """Bytes in larger pages, which a plain send over loopback leaves, are never mapped."""
-    reader = Reader(bench)
-    reader.queue(4 * PAGE, pages=False)
-    return reader.take()
+    return Reader(bench).queue(4 * PAGE, pages=False).take()
 
 
 # The copy buffer
@@ -314,9 +151,7 @@ def pages_that_can_not_be_mapped(bench: Bench) -> str:
 )
 def copy_buffer_above(bench: Bench) -> str:
     """What fits the copy buffer is copied there."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
-    return reader.take(PAGE)
+    return Reader(bench).queue(1000, pages=False).take(PAGE)
 
 
 @TABLE.add(
@@ -324,17 +159,13 @@ def copy_buffer_above(bench: Bench) -> str:
 )
 def copy_buffer_equal(bench: Bench) -> str:
     """What just fits the copy buffer is copied there."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
-    return reader.take(1000)
+    return Reader(bench).queue(1000, pages=False).take(1000)
 
 
 @TABLE.add("1000 bytes queued, a copy buffer of 999", "mapped 0, hint 1000, 1000 queued", "S3")
 def copy_buffer_below(bench: Bench) -> str:
     """Less than a page that does not fit is neither mapped nor copied in part."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
-    return reader.take(999)
+    return Reader(bench).queue(1000, pages=False).take(999)
 
 
 @TABLE.add(
@@ -344,9 +175,7 @@ def copy_buffer_below(bench: Bench) -> str:
 )
 def copy_buffer_for_whole_pages(bench: Bench) -> str:
     """A copy buffer that holds all is used in preference to the area."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(2 * PAGE)
+    return Reader(bench).queue(2 * PAGE).take(2 * PAGE)
 
 
 @TABLE.add(
@@ -355,9 +184,7 @@ def copy_buffer_for_whole_pages(bench: Bench) -> str:
 )
 def copy_buffer_for_the_rest(bench: Bench) -> str:
     """Pages are mapped, and what is left of their segment is copied."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE + 100)
-    return reader.take(PAGE)
+    return Reader(bench).queue(2 * PAGE + 100).take(PAGE)
 
 
 @TABLE.add(
@@ -366,9 +193,7 @@ def copy_buffer_for_the_rest(bench: Bench) -> str:
 )
 def copy_buffer_for_what_comes_before(bench: Bench) -> str:
     """What is before the pages is copied; the next call maps them."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(100, pages=False).queue(2 * PAGE)
     return f"{reader.take(PAGE)}; {reader.take(PAGE)}"
 
 
@@ -378,10 +203,7 @@ def copy_buffer_for_what_comes_before(bench: Bench) -> str:
 )
 def copy_buffer_for_some_of_what_comes_before(bench: Bench) -> str:
     """The hint says what is still to be read before the next page."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    reader.queue(2 * PAGE)
-    return reader.take(60)
+    return Reader(bench).queue(100, pages=False).queue(2 * PAGE).take(60)
 
 
 @TABLE.add(
@@ -390,9 +212,7 @@ def copy_buffer_for_some_of_what_comes_before(bench: Bench) -> str:
 )
 def copy_buffer_of_negative_length(bench: Bench) -> str:
     """A negative length is no error: what is left behind pages is copied as if there were no bound."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE + 100)
-    return reader.take(PAGE, copybuf_len=-1)
+    return Reader(bench).queue(2 * PAGE + 100).take(PAGE, copybuf_len=-1)
 
 
 @TABLE.add(
@@ -403,9 +223,7 @@ def copy_buffer_of_negative_length(bench: Bench) -> str:
 )
 def copy_buffer_out_of_range(bench: Bench) -> str:
     """A 64-bit address always fits a pointer; one that is none is EFAULT, and nothing is consumed."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
-    return reader.take(PAGE, copybuf_address=NOT_CANONICAL)
+    return Reader(bench).queue(1000, pages=False).take(PAGE, copybuf_address=NOT_CANONICAL)
 
 
 @TABLE.add(
@@ -416,24 +234,20 @@ def copy_buffer_out_of_range(bench: Bench) -> str:
 )
 def copy_buffer_of_the_kernel(bench: Bench) -> str:
     """The kernel's own memory is no copy buffer."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
-    return reader.take(PAGE, copybuf_address=KERNEL_ADDRESS)
+    return Reader(bench).queue(1000, pages=False).take(PAGE, copybuf_address=KERNEL_ADDRESS)
 
 
 @TABLE.add("1000 bytes queued, a copy buffer that is not mapped", "EFAULT, 1000 queued; read 1000 as sent")
 def copy_buffer_not_there(bench: Bench) -> str:
     """Memory that the program does not have is EFAULT, and all can still be read."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
+    reader = Reader(bench).queue(1000, pages=False)
     return f"{reader.take(PAGE, copybuf_address=PAGE)}; {reader.rest()}"
 
 
 @TABLE.add("1000 bytes queued, a copy buffer that can only be read", "EFAULT, 1000 queued; read 1000 as sent")
 def copy_buffer_read_only(bench: Bench) -> str:
     """Memory that can not be written is EFAULT."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
+    reader = Reader(bench).queue(1000, pages=False)
     memory = map_memory(bench, PAGE)
     return f"{reader.take(PAGE, copybuf_address=memory.address)}; {reader.rest()}"
 
@@ -443,8 +257,7 @@ def copy_buffer_read_only(bench: Bench) -> str:
 )
 def copy_buffer_there_in_part(bench: Bench) -> str:
     """A copy that does not come to its end consumes nothing."""
-    reader = Reader(bench)
-    reader.queue(1000, pages=False)
+    reader = Reader(bench).queue(1000, pages=False)
     memory = map_memory(bench, 2 * PAGE, protection=mmap.PROT_READ | mmap.PROT_WRITE)
     memory.unmap(PAGE, PAGE)
     said = reader.take(PAGE, copybuf_address=memory.address + PAGE - 500)
@@ -458,8 +271,7 @@ def copy_buffer_there_in_part(bench: Bench) -> str:
 )
 def copy_buffer_not_there_for_the_rest(bench: Bench) -> str:
     """Pages that were mapped are not given back: the error is in copybuf_len."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE + 100)
+    reader = Reader(bench).queue(2 * PAGE + 100)
     request = reader.request(PAGE, copybuf_address=PAGE)
     said = ask(reader.receiver, request)
     copy = errno.errorcode.get(-request.copybuf_len, str(request.copybuf_len))
@@ -472,25 +284,19 @@ def copy_buffer_not_there_for_the_rest(bench: Bench) -> str:
 @TABLE.add("two pages queued, length 0", "mapped 0, hint 0, 8192 queued")
 def length_zero(bench: Bench) -> str:
     """Nothing asked for is nothing consumed."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(length=0)
+    return Reader(bench).queue(2 * PAGE).take(length=0)
 
 
 @TABLE.add("two pages queued, length 100", "mapped 0, hint 100, 8192 queued")
 def length_below_a_page(bench: Bench) -> str:
     """Less than a page asked for is hinted at: the hint is never more than was asked for."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(length=100)
+    return Reader(bench).queue(2 * PAGE).take(length=100)
 
 
 @TABLE.add("four pages queued, length 10000", "mapped 8192, hint 0, as sent, 8192 queued")
 def length_of_broken_pages(bench: Bench) -> str:
     """A length is rounded down to whole pages."""
-    reader = Reader(bench)
-    reader.queue(4 * PAGE)
-    return reader.take(length=10000)
+    return Reader(bench).queue(4 * PAGE).take(length=10000)
 
 
 @TABLE.add(
@@ -498,63 +304,53 @@ def length_of_broken_pages(bench: Bench) -> str:
 )
 def length_beyond_the_area(bench: Bench) -> str:
     """A length is cut at the end of the mapping."""
-    reader = Reader(bench, 2)
-    reader.queue(4 * PAGE)
-    return reader.take(length=0xFFFFFFFF)
+    return Reader(bench, 2).queue(4 * PAGE).take(length=0xFFFFFFFF)
 
 
 @TABLE.add("two pages queued, an address in the area's middle", "mapped 8192, hint 0, as sent, 0 queued")
 def address_inside_the_area(bench: Bench) -> str:
     """A call may fill any part of the mapping."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(address=reader.area.address + 4 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
+    return reader.take(address=reader.mapping.address + 4 * PAGE)
 
 
 @TABLE.add("two pages queued, an address 8 bytes into a page", "EINVAL, 8192 queued")
 def address_unaligned(bench: Bench) -> str:
     """An address has to be a page's."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(address=reader.area.address + 8)
+    reader = Reader(bench).queue(2 * PAGE)
+    return reader.take(address=reader.mapping.address + 8)
 
 
 @TABLE.add("nothing queued, an address 8 bytes into a page", "EINVAL, 0 queued")
 def address_unaligned_with_nothing_queued(bench: Bench) -> str:
     """The address is looked at first."""
     reader = Reader(bench)
-    return reader.take(address=reader.area.address + 8)
+    return reader.take(address=reader.mapping.address + 8)
 
 
 @TABLE.add("two pages queued, address 0", "EINVAL, 8192 queued")
 def address_null(bench: Bench) -> str:
     """There is no default area."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(address=0)
+    return Reader(bench).queue(2 * PAGE).take(address=0)
 
 
 @TABLE.add("100 bytes queued, address 0", "mapped 0, hint 100, 100 queued")
 def address_not_needed(bench: Bench) -> str:
     """Where nothing can be mapped, nobody looks for the mapping."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    return reader.take(address=0)
+    return Reader(bench).queue(100, pages=False).take(address=0)
 
 
 @TABLE.add("two pages queued, an area of anonymous memory", "EINVAL, 8192 queued; read 8192 as sent")
 def area_of_anonymous_memory(bench: Bench) -> str:
     """Only a mapping of a TCP socket is filled."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     return f"{reader.take(address=map_memory(bench, 8 * PAGE).address)}; {reader.rest()}"
 
 
 @TABLE.add("two pages queued, an area of a file", "EINVAL, 8192 queued")
 def area_of_a_file(bench: Bench) -> str:
     """A file's mapping is left alone."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     with tempfile.TemporaryFile() as file:
         file.truncate(8 * PAGE)
         return reader.take(address=map_memory(bench, 8 * PAGE, file.fileno()).address)
@@ -565,14 +361,13 @@ def area_of_another_socket(bench: Bench) -> str:
     """Any TCP socket's mapping will do: it is not tied to the socket that it was made of."""
     reader, other = Reader(bench), Reader(bench)
     reader.queue(2 * PAGE)
-    return reader.take(address=other.area.address)
+    return reader.take(address=other.mapping.address)
 
 
 @TABLE.add("two pages queued, an area that was unmapped", "EINVAL, 8192 queued")
 def area_unmapped(bench: Bench) -> str:
     """What is no mapping any more is not filled."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     gone = map_memory(bench, PAGE, reader.receiver.fileno())
     gone.unmap()
     return reader.take(address=gone.address)
@@ -584,17 +379,15 @@ def area_unmapped(bench: Bench) -> str:
 )
 def area_unmapped_in_part(bench: Bench) -> str:
     """What is left of a mapping is filled, and nothing behind it."""
-    reader = Reader(bench)
-    reader.queue(4 * PAGE)
-    reader.area.unmap(PAGE, PAGE)
+    reader = Reader(bench).queue(4 * PAGE)
+    reader.mapping.unmap(PAGE, PAGE)
     return reader.take()
 
 
 @TABLE.add("two pages queued, an area mapped MAP_PRIVATE", "mapped 8192, hint 0, as sent, 0 queued")
 def area_private(bench: Bench) -> str:
     """A private mapping is filled as a shared one is."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     area = map_memory(bench, 8 * PAGE, reader.receiver.fileno(), flags=mmap.MAP_PRIVATE)
     return reader.take(address=area.address)
 
@@ -622,44 +415,41 @@ def area_for_execution(bench: Bench) -> str:
 )
 def area_made_writable(bench: Bench) -> str:
     """A mapping can not be made writable later."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     protection = mmap.PROT_READ | mmap.PROT_WRITE
-    before = outcome(lambda: reader.area.protect(protection))
+    before = outcome(lambda: reader.mapping.protect(protection))
     said = reader.take()
-    return f"{before}, {outcome(lambda: reader.area.protect(protection))}, {said}"
+    return f"{before}, {outcome(lambda: reader.mapping.protect(protection))}, {said}"
 
 
 @TABLE.add("mprotect() for execution", "EACCES")
 def area_made_executable(bench: Bench) -> str:
     """Nor executable."""
     reader = Reader(bench)
-    return outcome(lambda: reader.area.protect(mmap.PROT_READ | mmap.PROT_EXEC))
+    return outcome(lambda: reader.mapping.protect(mmap.PROT_READ | mmap.PROT_EXEC))
 
 
 @TABLE.add("a page of the area is read that no call has filled", "killed by signal 7")
 def area_not_filled(bench: Bench) -> str:
     """There is nothing behind a page until a call fills it: SIGBUS."""
-    return f"read {Reader(bench).area.read(0, 1)!r}"
+    return f"read {Reader(bench).mapping.read(0, 1)!r}"
 
 
 @TABLE.add("one page mapped, the area's second page is read", "killed by signal 7")
 def area_not_filled_behind_a_page(bench: Bench) -> str:
     """Nor does a call put anything behind what it mapped."""
-    reader = Reader(bench)
-    reader.queue(PAGE)
+    reader = Reader(bench).queue(PAGE)
     reader.take()
-    return f"read {reader.area.read(PAGE, 1)!r}"
+    return f"read {reader.mapping.read(PAGE, 1)!r}"
 
 
 @TABLE.add("two pages mapped, then one over the first of them", "the second page as before")
 def area_filled_in_part_again(bench: Bench) -> str:
     """What an earlier call mapped stays where the next one asks for nothing."""
-    reader = Reader(bench)
-    reader.queue(4 * PAGE)
+    reader = Reader(bench).queue(4 * PAGE)
     reader.take(length=2 * PAGE)
     reader.take(length=PAGE)
-    kept = reader.area.read(PAGE, PAGE) == reader.sent[PAGE : 2 * PAGE]
+    kept = reader.mapping.read(PAGE, PAGE) == reader.sent[PAGE : 2 * PAGE]
     return "the second page as before" if kept else "the second page is another"
 
 
@@ -669,12 +459,11 @@ def area_filled_in_part_again(bench: Bench) -> str:
 )
 def area_emptied_in_part(bench: Bench) -> str:
     """What an earlier call mapped is gone where the next one was to map and could not."""
-    reader = Reader(bench)
-    reader.queue(3 * PAGE)
+    reader = Reader(bench).queue(3 * PAGE)
     reader.take(length=2 * PAGE)
     reader.queue(PAGE, pages=False)
     said = reader.take()
-    return f"{said}; read {reader.area.read(PAGE, 1)!r}"
+    return f"{said}; read {reader.mapping.read(PAGE, 1)!r}"
 
 
 @TABLE.add(
@@ -683,20 +472,18 @@ def area_emptied_in_part(bench: Bench) -> str:
 )
 def second_call_over_mapped_pages(bench: Bench) -> str:
     """A call replaces what an earlier one mapped."""
-    reader = Reader(bench)
-    reader.queue(4 * PAGE)
+    reader = Reader(bench).queue(4 * PAGE)
     return f"{reader.take(length=2 * PAGE)}; {reader.take(length=2 * PAGE)}"
 
 
 @TABLE.add("two pages mapped, then the socket is closed", "as sent")
 def socket_closed_under_the_area(bench: Bench) -> str:
     """What was mapped stays readable."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     reader.take()
     reader.receiver.close()
     reader.sender.close()
-    return "as sent" if reader.area.read(0, 2 * PAGE) == reader.sent else "not as sent"
+    return reader.as_sent(reader.mapping.read(0, 2 * PAGE), 0)
 
 
 # Flags and the fields of later kernels
@@ -705,9 +492,7 @@ def socket_closed_under_the_area(bench: Bench) -> str:
 @TABLE.add("two pages queued, a clean area, the TLB clean hint", "mapped 8192, hint 0, as sent, 0 queued")
 def tlb_clean_hint(bench: Bench) -> str:
     """A caller that knows its area to be empty says so."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(flags=TLB_CLEAN_HINT)
+    return Reader(bench).queue(2 * PAGE).take(flags=TLB_CLEAN_HINT)
 
 
 @TABLE.add(
@@ -716,8 +501,7 @@ def tlb_clean_hint(bench: Bench) -> str:
 )
 def tlb_clean_hint_not_true(bench: Bench) -> str:
     """The hint is only a hint: where it is not true the pages are replaced all the same."""
-    reader = Reader(bench)
-    reader.queue(4 * PAGE)
+    reader = Reader(bench).queue(4 * PAGE)
     first = reader.take(length=2 * PAGE, flags=TLB_CLEAN_HINT)
     return f"{first}; {reader.take(length=2 * PAGE, flags=TLB_CLEAN_HINT)}"
 
@@ -725,25 +509,19 @@ def tlb_clean_hint_not_true(bench: Bench) -> str:
 @TABLE.add("two pages queued, every flag that has no meaning", "mapped 8192, hint 0, as sent, 0 queued")
 def unknown_flags(bench: Bench) -> str:
     """Unknown flags are not refused: a program can not learn from them what a kernel knows."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(flags=0xFFFFFFFE)
+    return Reader(bench).queue(2 * PAGE).take(flags=0xFFFFFFFE)
 
 
 @TABLE.add("two pages queued, reserved is 1", "EINVAL, 8192 queued")
 def reserved_not_zero(bench: Bench) -> str:
     """What is reserved has to be zero."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(reserved=1)
+    return Reader(bench).queue(2 * PAGE).take(reserved=1)
 
 
 @TABLE.add("two pages queued, msg_flags is 1", "EINVAL, 8192 queued")
 def message_flags_unknown(bench: Bench) -> str:
     """Of msg_flags only the one for time stamps may be set."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(msg_flags=1)
+    return Reader(bench).queue(2 * PAGE).take(msg_flags=1)
 
 
 @TABLE.add(
@@ -752,9 +530,7 @@ def message_flags_unknown(bench: Bench) -> str:
 )
 def message_flags_without_time_stamps(bench: Bench) -> str:
     """The flag alone gives no control message."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    return _control(reader, 64)
+    return _control(Reader(bench).queue(2 * PAGE), 64)
 
 
 @TABLE.add(
@@ -763,9 +539,7 @@ def message_flags_without_time_stamps(bench: Bench) -> str:
 )
 def time_stamp(bench: Bench) -> str:
     """A time stamp comes as a control message, as recvmsg() gives it."""
-    reader = _stamped(bench)
-    reader.queue(2 * PAGE)
-    return _control(reader, 64)
+    return _control(_stamped(bench).queue(2 * PAGE), 64)
 
 
 @TABLE.add(
@@ -774,9 +548,7 @@ def time_stamp(bench: Bench) -> str:
 )
 def time_stamp_of_a_copy(bench: Bench) -> str:
     """What is copied has its time stamp, too."""
-    reader = _stamped(bench)
-    reader.queue(100, pages=False)
-    return _control(reader, 64, PAGE)
+    return _control(_stamped(bench).queue(100, pages=False), 64, PAGE)
 
 
 @TABLE.add(
@@ -785,9 +557,7 @@ def time_stamp_of_a_copy(bench: Bench) -> str:
 )
 def time_stamp_that_does_not_fit(bench: Bench) -> str:
     """A control buffer that is too short is told as recvmsg() tells it."""
-    reader = _stamped(bench)
-    reader.queue(2 * PAGE)
-    return _control(reader, 8)
+    return _control(_stamped(bench).queue(2 * PAGE), 8)
 
 
 def _stamped(bench: Bench) -> Reader:
@@ -808,7 +578,7 @@ def _control(reader: Reader, length: int, copy: int = 0) -> str:
     request = reader.request(
         copy, msg_control=ctypes.addressof(buffer), msg_controllen=length, msg_flags=TCP_CMSG_TS
     )
-    said = reader.answered(request)
+    said = reader.answer(request)
     flags = "MSG_CTRUNC" if request.msg_flags == socket.MSG_CTRUNC else str(request.msg_flags)
     header = struct.unpack("Qii", buffer.raw[:16])
     stamp = ", a time stamp" if header == (32, socket.SOL_SOCKET, SO_TIMESTAMPNS) else ""
@@ -820,8 +590,7 @@ def _control(reader: Reader, length: int, copy: int = 0) -> str:
 
 def _fields(bench: Bench, optlen: int) -> str:
     """Call with a page and 100 bytes queued and this optlen; say which of the fields the kernel filled."""
-    reader = Reader(bench)
-    reader.queue(PAGE + 100)
+    reader = Reader(bench).queue(PAGE + 100)
     request = reader.request(recv_skip_hint=UNTOUCHED, inq=UNTOUCHED, err=UNTOUCHED)
     said = ask(reader.receiver, request, optlen)
     if said != "ok":
@@ -898,8 +667,7 @@ def optlen_of_all(bench: Bench) -> str:
 )
 def optlen_before_the_copy_buffer(bench: Bench) -> str:
     """What lies behind optlen is neither read nor written."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
+    reader = Reader(bench).queue(100, pages=False)
     request = reader.request(PAGE)
     said = ask(reader.receiver, request, end_of("err"))
     queued = inq(reader.receiver)
@@ -907,8 +675,7 @@ def optlen_before_the_copy_buffer(bench: Bench) -> str:
 
 
 def _longer(bench: Bench, more: bytes) -> str:
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     memory = ctypes.create_string_buffer(bytes(reader.request()) + more, SIZE + len(more))
     try:
         optlen = getsockopt(reader.receiver, ctypes.addressof(memory), len(memory))
@@ -933,8 +700,7 @@ def optlen_longer_with_something(bench: Bench) -> str:
 @TABLE.add("two pages queued, no structure: address 0", "EFAULT, 8192 queued")
 def structure_not_there(bench: Bench) -> str:
     """A structure that can not be read is EFAULT, and nothing is consumed."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     said = outcome(lambda: getsockopt(reader.receiver, 0, SIZE))
     return f"{said}, {inq(reader.receiver)} queued"
 
@@ -942,8 +708,7 @@ def structure_not_there(bench: Bench) -> str:
 @TABLE.add("two pages queued, a structure that can only be read", "EFAULT, 0 queued")
 def structure_read_only(bench: Bench) -> str:
     """A structure that can not be written is EFAULT, too, but its bytes are taken and lost to the queue."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
+    reader = Reader(bench).queue(2 * PAGE)
     memory = map_memory(bench, PAGE, protection=mmap.PROT_READ | mmap.PROT_WRITE)
     request = reader.request()
     ctypes.memmove(memory.address, ctypes.byref(request), SIZE)
@@ -966,15 +731,13 @@ def setsockopt_instead(bench: Bench) -> str:
 @TABLE.add("a listening socket", "ENOTCONN")
 def listening(bench: Bench) -> str:
     """A listening socket has no bytes."""
-    listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
-    return ask(listener, Request())
+    return ask(listener(bench), Request())
 
 
 @TABLE.add("a listening socket, an address 8 bytes into a page", "EINVAL")
 def listening_with_address_unaligned(bench: Bench) -> str:
     """The address is looked at first here, too."""
-    listener = bench.keep(socket.create_server((bench.loopback, 0), family=bench.address_family))
-    return ask(listener, Request(address=8))
+    return ask(listener(bench), Request(address=8))
 
 
 @TABLE.add("a socket that was never connected", "ok, mapped 0, hint 0")
@@ -988,17 +751,13 @@ def unconnected(bench: Bench) -> str:
 @TABLE.add("FIN, nothing queued", "EIO, 0 queued")
 def fin(bench: Bench) -> str:
     """The end of the stream is EIO."""
-    reader = Reader(bench)
-    reader.fin()
-    return reader.take()
+    return Reader(bench).fin().take()
 
 
 @TABLE.add("FIN, two pages queued", "mapped 8192, hint 0, as sent, 0 queued; EIO, 0 queued")
 def fin_behind_pages(bench: Bench) -> str:
     """The end comes after what was sent before it."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    reader.fin()
+    reader = Reader(bench).queue(2 * PAGE).fin()
     return f"{reader.take()}; {reader.take()}"
 
 
@@ -1007,10 +766,8 @@ def fin_behind_pages(bench: Bench) -> str:
 )
 def fin_behind_less_than_a_page(bench: Bench) -> str:
     """What can not be mapped is hinted at before the end, too."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    reader.fin()
-    return f"{reader.take()}; {reader.rest()}; {reader.take()}"
+    reader = Reader(bench).queue(100, pages=False).fin()
+    return f"{reader.take()}; {reader.read(PAGE)}; {reader.take()}"
 
 
 @TABLE.add(
@@ -1020,27 +777,20 @@ def fin_behind_less_than_a_page(bench: Bench) -> str:
 )
 def fin_behind_what_is_copied(bench: Bench) -> str:
     """Nor does the end keep bytes from being copied."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    reader.fin()
+    reader = Reader(bench).queue(100, pages=False).fin()
     return f"{reader.take(PAGE)}; {reader.take(PAGE)}"
 
 
 @TABLE.add("FIN, two pages queued, length 0", "EIO, 8192 queued")
 def fin_with_length_zero(bench: Bench) -> str:
     """Nothing asked for looks like the end, although bytes are queued."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    reader.fin()
-    return reader.take(length=0)
+    return Reader(bench).queue(2 * PAGE).fin().take(length=0)
 
 
 @TABLE.add("FIN, a page and 100 bytes queued", "mapped 4096, inq 101")
 def fin_counts_as_queued(bench: Bench) -> str:
     """The end counts as a byte in inq, so that a reader goes on to it."""
-    reader = Reader(bench)
-    reader.queue(PAGE + 100)
-    reader.fin()
+    reader = Reader(bench).queue(PAGE + 100).fin()
     request = reader.request()
     ask(reader.receiver, request)
     return f"mapped {request.length}, inq {request.inq}"
@@ -1049,18 +799,14 @@ def fin_counts_as_queued(bench: Bench) -> str:
 @TABLE.add("RST, nothing queued", "mapped 0, hint 0, err ECONNRESET, 0 queued; mapped 0, hint 0, 0 queued")
 def reset(bench: Bench) -> str:
     """The reset is told once, in err and not by the call; after that all looks open and empty."""
-    reader = Reader(bench)
-    reader.reset()
+    reader = Reader(bench).reset()
     return f"{reader.take()}; {reader.take()}"
 
 
 @TABLE.add("RST, two pages queued", "mapped 8192, hint 0, err ECONNRESET, as sent, 0 queued")
 def reset_behind_pages(bench: Bench) -> str:
     """What was queued is mapped, and the same call tells the reset."""
-    reader = Reader(bench)
-    reader.queue(2 * PAGE)
-    reader.reset()
-    return reader.take()
+    return Reader(bench).queue(2 * PAGE).reset().take()
 
 
 @TABLE.add(
@@ -1070,17 +816,13 @@ def reset_behind_pages(bench: Bench) -> str:
 )
 def reset_behind_what_is_copied(bench: Bench) -> str:
     """What was queued is copied, and the same call tells the reset."""
-    reader = Reader(bench)
-    reader.queue(100, pages=False)
-    reader.reset()
-    return reader.take(PAGE)
+    return Reader(bench).queue(100, pages=False).reset().take(PAGE)
 
 
 @TABLE.add("RST, nothing queued, optlen 20", "ok, then SO_ERROR ECONNRESET")
 def reset_without_room_for_it(bench: Bench) -> str:
     """A structure without err leaves the error to others."""
-    reader = Reader(bench)
-    reader.reset()
+    reader = Reader(bench).reset()
     said = ask(reader.receiver, reader.request(), end_of("inq"))
     error = reader.receiver.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return f"{said}, then SO_ERROR {errno.errorcode.get(error, error)}"
@@ -1099,14 +841,7 @@ def reading_shut_down(bench: Bench) -> str:
 
 def _urgent(bench: Bench, before: int) -> Reader:
     """Return a reader with some bytes, an urgent byte and a page queued."""
-    reader = Reader(bench)
-    reader.queue(before)
-    reader.sender.send(b"!", socket.MSG_OOB)
-    send_more = payload(PAGE, 99)
-    reader.sender.sendall(send_more)
-    wait_until(lambda: _all_queued(reader) == before + 1 + PAGE)
-    reader.sent += b"!" + send_more
-    return reader
+    return Reader(bench).queue(before).queue_urgent(PAGE)
 
 
 def _all_queued(reader: Reader) -> int:
@@ -1131,7 +866,6 @@ def urgent_is_passed_by_recv(bench: Bench) -> str:
     """A read goes past the urgent byte."""
     reader = _urgent(bench, 2 * PAGE)
     reader.take()
-    reader.taken += 1
     return reader.rest()
 
 
@@ -1158,9 +892,4 @@ def urgent_inline(bench: Bench) -> str:
     """In line it is a byte like others, which is in no page of its own."""
     reader = Reader(bench)
     reader.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-    reader.queue(2 * PAGE)
-    reader.sender.send(b"!", socket.MSG_OOB)
-    wait_until(lambda: inq(reader.receiver) == 2 * PAGE + 1)
-    reader.sent += b"!"
-    reader.queue(PAGE)
-    return reader.take()
+    return reader.queue(2 * PAGE).queue_urgent().queue(PAGE).take()
