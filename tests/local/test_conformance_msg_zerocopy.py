@@ -17,8 +17,7 @@ from zclab.probe.completions import Completion, said
 from zclab.probe.netns import SCATTER_GATHER, TX_CHECKSUM
 from zclab.probe.sink import serve
 from zclab.probe.table import Bench, attempt
-from zclab.probe.tables import msg_zerocopy
-from zclab.probe.tables.msg_zerocopy import OPTMEM_MAX, TABLE
+from zclab.probe.tables.msg_zerocopy import TABLE, completion, limits
 from zclab.suites.conformance import document as documents
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and other users need root")
@@ -109,7 +108,7 @@ def test_content_that_is_changed_on_the_way_to_the_sink_is_seen(
     monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
     send = zerocopy_sends.send
     monkeypatch.setattr(
-        msg_zerocopy,
+        completion,
         "send",
         lambda sender, data, flags=0: send(sender, memoryview(bytes(data)[::-1]), flags),
     )
@@ -141,10 +140,10 @@ def test_a_wrong_expectation_is_seen() -> None:
 
 @root
 def test_option_memory_of_the_host_is_left_alone() -> None:
-    before = OPTMEM_MAX.read_text(encoding="ascii")
+    before = limits.OPTMEM_MAX.read_text(encoding="ascii")
     row = ROWS["option-memory-is-bounded"]
     assert attempt(row, 4)["outcome"] == row.expected
-    assert OPTMEM_MAX.read_text(encoding="ascii") == before
+    assert limits.OPTMEM_MAX.read_text(encoding="ascii") == before
 
 
 def test_option_memory_is_put_back_after_a_row_that_was_killed(
@@ -153,7 +152,7 @@ def test_option_memory_is_put_back_after_a_row_that_was_killed(
     """On kernels where it is of the whole host."""
     setting = tmp_path / "optmem_max"
     setting.write_text("20480\n", encoding="ascii")
-    monkeypatch.setattr(msg_zerocopy, "OPTMEM_MAX", setting)
+    monkeypatch.setattr(limits, "OPTMEM_MAX", setting)
     with TABLE.around():
         setting.write_text("4096\n", encoding="ascii")
     assert setting.read_text(encoding="ascii") == "20480\n"

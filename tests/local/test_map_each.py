@@ -22,6 +22,7 @@ from zclab.probe.stream import Stream
 from zclab.probe.sysctl import CONSUME
 from zclab.probe.table import Bench, NotHereError, attempt
 from zclab.probe.tables import map_each
+from zclab.probe.tables.map_each import concurrency
 from zclab.probe.zerocopy_receive import Request, ask
 
 #: Rows that come out the same where mmap() of a socket gives an empty area and takes nothing.
@@ -127,7 +128,7 @@ def test_a_socket_that_stays_locked_is_told(bench: Bench, monkeypatch: pytest.Mo
     monkeypatch.setattr(processes, "SECONDS", 0.2)
     monkeypatch.setattr(Stream, "rest", lambda self: str(threading.Event().wait(1)))
     with bench.closing:
-        assert map_each._all_of_it(Stream(bench)) == "the socket stays locked"
+        assert concurrency._all_of_it(Stream(bench)) == "the socket stays locked"
     os.wait()
 
 

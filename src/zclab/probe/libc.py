@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+
+READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+PROT_NONE = 0
+MAP_SHARED_VALIDATE, MAP_FIXED, MAP_LOCKED, MAP_POPULATE = 0x3, 0x10, 0x2000, 0x8000
+MAP_FIXED_NOREPLACE = 0x100000
+MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 
 _POINTER, _SIZE, _INT, _LONG = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_long
 

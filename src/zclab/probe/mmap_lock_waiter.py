@@ -13,10 +13,9 @@ import threading
 import time
 from pathlib import Path
 
-from .libc import libc
+from .libc import MAP_POPULATE, READ_WRITE, libc
 from .sockets import PAGE
 
-_MAP_POPULATE = 0x8000
 _SECONDS = 5.0
 # On one processor the other thread has to get at the lock first.
 _HEAD_START = 0.02
@@ -53,10 +52,10 @@ def kill_while_it_waits(fd: int) -> bool:
 def _hold_the_lock(told: int) -> None:
     """Hold this program's mapping lock again and again, each time for as long as it takes to fill memory."""
     length = min(_MOST_BYTES, _available() // 4)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_POPULATE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_POPULATE
     os.write(told, b"1")
     while True:
-        at = libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        at = libc.mmap(None, length, READ_WRITE, flags, -1, 0)
         libc.munmap(at, length)
 
 

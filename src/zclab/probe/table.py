@@ -10,7 +10,7 @@ import select
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,35 +83,41 @@ class TestCase:
         return since, self.expected[since]
 
 
-@dataclass
-class Table:
-    """The test cases of one interface, in the order of their definition.
-
-    `around` is entered before the first test case and left after the last: it sets what the interface needs,
-    or raises NotHereError where this kernel does not have the interface.
-    """
-
-    abi: str
-    around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    cases: list[TestCase] = field(default_factory=list)
+class Cases(list[TestCase]):
+    """The test cases of one subject, in the order of their definition."""
 
     def add(
         self, setup: str, expected: str | Mapping[str, str], *claims: str, document: str | None = None
     ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
-        """Make a function the attempt of a test case, which has the function's name, with dashes.
-
-        Raises:
-            ValueError: the table has a test case of that name.
-        """
+        """Make a function the attempt of a test case, which has the function's name, with dashes."""
 
         def add(attempt: Callable[[Bench], str]) -> Callable[[Bench], str]:
             name = attempt.__name__.replace("_", "-")
-            if any(case.name == name for case in self.cases):
-                raise ValueError(f"{self.abi}: two test cases are called {name}")
-            self.cases.append(TestCase(name, setup, expected, claims, document, attempt))
+            self.append(TestCase(name, setup, expected, claims, document, attempt))
             return attempt
 
         return add
+
+
+@dataclass(frozen=True)
+class Table:
+    """The test cases of one interface, in the order in which they are tried.
+
+    `around` is entered before the first test case and left after the last: it sets what the interface needs,
+    or raises NotHereError where this kernel does not have the interface.
+
+    Raises:
+        ValueError: two test cases have one name.
+    """
+
+    abi: str
+    cases: Sequence[TestCase]
+    around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
+    def __post_init__(self) -> None:
+        names = [case.name for case in self.cases]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{self.abi}: two test cases are called {twice[0]}")
 
 
 def attempt(

@@ -11,13 +11,13 @@ import socket
 import threading
 from collections.abc import Callable
 
+from .libc import MAP_FIXED_NOREPLACE, READ_WRITE
 from .netns import Link, needs_device
 from .processes import SECONDS, forked
 from .sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, map_memory, pair, payload, unconnected
 from .table import Bench, NotHereError
 
 SO_SNDBUFFORCE = 32
-MAP_FIXED_NOREPLACE = 0x100000
 #: What as_user() lets a user lock.
 LOCKED_PAGES = 16
 #: Plain bytes that fill a receiver's buffer, so that all after them waits in the sender's queue.
@@ -90,7 +90,7 @@ def sink_says(sender: socket.socket, sent: bytes) -> str:
 def memory(bench: Bench, data: bytes, at: int = 0) -> Mapping:
     """Return memory of its own pages with data in it, at an address if one is given, which must be free."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (MAP_FIXED_NOREPLACE if at else 0)
-    area = map_memory(bench, len(data), -1, mmap.PROT_READ | mmap.PROT_WRITE, flags, 0, at)
+    area = map_memory(bench, len(data), -1, READ_WRITE, flags, 0, at)
     area.view()[:] = data
     return area
 

@@ -6,22 +6,25 @@ from __future__ import annotations
 import os
 import signal
 
-from ..table import Bench, Table
+from ..table import Bench, Cases, Table
 
-TABLE = Table("inject_ending")
+CASES = Cases()
 
 
-@TABLE.add("the row before", "as expected")
+@CASES.add("the row before", "as expected")
 def before(bench: Bench) -> str:
     return "as expected"
 
 
-@TABLE.add("it takes the probe with it", "as expected")
+@CASES.add("it takes the probe with it", "as expected")
 def fatal(bench: Bench) -> str:
     os.kill(os.getppid(), signal.SIGKILL)
     return "as expected"
 
 
-@TABLE.add("the row after", "as expected")
+@CASES.add("the row after", "as expected")
 def after(bench: Bench) -> str:
     return "as expected"
+
+
+TABLE = Table("inject_ending", CASES)

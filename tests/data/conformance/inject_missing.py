@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import contextlib
 
-from ..table import Bench, NotHereError, Table
+from ..table import Bench, Cases, NotHereError, Table
 
 
 def around() -> contextlib.AbstractContextManager[None]:
     raise NotHereError("no released kernel has it")
 
 
-TABLE = Table("inject_missing", around)
+CASES = Cases()
 
 
-@TABLE.add("it would fail", "as expected")
+@CASES.add("it would fail", "as expected")
 def never(bench: Bench) -> str:
     return "tried all the same"
+
+
+TABLE = Table("inject_missing", CASES, around)

@@ -8,57 +8,60 @@ import signal
 import time
 
 from .. import table
-from ..table import Bench, NotHereError, Table
+from ..table import Bench, Cases, NotHereError, Table
 
 table.CASE_SECONDS = 1.0
-TABLE = Table("inject_outcomes")
+CASES = Cases()
 
 
-@TABLE.add("a right row", "as expected", "S1")
+@CASES.add("a right row", "as expected", "S1")
 def right(bench: Bench) -> str:
     return "as expected"
 
 
-@TABLE.add("a wrong row", "as expected", "S2", document="as written")
+@CASES.add("a wrong row", "as expected", "S2", document="as written")
 def wrong(bench: Bench) -> str:
     return f"something else over IPv{bench.family}"
 
 
-@TABLE.add("what changed with a release", {"0": "old", "6.1": "new", "6.10": "newest"})
+@CASES.add("what changed with a release", {"0": "old", "6.1": "new", "6.10": "newest"})
 def changed(bench: Bench) -> str:
     return "new"
 
 
-@TABLE.add("it can not be tried", "as expected")
+@CASES.add("it can not be tried", "as expected")
 def not_here(bench: Bench) -> str:
     raise NotHereError("no such thing")
 
 
-@TABLE.add("it raises", "as expected")
+@CASES.add("it raises", "as expected")
 def raising(bench: Bench) -> str:
     raise ValueError("what")
 
 
-@TABLE.add("it is killed", "as expected")
+@CASES.add("it is killed", "as expected")
 def killed(bench: Bench) -> str:
     os.kill(os.getpid(), signal.SIGKILL)
     return "as expected"
 
 
-@TABLE.add("it never ends", "as expected")
+@CASES.add("it never ends", "as expected")
 def hanging(bench: Bench) -> str:
     time.sleep(1000)
     return "as expected"
 
 
-@TABLE.add("it prints", "as expected")
+@CASES.add("it prints", "as expected")
 def printing(bench: Bench) -> str:
     print('{"row": "wrong", "outcome": "as expected"}', flush=True)
     return "as expected"
 
 
-@TABLE.add("it needs a peer", "as expected")
+@CASES.add("it needs a peer", "as expected")
 def peered(bench: Bench) -> str:
     if bench.peer is None:
         raise NotHereError("no other host")
     return "as expected"
+
+
+TABLE = Table("inject_outcomes", CASES)

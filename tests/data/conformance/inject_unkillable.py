@@ -11,17 +11,17 @@ import os
 import time
 
 from .. import table
-from ..table import Bench, Table
+from ..table import Bench, Cases, Table
 
 PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40
 #: How long the other process holds it: longer than it is waited for.
 HELD_SECONDS = 4.0
 table.CASE_SECONDS = 1.0
 table.KILLED_SECONDS = 1.0
-TABLE = Table("inject_unkillable")
+CASES = Cases()
 
 
-@TABLE.add("it cannot be killed", "as expected")
+@CASES.add("it cannot be killed", "as expected")
 def unkillable(bench: Bench) -> str:
     traced = os.getpid()
     if os.fork() == 0:
@@ -34,6 +34,9 @@ def unkillable(bench: Bench) -> str:
     return "as expected"
 
 
-@TABLE.add("the test case after", "as expected")
+@CASES.add("the test case after", "as expected")
 def after(bench: Bench) -> str:
     return "as expected"
+
+
+TABLE = Table("inject_unkillable", CASES)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..table import Bench, Table
+from ..table import Bench, Cases, Table
 
 
 def marks() -> Path:
@@ -26,13 +26,16 @@ def around() -> Iterator[None]:
         (marks() / "setting").write_text("as before", encoding="ascii")
 
 
-TABLE = Table("inject_waiting", around)
+CASES = Cases()
 
 
-@TABLE.add("it waits", "as expected")
+@CASES.add("it waits", "as expected")
 def waiting(bench: Bench) -> str:
     other = subprocess.Popen(["sleep", "1000"])
     (marks() / "pids.new").write_text(f"{os.getpid()} {other.pid}", encoding="ascii")
     (marks() / "pids.new").rename(marks() / "pids")
     time.sleep(1000)
     return "as expected"
+
+
+TABLE = Table("inject_waiting", CASES, around)

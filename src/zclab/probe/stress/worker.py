@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..completions import take, unsent
+from ..libc import MAP_FIXED, MAP_POPULATE, READ_WRITE
 from ..netns import own_network
 from ..processes import end_with
 from ..sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, error_name, inq, map_memory, mapped, outcome
@@ -42,7 +43,6 @@ _MAPPINGS, _CHILDREN = 24, 3
 #: at a time, of which the positions have to be found.
 _PERIOD = 1048573
 _SECONDS = 30.0
-_MAP_FIXED, _MAP_POPULATE = 0x10, 0x8000
 _BYTES_RECEIVED = 128  # its place in struct tcp_info
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 #: What mmap() of a socket may be refused with; anything else is a fault.
@@ -316,7 +316,7 @@ class Worker:
         """Map a page over a mapping that is kept."""
         if self.kept:
             older = self.kept.pop(self.rng.randrange(len(self.kept)))
-            self._map(PAGE, _MAP_FIXED, older.area.address)
+            self._map(PAGE, MAP_FIXED, older.area.address)
             older.area.unmap()
 
     def _map(self, length: int, flags: int = 0, address: int = 0) -> None:
@@ -326,7 +326,7 @@ class Worker:
         one, start = self.connection, self.connection.taken
         whole = (length + PAGE - 1) // PAGE * PAGE
         flags |= self.rng.choice([mmap.MAP_SHARED, mmap.MAP_SHARED, mmap.MAP_PRIVATE])
-        flags |= self.rng.choice([0, 0, _MAP_POPULATE])
+        flags |= self.rng.choice([0, 0, MAP_POPULATE])
         try:
             area = mapped(length, one.receiver.fileno(), mmap.PROT_READ, flags, address=address)
         except OSError as error:
@@ -355,7 +355,7 @@ class Worker:
         fd = self.connection.receiver.fileno()
         length, protection, offset, allowed = self.rng.choice(
             [
-                (PAGE, mmap.PROT_READ | mmap.PROT_WRITE, 0, "EPERM"),
+                (PAGE, READ_WRITE, 0, "EPERM"),
                 (PAGE, mmap.PROT_READ | mmap.PROT_EXEC, 0, "EPERM"),
                 (PAGE, 0, 0, "EPERM"),
                 (PAGE, mmap.PROT_READ, PAGE, "EINVAL"),
@@ -394,7 +394,7 @@ class Worker:
         """Try to write to a mapping that is kept."""
         if self.kept:
             one = self.rng.choice(self.kept)
-            said = outcome(lambda: one.area.protect(mmap.PROT_READ | mmap.PROT_WRITE))
+            said = outcome(lambda: one.area.protect(READ_WRITE))
             if said != "EACCES":
                 raise MismatchError(f"mprotect() to write: {said}")
 
@@ -641,7 +641,7 @@ class _Burst:
 def _move_memory() -> None:
     """Take the mapping lock again and again."""
     for _ in range(8):
-        mmap.mmap(-1, 1 << 18, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_POPULATE).close()
+        mmap.mmap(-1, 1 << 18, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_POPULATE).close()
 
 
 #: Each kind of operation, how often it is drawn, and what it does.

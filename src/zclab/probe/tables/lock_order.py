@@ -10,13 +10,13 @@ import socket
 
 from ..sockets import MSG_ZEROCOPY, PAGE, inq, map_memory, outcome, pair, payload, send_pages, wait_until
 from ..sysctl import consuming, standing
-from ..table import Bench, Table
+from ..table import Bench, Cases, Table
 from ..zerocopy_receive import Reader, ask
 
-TABLE = Table("lock_order", consuming)
+CASES = Cases()
 
 
-@TABLE.add("a send and a receive, each by copying", "what was sent")
+@CASES.add("a send and a receive, each by copying", "what was sent")
 def copying(bench: Bench) -> str:
     """User memory is touched with the socket locked."""
     sender, receiver = pair(bench)
@@ -26,14 +26,14 @@ def copying(bench: Bench) -> str:
     return "what was sent" if got == sent else "something else"
 
 
-@TABLE.add("a send from pages of the sender", "ok")
+@CASES.add("a send from pages of the sender", "ok")
 def pinning(bench: Bench) -> str:
     """User pages are pinned with the socket locked."""
     sender, _ = pair(bench)
     return outcome(lambda: sender.send(payload(PAGE), MSG_ZEROCOPY))
 
 
-@TABLE.add("two pages mapped into a standing area by TCP_ZEROCOPY_RECEIVE", "ok, 8192 mapped")
+@CASES.add("two pages mapped into a standing area by TCP_ZEROCOPY_RECEIVE", "ok, 8192 mapped")
 def mapping_into_an_area(bench: Bench) -> str:
     """The area is looked up with the socket locked."""
     with standing():
@@ -43,7 +43,7 @@ def mapping_into_an_area(bench: Bench) -> str:
     return f"{ask(reader.receiver, request)}, {request.length} mapped"
 
 
-@TABLE.add("two pages mapped by mmap(), which takes them", "what was sent, 0 queued", "M12", "M13")
+@CASES.add("two pages mapped by mmap(), which takes them", "what was sent, 0 queued", "M12", "M13")
 def mapping_by_mmap(bench: Bench) -> str:
     """The socket is locked for a mapping."""
     sender, receiver = pair(bench)
@@ -53,7 +53,7 @@ def mapping_by_mmap(bench: Bench) -> str:
     return f"{'what was sent' if area.read() == sent else 'something else'}, {inq(receiver)} queued"
 
 
-@TABLE.add("mmap() with nothing queued, then with a part of a page", "EAGAIN, EINVAL", "M13")
+@CASES.add("mmap() with nothing queued, then with a part of a page", "EAGAIN, EINVAL", "M13")
 def mapping_refused(bench: Bench) -> str:
     """The locks are let go of where the mapping is refused, too: the socket can be used after."""
     sender, receiver = pair(bench)
@@ -63,3 +63,6 @@ def mapping_refused(bench: Bench) -> str:
     plain = outcome(lambda: map_memory(bench, PAGE, receiver.fileno()))
     receiver.recv(PAGE + 100, socket.MSG_WAITALL)
     return f"{empty}, {plain}"
+
+
+TABLE = Table("lock_order", CASES, consuming)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Buffers and sockets that go away while completions are pending, and filters that read the pages."""
+
+from __future__ import annotations
+
+import socket
+
+from ...completions import await_completions, said, settle
+from ...netns import own_network, run
+from ...processes import SECONDS
+from ...sockets import PAGE, payload
+from ...table import Bench, Cases
+from ...zerocopy_sends import (
+    FRONT,
+    as_user,
+    connected,
+    memory,
+    read,
+    read_to_end,
+    send,
+    sink_says,
+    stalled,
+    to_sink,
+    whole,
+)
+
+CASES = Cases()
+
+
+@CASES.add("the socket is closed with completions pending", "content whole", "Z13")
+def closed_while_pending(bench: Bench) -> str:
+    """What a closed socket has still to send is sent as it was."""
+    sender, receiver = stalled(bench)
+    sent = payload(1 << 18)
+    send(sender, memory(bench, sent).view())
+    sender.close()
+    return whole(read_to_end(receiver), FRONT + sent)
+
+
+@CASES.add(
+    "the buffer is unmapped with completions pending, and its address used for something else",
+    "content whole, 0 to 0 copied",
+    "Z13",
+)
+def unmapped_while_pending(bench: Bench) -> str:
+    """The kernel has the pages, not their address."""
+    sender, receiver = stalled(bench)
+    sent = payload(1 << 18)
+    area = memory(bench, sent)
+    at, other = area.address, payload(len(sent), seed=2)
+    send(sender, area.view())
+    area.unmap()
+    memory(bench, other, at)
+    content = whole(read(receiver, len(FRONT) + len(sent)), FRONT + sent)
+    return f"{content}, {said(await_completions(sender, 1))}"
+
+
+@CASES.add("the sending process ends with completions pending", "sent; content whole", "Z13")
+def process_ends_while_pending(bench: Bench) -> str:
+    """Nor does the kernel need the process."""
+    sender, receiver = stalled(bench)
+    sent = payload(1 << 18)
+
+    def process() -> str:
+        send(sender, memory(bench, sent).view())
+        return "sent"
+
+    done = as_user(0, process)
+    sender.close()
+    return f"{done}; {whole(read_to_end(receiver), FRONT + sent)}"
+
+
+@CASES.add("buffers are unmapped after the send, to the other host", "content whole, 0 to 3", "Z13")
+def unmapped_on_the_link(bench: Bench) -> str:
+    """A device reads pages that the program no longer has."""
+    sender = to_sink(bench)
+    sent = payload(1 << 20)
+    for at in range(0, len(sent), 1 << 18):
+        area = memory(bench, sent[at : at + (1 << 18)])
+        send(sender, area.view())
+        area.unmap()
+    content = sink_says(sender, sent)
+    return f"{content}, {said(await_completions(sender, 4))}"
+
+
+@CASES.add(
+    "a tc filter copies what begins with a mark to another interface; of three sends, two are marked",
+    "two copies whole, content whole, 0 to 2 copied",
+)
+def filter_reads_payload(bench: Bench) -> str:
+    """A filter on the way out sees the program's pages."""
+    own_network()
+    run("ip", "link", "add", "copies", "mtu", "65535", "type", "veth", "peer", "name", "seen", "mtu", "65535")
+    for interface in ("copies", "seen"):
+        run("ip", "link", "set", interface, "up")
+    marked, other = payload(2 * PAGE, seed=0x5A434C42), payload(2 * PAGE, seed=2)
+    protocol, headers = ("ip", 20 + 32) if bench.family == 4 else ("ipv6", 40 + 32)
+    run("tc", "qdisc", "add", "dev", "lo", "clsact")
+    run(
+        *("tc", "filter", "add", "dev", "lo", "egress", "protocol", protocol, "u32"),
+        *("match", "u32", f"0x{marked[:4].hex()}", "0xffffffff", "at", str(headers)),
+        *("action", "mirred", "egress", "mirror", "dev", "copies"),
+    )
+    tap = bench.keep(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+    tap.bind(("seen", 3))
+    tap.settimeout(SECONDS)
+    sender, receiver = connected(bench)
+    area = memory(bench, marked + other)
+    content = b""
+    for at in (0, len(marked), 0):
+        send(sender, area.view(at, len(marked)))
+        content += read(receiver, len(marked))
+        settle(sender)
+    arrived = whole(content, marked + other + marked)
+    return f"{_copies(tap, marked, other)}, {arrived}, {said(await_completions(sender, 3))}"
+
+
+def _copies(tap: socket.socket, marked: bytes, other: bytes) -> str:
+    """Return what of a row's two marked sends and another one a tap has seen."""
+    seen = 0
+    while seen < 2:
+        frame = tap.recv(1 << 17)
+        if frame.endswith(other):
+            return "a copy of what has no mark"
+        seen += frame.endswith(marked)
+    return "two copies whole"

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the structure is, and where it lies."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import socket
+
+from ...libc import READ_WRITE
+from ...sockets import PAGE, error_name, inq, map_memory, outcome
+from ...table import Bench, Cases
+from ...zerocopy_receive import SIZE, TCP_ZEROCOPY_RECEIVE, Reader, Request, ask, end_of, getsockopt
+
+CASES = Cases()
+
+#: The value of the fields before a call: shows which of them the kernel leaves as they were.
+UNTOUCHED = 77
+
+
+def _fields(bench: Bench, optlen: int) -> str:
+    """Call with a page and 100 bytes queued and this optlen; say which of the fields the kernel filled."""
+    reader = Reader(bench).queue(PAGE + 100)
+    request = reader.request(recv_skip_hint=UNTOUCHED, inq=UNTOUCHED, err=UNTOUCHED)
+    said = ask(reader.receiver, request, optlen)
+    if said != "ok":
+        return f"{said}, {inq(reader.receiver)} queued"
+    names = ("recv_skip_hint", "inq", "err")
+    told = [f"{name} {getattr(request, name)}" for name in names if getattr(request, name) != UNTOUCHED]
+    return ", ".join([f"mapped {request.length}", *told, f"{inq(reader.receiver)} queued"])
+
+
+@CASES.add("optlen -1", "EINVAL, 4196 queued")
+def optlen_negative(bench: Bench) -> str:
+    """A length is not negative."""
+    return _fields(bench, -1)
+
+
+@CASES.add("optlen 0", "EINVAL, 4196 queued")
+def optlen_zero(bench: Bench) -> str:
+    """There is no answer of no bytes."""
+    return _fields(bench, 0)
+
+
+@CASES.add("optlen 11: less than address and length", "EINVAL, 4196 queued")
+def optlen_below_the_first_form(bench: Bench) -> str:
+    """Address and length are the least."""
+    return _fields(bench, end_of("length") - 1)
+
+
+@CASES.add("optlen 12: address and length", "mapped 4096, 100 queued")
+def optlen_of_the_length(bench: Bench) -> str:
+    """So short a call learns nothing but what was mapped."""
+    return _fields(bench, end_of("length"))
+
+
+@CASES.add("optlen 16: to the hint", "mapped 4096, recv_skip_hint 0, 100 queued")
+def optlen_of_the_hint(bench: Bench) -> str:
+    """The first form of the structure."""
+    return _fields(bench, end_of("recv_skip_hint"))
+
+
+@CASES.add("optlen 20: to inq", "mapped 4096, recv_skip_hint 0, inq 100, 100 queued")
+def optlen_of_inq(bench: Bench) -> str:
+    """The second form says how much is still queued."""
+    return _fields(bench, end_of("inq"))
+
+
+@CASES.add("optlen 24: to err", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
+def optlen_of_err(bench: Bench) -> str:
+    """The third form tells the socket's error."""
+    return _fields(bench, end_of("err"))
+
+
+@CASES.add("optlen 22: into the middle of err", "mapped 4096, recv_skip_hint 0, 100 queued")
+def optlen_within_a_field(bench: Bench) -> str:
+    """A length that ends within a field is taken, and inq and err are left as they were."""
+    return _fields(bench, end_of("inq") + 2)
+
+
+@CASES.add(
+    "optlen 40: to the copy buffer's length", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued"
+)
+def optlen_of_the_copy_buffer(bench: Bench) -> str:
+    """The fourth form has a copy buffer (none is given here)."""
+    return _fields(bench, end_of("copybuf_len"))
+
+
+@CASES.add("optlen 64: all", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
+def optlen_of_all(bench: Bench) -> str:
+    """The last form has room for control messages."""
+    return _fields(bench, SIZE)
+
+
+@CASES.add(
+    "100 bytes queued, optlen 24, a copy buffer behind it", "ok, hint 100, copybuf_len 4096, 100 queued"
+)
+def optlen_before_the_copy_buffer(bench: Bench) -> str:
+    """What lies behind optlen is neither read nor written."""
+    reader = Reader(bench).queue(100, pages=False)
+    request = reader.request(PAGE)
+    said = ask(reader.receiver, request, end_of("err"))
+    queued = inq(reader.receiver)
+    return f"{said}, hint {request.recv_skip_hint}, copybuf_len {request.copybuf_len}, {queued} queued"
+
+
+def _longer(bench: Bench, more: bytes) -> str:
+    reader = Reader(bench).queue(2 * PAGE)
+    memory = ctypes.create_string_buffer(bytes(reader.request()) + more, SIZE + len(more))
+    try:
+        optlen = getsockopt(reader.receiver, ctypes.addressof(memory), len(memory))
+    except OSError as error:
+        return f"{error_name(error)}, {inq(reader.receiver)} queued"
+    mapped = Request.from_buffer(memory).length
+    return f"mapped {mapped}, optlen {optlen} afterwards, {inq(reader.receiver)} queued"
+
+
+@CASES.add("optlen 72, zeros at the end", "mapped 8192, optlen 64 afterwards, 0 queued")
+def optlen_longer_with_zeros(bench: Bench) -> str:
+    """A program built for a later kernel is told how much this one knows."""
+    return _longer(bench, bytes(8))
+
+
+@CASES.add("optlen 72, something at the end", "EINVAL, 8192 queued")
+def optlen_longer_with_something(bench: Bench) -> str:
+    """What this kernel does not know it does not ignore."""
+    return _longer(bench, b"\0" * 7 + b"\1")
+
+
+@CASES.add("two pages queued, no structure: address 0", "EFAULT, 8192 queued")
+def structure_not_there(bench: Bench) -> str:
+    """A structure that can not be read is EFAULT, and nothing is consumed."""
+    reader = Reader(bench).queue(2 * PAGE)
+    said = outcome(lambda: getsockopt(reader.receiver, 0, SIZE))
+    return f"{said}, {inq(reader.receiver)} queued"
+
+
+@CASES.add("two pages queued, a structure that can only be read", "EFAULT, 0 queued")
+def structure_read_only(bench: Bench) -> str:
+    """A structure that can not be written is EFAULT, too, but its bytes are taken and lost to the queue."""
+    reader = Reader(bench).queue(2 * PAGE)
+    memory = map_memory(bench, PAGE, protection=READ_WRITE)
+    request = reader.request()
+    ctypes.memmove(memory.address, ctypes.byref(request), SIZE)
+    memory.protect(mmap.PROT_READ)
+    said = outcome(lambda: getsockopt(reader.receiver, memory.address, SIZE))
+    return f"{said}, {inq(reader.receiver)} queued"
+
+
+@CASES.add("setsockopt() instead of getsockopt()", "ENOPROTOOPT")
+def setsockopt_instead(bench: Bench) -> str:
+    """The option can not be set."""
+    reader = Reader(bench)
+    option = bytes(reader.request())
+    return outcome(lambda: reader.receiver.setsockopt(socket.IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, option))
