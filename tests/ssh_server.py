@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small SSH server on 127.0.0.1 that runs commands on this machine, for tests of the channels."""
+"""SSH servers on 127.0.0.1 that run commands on this machine, for tests of the channels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
@@ -23,6 +24,52 @@ def new_key(path: Path) -> paramiko.PKey:
     key = Ed25519PrivateKey.generate()
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     return paramiko.Ed25519Key.from_private_key_file(str(path))
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def openssh_server(directory: Path, *options: str) -> Iterator[Path]:
+    """Run OpenSSH's sshd with these lines of sshd_config; yield the ssh_config to reach it as host1.
+
+    It runs in a mount namespace, where /run holds nothing but its own directory (needs root).
+    """
+    port = free_port()
+    client, host = new_key(directory / "id"), new_key(directory / "host_key")
+    for path in (directory / "id", directory / "host_key"):
+        path.chmod(0o600)
+    (directory / "authorized_keys").write_text(f"{client.get_name()} {client.get_base64()}\n", "utf-8")
+    known = f"[127.0.0.1]:{port} {host.get_name()} {host.get_base64()}\n"
+    (directory / "known_hosts").write_text(known, encoding="utf-8")
+    lines = [f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {directory}/host_key", "UsePAM no"]
+    lines += [f"AuthorizedKeysFile {directory}/authorized_keys", "StrictModes no", "PidFile none", *options]
+    (directory / "sshd_config").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (directory / "ssh_config").write_text(
+        f"Host host1\n  HostName 127.0.0.1\n  Port {port}\n  User root\n"
+        f"  IdentityFile {directory}/id\n  UserKnownHostsFile {directory}/known_hosts\n",
+        encoding="utf-8",
+    )
+    script = 'mount -t tmpfs none /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$1"'
+    log = (directory / "sshd.log").open("w")
+    server = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(directory / "sshd_config")],
+        stdin=subprocess.DEVNULL,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        while "Server listening" not in (directory / "sshd.log").read_text(encoding="utf-8"):
+            assert server.poll() is None, (directory / "sshd.log").read_text(encoding="utf-8")
+            time.sleep(0.02)
+        yield directory / "ssh_config"
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
 
 
 class _Session(paramiko.ServerInterface):

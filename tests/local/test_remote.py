@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ssh_server import SshServer, new_key
+from tests.ssh_server import SshServer, new_key, openssh_server
 
 from zclab.host.ssh import Completed, Remote, RemoteError, connected
 
@@ -184,6 +185,44 @@ def test_a_host_that_does_not_come_back(remote: Remote, server: SshServer) -> No
     with pytest.raises(RemoteError, match=r"^host1.*cannot (connect|start)"):
         remote.output("echo two")
     assert server.commands == ["echo one"]
+
+
+# ------------------------------------------------------------------------- servers that allow few sessions
+
+
+@pytest.fixture
+def one_session(tmp_path: Path) -> Iterator[Remote]:
+    """A host whose sshd allows one session on a connection."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with openssh_server(tmp_path, "MaxSessions 1") as config, Remote("host1", config) as opened:
+        yield opened
+
+
+def test_two_commands_at_once_where_a_connection_has_one_session(one_session: Remote) -> None:
+    first = one_session.start("read line; echo $line")
+    assert one_session.run("echo second", LIMIT) == Completed(0, "second\n", "")
+    first.send(b"first\n")
+    assert first.wait(LIMIT) == Completed(0, "first\n", "")
+
+
+def test_a_session_that_the_server_is_still_closing(one_session: Remote, tmp_path: Path) -> None:
+    """It counts as open for a moment after both ends have closed it."""
+    for number in range(20):
+        assert one_session.output(f"echo {number}") == f"{number}\n"
+    logins = (tmp_path / "sshd.log").read_text(encoding="utf-8").count("Accepted publickey")
+    assert 1 <= logins <= 3, "further connections are kept"
+
+
+def test_a_server_that_allows_no_session(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with (
+        openssh_server(tmp_path, "MaxSessions 0") as config,
+        Remote("host1", config) as remote,
+        pytest.raises(RemoteError, match=r"^host1: cannot start `true`: .*Connect failed"),
+    ):
+        remote.output("true")
 
 
 # ------------------------------------------------------------------------------- hosts that are not reached

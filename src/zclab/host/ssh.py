@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""zclab's own SSH channels: one persistent connection a host, a time limit for each command, never twice.
+"""zclab's own SSH channels: persistent connections, a time limit for each command, and no command run twice.
 
-testinfra's channels have no time limit and run a command again after a reconnect, which a measurement can not
-bear; so traffic is driven over these.
+testinfra's channels have no time limit and run a command again after a reconnect, which would spoil a
+measurement; so traffic is driven over these.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
-
-import paramiko
+from typing import TYPE_CHECKING, NamedTuple
 
 from zclab.base.errors import LabError
+
+if TYPE_CHECKING:  # paramiko takes a third of a second to import: it is imported where a host is reached
+    import paramiko
 
 # The library logs what it also raises, with a traceback; people get the one line of a RemoteError.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+#: Seconds that a host may take to answer, and to log in.
+_CONNECT_SECONDS = 20.0
 #: Seconds that a proxy command may take to end once its connection is closed.
 _PROXY_SECONDS = 10
 
@@ -186,14 +189,41 @@ class _Proxy:
         return lines[-1] if lines else ""
 
 
+class _Connection(NamedTuple):
+    """An SSH connection, and the command that it goes through if there is one."""
+
+    client: paramiko.SSHClient
+    proxy: _Proxy | None
+
+    @property
+    def active(self) -> bool:
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
+
+    def close(self) -> str:
+        """Close the connection; return the last line that its command wrote to stderr."""
+        self.client.close()
+        return self.proxy.close() if self.proxy else ""
+
+
+def _session_on(connection: _Connection) -> paramiko.Channel:
+    transport = connection.client.get_transport()
+    if transport is None:
+        raise EOFError("no transport")
+    return transport.open_session(timeout=_CONNECT_SECONDS)
+
+
 class Remote:
-    """One host, reached as the lab's ssh_config says, with its host key checked."""
+    """One host, reached as the lab's ssh_config says, with its host key checked.
+
+    One connection carries all commands, unless the host's sshd refuses another session on it (MaxSessions, or
+    an earlier session that it has not closed yet): then a further connection is made, and kept.
+    """
 
     def __init__(self, name: str, ssh_config: Path) -> None:
         self.name = name
         self._ssh_config = ssh_config
-        self._client: paramiko.SSHClient | None = None
-        self._proxy: _Proxy | None = None
+        self._connections: list[_Connection] = []
 
     def __enter__(self) -> Remote:
         return self
@@ -204,35 +234,32 @@ class Remote:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; commands still running on it see their stdin end."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        self._close_proxy()
+        """Close all connections; commands still running on them see their stdin end."""
+        while self._connections:
+            self._connections.pop().close()
 
-    def _close_proxy(self) -> str:
-        """End the command that the connection went through, if one did, and return the last line it said."""
-        proxy, self._proxy = self._proxy, None
-        return proxy.close() if proxy else ""
-
-    def connect(self, seconds: float = 20) -> paramiko.SSHClient:
-        """Return the live connection, making a new one if the old one was lost.
+    def connect(self, seconds: float = _CONNECT_SECONDS) -> paramiko.SSHClient:
+        """Return the first live connection, making a new one if there is none.
 
         Raises:
             RemoteError: the host does not answer within `seconds`, or its host key is not the known one.
         """
-        if self._client is not None:
-            transport = self._client.get_transport()
-            if transport is not None and transport.is_active():
-                return self._client
-            self.close()
+        for connection in [one for one in self._connections if not one.active]:
+            self._connections.remove(connection)
+            connection.close()
+        return (self._connections or [self._add_connection(seconds)])[0].client
+
+    def _add_connection(self, seconds: float) -> _Connection:
+        import paramiko
+
         if not self._ssh_config.is_file():
             raise RemoteError(
                 f"{self.name}: {self._ssh_config} is missing: run `zclab up` for this lab first"
             )
         options = paramiko.SSHConfig.from_path(str(self._ssh_config)).lookup(self.name)
-        self._proxy = _Proxy(options["proxycommand"]) if "proxycommand" in options else None
-        client = paramiko.SSHClient()
+        proxy = _Proxy(options["proxycommand"]) if "proxycommand" in options else None
+        connection = _Connection(paramiko.SSHClient(), proxy)
+        client = connection.client
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         address = f"{options['hostname']} port {options.get('port', 22)}"
         try:
@@ -243,7 +270,7 @@ class Remote:
                 options["hostname"],
                 port=int(options.get("port", 22)),
                 username=options.get("user"),
-                sock=self._proxy.socket if self._proxy else None,
+                sock=proxy.socket if proxy else None,
                 key_filename=next((key.strip('"') for key in options.get("identityfile", [])), None),
                 timeout=seconds,
                 banner_timeout=seconds,
@@ -252,40 +279,47 @@ class Remote:
                 allow_agent="identityfile" not in options,
             )
         except paramiko.BadHostKeyException:
-            client.close()
-            self._close_proxy()
+            connection.close()
             raise RemoteError(
                 f"{self.name} ({address}): its host key is not the one in {options['userknownhostsfile']}: "
                 "find out why it changed before trusting it"
             ) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
-            client.close()
-            reason = self._close_proxy() or str(error)
+            reason = connection.close() or str(error)
             raise RemoteError(
                 f"{self.name} ({address}): cannot connect: {reason}: run `zclab up` to bring it up again"
             ) from None
         transport = client.get_transport()
         if transport is not None:
             transport.set_keepalive(5)
-        self._client = client
-        return client
+        self._connections.append(connection)
+        return connection
 
     def start(self, command: str) -> Process:
         """Start a command. It is never run a second time, whatever happens to the connection.
 
         Raises:
-            RemoteError: the host cannot be reached.
+            RemoteError: the host cannot be reached, or refuses a session even on a new connection.
         """
-        transport = self.connect().get_transport()
+        import paramiko
+
+        self.connect()
         try:
-            if transport is None:
-                raise EOFError("no transport")
-            channel = transport.open_session(timeout=20)
+            channel = self._open_session()
             channel.exec_command(command)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
             raise RemoteError(f"{self.name}: cannot start `{command}`: {error}") from None
         return Process(self.name, command, channel)
+
+    def _open_session(self) -> paramiko.Channel:
+        """Open a session on the first connection on which the host allows one, at last on a new one."""
+        import paramiko
+
+        for connection in self._connections:
+            with contextlib.suppress(paramiko.ChannelException):
+                return _session_on(connection)
+        return _session_on(self._add_connection(_CONNECT_SECONDS))
 
     def run(self, command: str, seconds: float = 30) -> Completed:
         """Run a command to its end.
