@@ -55,7 +55,7 @@ def leftovers(cache: Path) -> list[str]:
 
 def test_artifact_is_whole(source: dict[str, Any], cache: Path) -> None:
     lines: list[str] = []
-    result = build.build("stock", kernel_fake.variant(source, [PATCH]), report=lines.append)
+    result = build.build("stock", kernel_fake.variant(source, [PATCH]), on_progress=lines.append)
     made = result.artifact
     assert result.changed
     assert [timing.part for timing in result.timings] == [
@@ -84,7 +84,7 @@ def test_second_time_builds_nothing(source: dict[str, Any], tmp_path: Path) -> N
     assert build.find("stock", variant) is None
     first = build.build("stock", variant)
     lines: list[str] = []
-    second = build.build("again", variant, report=lines.append)
+    second = build.build("again", variant, on_progress=lines.append)
     assert not second.changed and second.timings == () and lines == []
     assert second.artifact == first.artifact.model_copy(update={"variant": "again"})
     assert build.find("stock", variant) == first.artifact
@@ -159,7 +159,7 @@ import json, sys
 from zclab.kernel import build
 from zclab.kernel.spec import parse_variant
 variant = parse_variant(json.load(open(sys.argv[1])))
-print(json.dumps(build.build("stock", variant, report=lambda line: print(line, flush=True)).changed))
+print(json.dumps(build.build("stock", variant, on_progress=lambda line: print(line, flush=True)).changed))
 """
 
 
@@ -183,7 +183,7 @@ def test_two_askers_build_once(source: dict[str, Any], tmp_path: Path, cache: Pa
         time.sleep(0.05)
     second = asker(tmp_path, kernel_fake.variant(source))
     assert second.stdout is not None
-    while "waiting for another zclab process" not in (line := second.stdout.readline()):
+    while "waiting for another zclab that works on kernel stock" not in (line := second.stdout.readline()):
         assert line, "it did not wait"
     go_on.touch()
     outputs = [process.communicate()[0] for process in (first, second)]
@@ -394,27 +394,30 @@ def test_what_the_tree_itself_warns_of_is_its_own(tmp_path: Path) -> None:
 
 
 def fill(key: str, age_seconds: float) -> artifact.Artifact:
-    with artifact.storing(key) as directory:
+    made = artifact.Artifact(
+        key=key,
+        variant="stock",
+        release="1",
+        build_id="2",
+        deb="x.deb",
+        deb_sha256="3",
+        size_bytes=5,
+        source="s",
+        patches=(),
+        config_sha256="4",
+        compiler="c",
+        linker="l",
+        recipe=1,
+        objects=1,
+        build_seconds=1.0,
+        built_at="2020-01-01T00:00:00+00:00",
+    )
+
+    def make(directory: Path) -> None:
         (directory / "x.deb").write_bytes(b"12345")
-        made = artifact.Artifact(
-            key=key,
-            variant="stock",
-            release="1",
-            build_id="2",
-            deb="x.deb",
-            deb_sha256="3",
-            size_bytes=5,
-            source="s",
-            patches=(),
-            config_sha256="4",
-            compiler="c",
-            linker="l",
-            recipe=1,
-            objects=1,
-            build_seconds=1.0,
-            built_at="2020-01-01T00:00:00+00:00",
-        )
         artifact.write(directory, made)
+
+    assert artifact.artifacts().ensure(key, make)
     used = time.time() - age_seconds
     os.utime(made.directory, (used, used))
     return made

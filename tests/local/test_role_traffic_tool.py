@@ -14,7 +14,7 @@ from zclab.base.errors import ZclabError
 
 tool = load("traffic_tool/action_plugins/zclab_traffic_binary.py")
 
-MAKEFILE = "all:\n\tmkdir -p $(OUT)\n\techo built >>../../builds\n\t$(CC) -o $(OUT)/zclab-traffic main.c\n"
+MAKEFILE = "all:\n\tmkdir -p $(OUT)\n\techo built >>../../../builds\n\t$(CC) -o $(OUT)/zclab-traffic main.c\n"
 
 
 @pytest.fixture
@@ -31,9 +31,8 @@ def test_builds_once(source: Path, tmp_path: Path) -> None:
     assert done[0]["path"].stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "builds").read_text(encoding="utf-8") == "built\n"
     assert tool.build(source, tmp_path)["changed"] is False
-    assert (
-        sorted(path.name for path in (tmp_path / "traffic").iterdir() if path.name.startswith("tmp.")) == []
-    )
+    assert list((tmp_path / "traffic").iterdir()) == [done[0]["path"].parent]
+    assert [path.name for path in done[0]["path"].parent.iterdir()] == ["zclab-traffic"]
 
 
 def test_key_follows_source_and_compiler(source: Path) -> None:
@@ -50,7 +49,7 @@ def test_failure_is_the_first_error_and_leaves_nothing(source: Path, tmp_path: P
     with pytest.raises(ZclabError, match=r"does not compile: main\.c:1:\d+: error: .*nosuch") as error:
         tool.build(source, tmp_path)
     assert "\n" not in str(error.value)
-    assert [path.name for path in (tmp_path / "traffic").iterdir()] == ["lock"]
+    assert list((tmp_path / "traffic").iterdir()) == []
     write_tree(source, {"main.c": "int main(void) { return 0; }\n"})
     assert tool.build(source, tmp_path)["changed"]
 

@@ -73,6 +73,56 @@ def test_group_dies_with_its_parent(tmp_path: Path, number: signal.Signals) -> N
     assert gone(*started)
 
 
+# It writes nowhere after its parent's end: that would be SIGPIPE.
+CLEAN_UP = """trap 'sleep 0.2; echo done >"$1/clean"; exit 1' TERM
+echo $$ >"$1/one"; echo $$ >"$1/two"; echo ready; exec >/dev/null 2>&1
+while :; do sleep 0.1; done"""
+
+
+def test_a_group_with_grace_cleans_up_at_an_exception(tmp_path: Path) -> None:
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stream(["sh", "-c", CLEAN_UP, "sh", str(tmp_path)], stop, grace_seconds=20)
+    assert (tmp_path / "clean").read_text() == "done\n"
+
+
+def test_a_group_with_grace_cleans_up_when_its_parent_is_killed(tmp_path: Path) -> None:
+    command = ["sh", "-c", CLEAN_UP, "sh", str(tmp_path)]
+    program = f"from zclab.base.process import stream; stream({command!r}, print, grace_seconds=20)"
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
+    started = pids(tmp_path)
+    parent.kill()
+    parent.wait()
+    assert gone(*started)
+    assert (tmp_path / "clean").read_text() == "done\n"
+
+
+def test_a_group_that_does_not_end_in_its_grace_is_killed(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"trap '' TERM; {WAIT}", "sh", str(tmp_path)]
+    program = f"from zclab.base.process import stream; stream({command!r}, print, grace_seconds=1)"
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
+    started = pids(tmp_path)
+    parent.kill()
+    parent.wait()
+    assert gone(*started)
+
+
+def test_the_log_holds_the_command_and_what_it_printed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    for word in ("one", "two"):
+        assert stream(["sh", "-c", f"echo {word}; echo {word} >&2"], lines.append, log=tmp_path / "log") == 0
+    assert lines == ["one", "one", "two", "two"]
+    expected = "".join(f"$ sh -c echo {word}; echo {word} >&2\n{word}\n{word}\n" for word in ("one", "two"))
+    assert (tmp_path / "log").read_text() == expected
+
+
+def test_a_program_that_is_not_installed() -> None:
+    with pytest.raises(LabError, match=r"^no-such-program is not installed: run playbooks/controller.yml$"):
+        run(["no-such-program"])
+
+
 def test_missing_tools_are_named() -> None:
     require_tools(["sh"], "x")
     with pytest.raises(LabError, match="building needs zclab-no-such-tool, not installed here"):

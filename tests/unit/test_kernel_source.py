@@ -14,7 +14,6 @@ from tests import kernel_fake
 
 from zclab.base import process
 from zclab.base.errors import LabError, UsageError
-from zclab.base.locks import in_use
 from zclab.kernel import source
 from zclab.kernel.spec import parse_variant
 
@@ -180,7 +179,7 @@ def test_prune_keeps_the_last_used(tmp_path: Path, cache: Path) -> None:
     for age, tree in enumerate(trees):
         tree.mkdir(parents=True)
         os.utime(tree, (1000 - age, 1000 - age))
-    with in_use("source-c"):
+    with source.trees().using("c"):
         assert source.prune(1) == [trees[1]]
     assert source.prune(1) == [trees[2]]
     assert trees[0].is_dir()

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from zclab.backends.virtual import disk, image
-from zclab.base import child as process
 from zclab.base.errors import LabError
+from zclab.base.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def fake_build(work: Path, key: str, disk_mib: int, progress: process.Progress) -> None:
+def fake_build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
     (work / "base.qcow2").write_text(key)
 
 
@@ -102,14 +102,14 @@ def test_failure_leaves_only_its_log(monkeypatch: pytest.MonkeyPatch, cache: Pat
     with pytest.raises(LabError):
         image.ensure(3072)
     key = image.image_key(3072)
-    assert sorted(path.name for path in (cache / "image").iterdir()) == [f"failed-{key}.log", "lock"]
+    assert sorted(path.name for path in (cache / "image").iterdir()) == [f"failed-{key}.log"]
     monkeypatch.setattr(image, "_build", fake_build)
     assert image.ensure(3072).built
     assert not (cache / "image" / f"failed-{key}.log").exists()
 
 
 def test_what_a_killed_build_left_is_removed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    left = cache / "image" / ".building-another"
+    left = cache / "image" / ".making-another-abc"
     (left / "root").mkdir(parents=True)
     (left / "base.qcow2").write_text("half")
     monkeypatch.setattr(image, "_build", fake_build)
@@ -126,11 +126,11 @@ def test_a_killed_build_is_removed_at_once(cache: Path) -> None:
     )
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=os.environ)
     assert child.stdout is not None and child.stdout.readline()
-    assert len(list((cache / "image").glob(".building-*"))) == 1
+    assert len(list((cache / "image").glob(".making-*"))) == 1
     child.kill()
     child.communicate()
     deadline = time.monotonic() + 30
-    while list((cache / "image").glob(".building-*")):
+    while list((cache / "image").glob(".making-*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -142,8 +142,8 @@ def test_a_tree_with_mounts_is_never_removed(tmp_path: Path) -> None:
     keep.mkdir()
     (keep / "file").write_text("precious")
     script = (
-        f"mount --bind {keep} {tree}/shm && {sys.executable} -c 'from zclab.backends.virtual import image; "
-        f'from pathlib import Path; image._remove(Path("{tree}"))\''
+        f"mount --bind {keep} {tree}/shm && {sys.executable} -c 'from zclab.base.files import remove_tree; "
+        f'from pathlib import Path; remove_tree(Path("{tree}"))\''
     )
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", script],
@@ -159,9 +159,11 @@ def test_a_tree_with_mounts_is_never_removed(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(image, "NEEDED_MIB", 1 << 40)
-    with pytest.raises(LabError, match=r"MiB free, and building the base image takes .*ZCLAB_CACHE"):
+    with pytest.raises(
+        LabError, match=r"building the base image needs \d+ bytes free, \d+ are: .*ZCLAB_CACHE"
+    ):
         image.ensure(3072)
-    assert [path.name for path in (cache / "image").iterdir()] == ["lock"]
+    assert list((cache / "image").iterdir()) == []
 
 
 def test_images_in_use_are_not_pruned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -220,9 +222,9 @@ def living(group: int) -> list[str]:
 
 def test_interrupted_command_takes_its_group_along(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from zclab.base.child import interruptible, run_logged\n"
+        "import sys; from pathlib import Path; from zclab.base.process import interruptible, stream\n"
         "with interruptible():\n"
-        "    run_logged(['sh', '-c', 'echo $$; sleep 1000 & sleep 1000'], Path(sys.argv[1]))"
+        "    stream(['sh', '-c', 'echo $$; sleep 1000 & sleep 1000'], print, log=Path(sys.argv[1]))"
     )
     log = tmp_path / "log"
     child = subprocess.Popen([sys.executable, "-c", script, str(log)], start_new_session=True)

@@ -15,10 +15,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from filelock import FileLock
 
 from zclab.base.errors import ZclabError
 from zclab.base.paths import cache_dir, project_root
+from zclab.base.process import CommandError, run
+from zclab.base.store import Store
 
 NAME = "zclab-traffic"
 MODE = 0o755
@@ -87,39 +88,24 @@ def build(directory: Path, cache: Path) -> dict[str, Any]:
         ZclabError: it does not compile: the first error.
     """
     path = binary_path(directory, cache)
-    if path.is_file():
-        return {"path": path, "changed": False, "seconds": 0.0}
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent.parent / "lock"):
-        if path.is_file():
-            return {"path": path, "changed": False, "seconds": 0.0}
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix="tmp.") as work_name:
-            work = Path(work_name)
+    began = time.monotonic()
+
+    def make(out: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=out) as work:
             for source in sources(directory):
                 shutil.copy2(source, work)
             try:
-                done = subprocess.run(
-                    ["make", "--no-print-directory", f"OUT={work}/out", f"CC={_compiler()}"],
-                    cwd=work,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    check=False,
-                )
-            except OSError as error:
-                raise ZclabError(
-                    f"make does not run on this machine ({error}): run playbooks/controller.yml"
-                ) from None
-            if done.returncode != 0 or not (work / "out" / NAME).is_file():
-                raise ZclabError(
-                    f"{directory}: the traffic tool does not compile: {first_error(done.stdout)}"
-                )
-            (work / "out" / NAME).chmod(MODE)
-            shutil.rmtree(path.parent, ignore_errors=True)
-            (work / "out").rename(path.parent)
-        return {"path": path, "changed": True, "seconds": round(time.monotonic() - began, 1)}
+                run(["make", "--no-print-directory", f"OUT={out}", f"CC={_compiler()}"], cwd=Path(work))
+            except CommandError as error:
+                reason = first_error(error.output)
+                raise ZclabError(f"{directory}: the traffic tool does not compile: {reason}") from None
+        if not (out / NAME).is_file():
+            raise ZclabError(f"{directory}: the traffic tool does not compile: make built no {NAME}")
+        (out / NAME).chmod(MODE)
+
+    store = Store(path.parent.parent, "traffic tool")
+    changed = store.ensure(path.parent.name, make, is_whole=lambda _: path.is_file())
+    return {"path": path, "changed": changed, "seconds": round(time.monotonic() - began, 1)}
 
 
 class ActionModule(ActionBase):

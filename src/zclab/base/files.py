@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where kernels are made and kept: directories that appear whole, locks, and room on the disk."""
+"""Files that appear whole, directories that are gone at once, and room on the disk."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,44 +15,40 @@ from pathlib import Path
 from zclab.base.errors import LabError
 from zclab.base.process import NO_SPACE, CommandError
 
+GONE = ".gone-"
+"""What the name of a directory starts with while it is being removed."""
+
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory so that it is gone at once: out of the way first, then piece by piece."""
+    """Remove a directory so that it is gone at once: out of the way first, then piece by piece.
+
+    Raises:
+        LabError: something is mounted in it, which would lose its content.
+    """
     if not path.exists():
         return
-    aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=path.parent))
-    path.rename(aside / path.name)
+    refuse_mounts(path)
+    aside = path.with_name(f"{GONE}{path.name}-{secrets.token_hex(4)}")
+    path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-@contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """Yield an empty directory: it becomes `target` if the block ends well and is removed if it does not.
-
-    Hold the lock of what the target stands for: what killed processes left behind is cleared away here.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".making-{target.name}-"
-    for stale in (*target.parent.glob(f"{prefix}*"), *target.parent.glob(".gone-*")):
-        shutil.rmtree(stale, ignore_errors=True)
-    making = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    try:
-        making.chmod(0o755)
-        yield making
-        remove_tree(target)
-        making.rename(target)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+def refuse_mounts(path: Path) -> None:
+    """Raise LabError when something is mounted in a directory."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        point = line.split()[4].replace("\\040", " ")
+        if point.startswith(f"{path}/"):
+            raise LabError(f"{point} is mounted: unmount it, and remove {path}")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that no reader ever sees half of it."""
+def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write a file so that no reader ever sees half of it, nor one with more rights than `mode`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -63,8 +60,8 @@ def require_space(directory: Path, needed_bytes: int, what_for: str) -> None:
     free_bytes = shutil.disk_usage(directory).free
     if free_bytes < needed_bytes:
         raise LabError(
-            f"{directory}: {what_for} needs {needed_bytes} bytes free, {free_bytes} are: make room there, "
-            "`zclab cache prune` removes old artifacts"
+            f"{directory}: {what_for} needs {needed_bytes} bytes free, {free_bytes} are: make room there "
+            "(`zclab cache prune` removes old artifacts), or set ZCLAB_CACHE to a directory with room"
         )
 
 

@@ -1,65 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lock of a lab: one zclab at a time makes or ends its hosts."""
+"""Locks between processes, each a file. The kernel drops a lock when its holder dies, however it dies."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from zclab.base.paths import kernel_cache
-from zclab.base.progress import Report
+from zclab.base.progress import Progress, quiet
 
 
-@contextlib.contextmanager
-def lab_lock(state_dir: Path, progress: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Hold the lab's lock, after waiting for whoever holds it. It is dropped by the kernel if we die."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(state_dir / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress(f"waiting for another zclab that works on {state_dir}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock `path` within the block if nobody else does; yield whether that is so."""
+    from filelock import FileLock, Timeout
 
-
-def _lock_path(name: str) -> Path:
-    path = kernel_cache() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@contextmanager
-def locked(name: str, report: Report) -> Iterator[None]:
-    """Hold the lock of this name; say so if another process has it and then wait for that one to end.
-
-    The operating system drops the lock when its holder dies, however it dies.
-    """
-    lock = FileLock(_lock_path(name))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        report(f"waiting for another zclab process that works on the same thing ({name})")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def locked_if_free(name: str) -> Iterator[bool]:
-    """Hold the lock of this name if nobody else does; yield whether that is so."""
-    lock = FileLock(_lock_path(name))
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -72,16 +31,34 @@ def locked_if_free(name: str) -> Iterator[bool]:
 
 
 @contextmanager
-def in_use(name: str) -> Iterator[None]:
-    """Keep what this name stands for from being pruned; any number of processes may do so at once."""
-    handle = os.open(_lock_path(f"use-{name}"), os.O_RDWR | os.O_CREAT, 0o644)
+def locked(path: Path, what: str, on_progress: Progress = quiet) -> Iterator[None]:
+    """Hold the lock `path` within the block; wait for it if another zclab works on `what`, and say so."""
+    from filelock import FileLock
+
+    with locked_if_free(path) as free:
+        if free:
+            yield
+            return
+    on_progress(f"waiting for another zclab that works on {what}")
+    with FileLock(path):
+        yield
+
+
+@contextmanager
+def lab_lock(state_dir: Path, on_progress: Progress = quiet) -> Iterator[None]:
+    """Hold the lock of a lab: one zclab at a time brings its hosts up or down."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(state_dir / "lock", str(state_dir), on_progress):
+        yield
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Keep the lock `path` from being free; any number of processes may do so at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
     finally:
         os.close(handle)
-
-
-def unused(name: str) -> AbstractContextManager[bool]:
-    """Return a context that yields whether nobody uses what this name stands for, and keeps it so."""
-    return locked_if_free(f"use-{name}")

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The progress callback: one line of text for people."""
+"""The progress callback: it takes one line of text for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Report = Callable[[str], None]
+Progress = Callable[[str], None]
+
+
+def quiet(_line: str) -> None:
+    """Take a line and drop it."""

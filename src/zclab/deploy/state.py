@@ -7,10 +7,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from filelock import FileLock, Timeout
-
 from zclab.backends.virtual import lab as virtual
 from zclab.base.errors import LabError
+from zclab.base.locks import locked_if_free
 from zclab.kernel.identity import Artifact
 from zclab.kernel.spec import KernelVariant
 from zclab.lab.model import Lab
@@ -69,15 +68,10 @@ def exclusive(lab: Lab) -> Iterator[None]:
     """
     if not lab.state_dir.is_dir():
         raise LabError(f"{lab.name}: this lab is not up: run `zclab up`")
-    lock = FileLock(lab.state_dir / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LabError(f"{lab.name}: another run is using this lab: wait for its end") from None
-    try:
+    with locked_if_free(lab.state_dir / "run.lock") as free:
+        if not free:
+            raise LabError(f"{lab.name}: another run is using this lab: wait for its end")
         yield
-    finally:
-        lock.release()
 
 
 def accelerator(lab: Lab) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zclab.base.errors import LabError
+from zclab.base.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,11 @@ class Endpoint:
 
 
 def write_private(path: Path, text: str) -> bool:
-    """Write `text` to a file of mode 0600, at once; return whether it said something else before."""
+    """Write `text` to a file of mode 0600, whole; return whether that changed its content."""
     if path.is_file() and path.read_text() == text:
         path.chmod(0o600)
         return False
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600)
-    new.write_text(text)
-    new.rename(path)
+    write_whole(path, text, mode=0o600)
     return True
 
 

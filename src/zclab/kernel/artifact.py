@@ -16,9 +16,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from zclab.base.errors import LabError
-from zclab.base.files import appearing, remove_tree
-from zclab.base.locks import in_use, locked_if_free, unused
+from zclab.base.locks import locked_if_free
 from zclab.base.paths import kernel_cache
+from zclab.base.store import Store
 
 # Raise it when the same inputs are to give another kernel or package than before.
 RECIPE = 1
@@ -73,9 +73,19 @@ class Stored:
     used_at: float
 
 
+def artifacts() -> Store:
+    """Return the store of artifacts."""
+    return Store(artifacts_dir(), "kernel artifact")
+
+
 def artifacts_dir() -> Path:
-    """Return the directory that holds one directory an artifact."""
+    """Return the directory that holds one directory per artifact."""
     return kernel_cache() / "artifacts"
+
+
+def build_lock(digest: str) -> Path:
+    """Return the lock of the build directory for inputs of this digest."""
+    return kernel_cache() / "locks" / f"build-{digest}.lock"
 
 
 def artifact_key(
@@ -103,7 +113,7 @@ def artifact_key(
 
 def lookup(key: str) -> Artifact | None:
     """Return the artifact of a key and note that it was used now, or None when it is not there whole."""
-    artifact = _read(artifacts_dir() / key)
+    artifact = read(artifacts_dir() / key)
     if artifact is not None:
         os.utime(artifact.directory)
     return artifact
@@ -112,18 +122,11 @@ def lookup(key: str) -> Artifact | None:
 def stored() -> list[Stored]:
     """Return all artifacts, the last used first."""
     found = []
-    for directory in artifacts_dir().glob("[0-9a-f]*"):
-        if artifact := _read(directory):
+    for directory in artifacts().entries():
+        if artifact := read(directory):
             size = sum(file.stat().st_size for file in directory.iterdir())
             found.append(Stored(artifact, size, directory.stat().st_mtime))
     return sorted(found, key=lambda entry: entry.used_at, reverse=True)
-
-
-@contextmanager
-def storing(key: str) -> Iterator[Path]:
-    """Yield an empty directory that becomes the artifact of this key if the block ends well."""
-    with appearing(artifacts_dir() / key) as making:
-        yield making
 
 
 def write(directory: Path, artifact: Artifact) -> None:
@@ -143,12 +146,9 @@ def prune(keep: int) -> list[Artifact]:
     for entry in stored()[keep:]:
         if time.time() - entry.used_at < _JUST_USED_SECONDS:
             continue
-        key = entry.artifact.key
-        with unused(key) as free, locked_if_free(f"artifact-{key}") as idle:
-            if free and idle:
-                remove_tree(entry.artifact.directory)
-                (kernel_cache() / "logs" / f"{key}.log").unlink(missing_ok=True)
-                removed.append(entry.artifact)
+        if artifacts().remove(entry.artifact.key):
+            (kernel_cache() / "logs" / f"{entry.artifact.key}.log").unlink(missing_ok=True)
+            removed.append(entry.artifact)
     remove_abandoned_builds()
     return removed
 
@@ -156,13 +156,14 @@ def prune(keep: int) -> list[Artifact]:
 @contextmanager
 def using(artifact: Artifact) -> Iterator[Artifact]:
     """Keep an artifact from being pruned within the block; raise LabError when it is gone already."""
-    with in_use(artifact.key):
-        if _read(artifact.directory) is None:
+    with artifacts().using(artifact.key):
+        if read(artifact.directory) is None:
             raise LabError(f"kernel artifact {artifact.directory}: it was removed: build the variant again")
         yield artifact
 
 
-def _read(directory: Path) -> Artifact | None:
+def read(directory: Path) -> Artifact | None:
+    """Return the artifact that lies in a directory of the store, or None when it is not there whole."""
     try:
         artifact = Artifact.model_validate_json((directory / "artifact.json").read_bytes())
         whole = (directory / artifact.deb).stat().st_size == artifact.size_bytes
@@ -177,6 +178,6 @@ def remove_abandoned_builds() -> None:
         if directory.name.startswith("."):
             shutil.rmtree(directory, ignore_errors=True)
             continue
-        with locked_if_free(f"build-{directory.name}") as idle:
+        with locked_if_free(build_lock(directory.name)) as idle:
             if idle:
                 shutil.rmtree(directory, ignore_errors=True)

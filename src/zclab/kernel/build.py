@@ -15,10 +15,10 @@ from pathlib import Path
 
 from zclab.base.errors import LabError
 from zclab.base.files import full_disk_named, remove_tree, require_space, write_whole
-from zclab.base.locks import in_use, locked
+from zclab.base.locks import locked
 from zclab.base.paths import kernel_cache
 from zclab.base.process import require_tools, run
-from zclab.base.progress import Report
+from zclab.base.progress import Progress
 from zclab.kernel import artifact as store
 from zclab.kernel import compilation, drivers
 from zclab.kernel import config as configuration
@@ -116,12 +116,12 @@ def build(
     spec: KernelVariant,
     requirements: Sequence[Requirement] = (),
     host_config: str | None = None,
-    report: Report = print,
+    on_progress: Progress = print,
 ) -> BuildResult:
     """Return the artifact of a variant; build it if there is none.
 
     `requirements` are the drivers that the hosts can not boot without, `host_config` is their running
-    configuration (for config base "host"), `report` gets a line of progress every few seconds.
+    configuration (for config base "host"), `on_progress` gets a line of progress every few seconds.
 
     Raises UsageError (a source, patch or fragment that does not exist or does not fit), InvalidError (a
     configuration that is not what was asked for, or that the hosts could not boot), LabError (no network, no
@@ -134,7 +134,7 @@ def build(
         return BuildResult(found, changed=False)
     remove_abandoned_builds()
     digest = inputs.digest()[:16]
-    with locked(f"build-{digest}", report):
+    with locked(store.build_lock(digest), f"kernel {variant}", on_progress):
         if found := _remembered(inputs):
             return BuildResult(found, changed=False)
         directory = kernel_cache() / "build" / digest
@@ -143,7 +143,7 @@ def build(
         directory.mkdir()
         try:
             with full_disk_named(directory):
-                return _build_in(directory / "linux", inputs, report)
+                return _build_in(directory / "linux", inputs, on_progress)
         finally:
             remove_tree(directory)
 
@@ -186,16 +186,16 @@ def _remembered(inputs: _Inputs) -> Artifact | None:
     return found.model_copy(update={"variant": inputs.variant}) if found else None
 
 
-def _build_in(tree: Path, inputs: _Inputs, report: Report) -> BuildResult:
+def _build_in(tree: Path, inputs: _Inputs, on_progress: Progress) -> BuildResult:
     what = f"kernel {inputs.variant}"
     clock = _Clock()
     unpacked = inputs.source.directory
     fresh = not unpacked.is_dir()
-    with in_use(f"source-{unpacked.name}"):
-        sources.fetch(inputs.source, report)
+    with sources.trees().using(unpacked.name):
+        sources.fetch(inputs.source, on_progress)
         if fresh:
             clock.lap("kernel source")
-        report(f"{what}: preparing {inputs.source.identity}, {len(inputs.patches)} patches")
+        on_progress(f"{what}: preparing {inputs.source.identity}, {len(inputs.patches)} patches")
         # Linked, not copied. Nothing writes into these files: patch(1) replaces the ones that it changes, and
         # the build has a directory of its own.
         run(["cp", "-al", str(unpacked), str(tree)])
@@ -212,19 +212,31 @@ def _build_in(tree: Path, inputs: _Inputs, report: Report) -> BuildResult:
     clock.lap("kernel configuration")
     if sum(value == "m" for value in options.values()) > _MANY_MODULES:
         require_space(tree.parent, _SPACE_MODULES_BYTES, "building a kernel with many modules")
-    found, changed = store.lookup(key), False
+    changed = store.artifacts().ensure(
+        key,
+        lambda directory: _make_artifact(directory, tree, inputs, key, text, clock, on_progress),
+        on_progress,
+        is_whole=lambda directory: store.read(directory) is not None,
+    )
+    found = store.lookup(key)
     if found is None:
-        with locked(f"artifact-{key}", report):
-            found = store.lookup(key)
-            if found is None:
-                found, changed = _make_artifact(tree, inputs, key, text, clock, report), True
+        raise LabError(f"kernel {inputs.variant}: its artifact was removed meanwhile: build it again")
+    if changed:
+        on_progress(f"kernel {inputs.variant}: {found.release} in {found.directory}")
     _remember(inputs, key)
     return BuildResult(found.model_copy(update={"variant": inputs.variant}), changed, tuple(clock.timings))
 
 
 def _make_artifact(
-    tree: Path, inputs: _Inputs, key: str, text: str, clock: _Clock, report: Report
-) -> Artifact:
+    directory: Path,
+    tree: Path,
+    inputs: _Inputs,
+    key: str,
+    text: str,
+    clock: _Clock,
+    on_progress: Progress,
+) -> None:
+    """Compile a configured tree and put the artifact into an empty directory."""
     out = tree / compilation.OUT
     suffix = f"-zclab-{key[:10]}"
     plain = configuration.without_noise(text)
@@ -233,7 +245,7 @@ def _make_artifact(
     started = time.monotonic()
     expected = _expected_objects(config_sha256, plain)
     what = f"kernel {inputs.variant}"
-    steps = compilation.Compilation(tree, suffix, log, what, expected, report, inputs.patches)
+    steps = compilation.Compilation(tree, suffix, log, what, expected, on_progress, inputs.patches)
     steps.compile()
     clock.lap("kernel compile")
     package = steps.package()
@@ -249,31 +261,28 @@ def _make_artifact(
         raise LabError(
             f"kernel {inputs.variant}: its vmlinux has no build id, so it could not be recognised: log: {log}"
         )
-    with store.storing(key) as directory:
-        shutil.copy(package, directory / package.name)
-        shutil.copy(out / ".config", directory / "config")
-        shutil.copy(log, directory / "build.log")
-        made = Artifact(
-            key=key,
-            variant=inputs.variant,
-            release=release,
-            build_id=build_id[1],
-            deb=package.name,
-            deb_sha256=hashlib.sha256(package.read_bytes()).hexdigest(),
-            size_bytes=package.stat().st_size,
-            source=inputs.source.identity,
-            patches=inputs.records,
-            config_sha256=config_sha256,
-            compiler=inputs.compiler,
-            linker=inputs.linker,
-            recipe=store.RECIPE,
-            objects=steps.objects,
-            build_seconds=round(time.monotonic() - started, 1),
-            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        store.write(directory, made)
-    report(f"kernel {inputs.variant}: {made.release} in {made.directory}")
-    return made
+    shutil.copy(package, directory / package.name)
+    shutil.copy(out / ".config", directory / "config")
+    shutil.copy(log, directory / "build.log")
+    made = Artifact(
+        key=key,
+        variant=inputs.variant,
+        release=release,
+        build_id=build_id[1],
+        deb=package.name,
+        deb_sha256=hashlib.sha256(package.read_bytes()).hexdigest(),
+        size_bytes=package.stat().st_size,
+        source=inputs.source.identity,
+        patches=inputs.records,
+        config_sha256=config_sha256,
+        compiler=inputs.compiler,
+        linker=inputs.linker,
+        recipe=store.RECIPE,
+        objects=steps.objects,
+        build_seconds=round(time.monotonic() - started, 1),
+        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.write(directory, made)
 
 
 def _expected_objects(config_sha256: str, config: str) -> int:

@@ -13,7 +13,7 @@ from zclab.base.errors import InvalidError, LabError
 from zclab.base.files import full_disk
 from zclab.base.paths import cache_dir
 from zclab.base.process import NO_SPACE, Environment, run, stream
-from zclab.base.progress import Report
+from zclab.base.progress import Progress
 from zclab.kernel.patches import PatchText, blamed
 
 OUT = "zclab-out"
@@ -91,7 +91,7 @@ class Compilation:
         log: Path,
         what: str,
         expected_objects: int,
-        report: Report,
+        on_progress: Progress,
         patches: Sequence[PatchText] = (),
     ) -> None:
         """Take a configured tree; progress says `what` and counts against `expected_objects` (0: unknown).
@@ -106,7 +106,7 @@ class Compilation:
         self._log = log
         self._what = what
         self._expected = expected_objects
-        self._report = report
+        self._on_progress = on_progress
         self._error = ""
         self._compiler_error = False
         self._started = self._reported = time.monotonic()
@@ -124,11 +124,11 @@ class Compilation:
             raise InvalidError(
                 f"{self._what} builds with a warning: {self._warning}: correct the patch; log: {self._log}"
             )
-        self._report(f"{self._what}: {self.objects} objects compiled, {self._elapsed()}")
+        self._on_progress(f"{self._what}: {self.objects} objects compiled, {self._elapsed()}")
 
     def package(self) -> Path:
         """Make the packages and return the one with the kernel; raise LabError."""
-        self._report(f"{self._what}: packaging")
+        self._on_progress(f"{self._what}: packaging")
         self._step([*make_command(), f"-j{len(os.sched_getaffinity(0))}", "bindeb-pkg"])
         # bindeb-pkg puts its results beside the build directory.
         packages = [path for path in self._tree.glob("linux-image-*.deb") if "-dbg_" not in path.name]
@@ -138,16 +138,14 @@ class Compilation:
 
     def _step(self, command: Sequence[str]) -> None:
         self._error, self._compiler_error, full = "", False, False
-        with self._log.open("a", encoding="utf-8") as log:
 
-            def on_line(line: str) -> None:
-                nonlocal full
-                log.write(line + "\n")
-                full = full or NO_SPACE in line
-                self._look_for_error(line)
-                self._count(line)
+        def on_line(line: str) -> None:
+            nonlocal full
+            full = full or NO_SPACE in line
+            self._look_for_error(line)
+            self._count(line)
 
-            status = stream(command, on_line, cwd=self._tree, environment=self._environment)
+        status = stream(command, on_line, cwd=self._tree, environment=self._environment, log=self._log)
         if status == 0:
             return
         if full:
@@ -186,7 +184,7 @@ class Compilation:
             share = min(99, 100 * self.objects // self._expected)
             total = f" of about {max(self._expected, self.objects)}"
             done = f" ({share} %)"
-        self._report(f"{self._what}: {self.objects}{total} objects compiled{done}, {self._elapsed()}")
+        self._on_progress(f"{self._what}: {self.objects}{total} objects compiled{done}, {self._elapsed()}")
 
     def _elapsed(self) -> str:
         seconds = int(time.monotonic() - self._started)

@@ -6,15 +6,13 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zclab.base.errors import LabError, UsageError
-from zclab.base.files import appearing, full_disk_named
-from zclab.base.locks import in_use, locked
 from zclab.base.process import CommandError, require_tools, run
-from zclab.base.progress import Report
+from zclab.base.progress import Progress
 from zclab.kernel import patches as patching
 from zclab.kernel import source as sources
 from zclab.kernel.patches import PatchText
@@ -86,26 +84,15 @@ def _touched(text: PatchText, files: tuple[str, ...]) -> list[str]:
     return [path for path in paths if any(PurePosixPath(path).match(pattern) for pattern in files)]
 
 
-def made_once(target: Path, make: Callable[[Path], None], report: Report) -> Path:
-    """Return a directory of the cache; have it made first if it is not there. Two callers make it once."""
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(f"programs-{target.name}", report), full_disk_named(target.parent):
-            if not target.is_dir():
-                with appearing(target) as making:
-                    make(making)
-    return target
-
-
-def unpack(tree: Tree, work: Path, what: str, report: Report) -> None:
+def unpack(tree: Tree, work: Path, what: str, on_progress: Progress) -> None:
     """Copy a tree's files, patched, into an empty directory.
 
     Raises:
         LabError: the tree can not be fetched.
         UsageError: a patch does not apply.
     """
-    with in_use(f"source-{tree.source.directory.name}"):
-        fetched = sources.fetch(tree.source, report)
+    with sources.trees().using(tree.source.directory.name):
+        fetched = sources.fetch(tree.source, on_progress)
         for pattern in tree.files:
             for path in fetched.glob(pattern):
                 if path.is_file():

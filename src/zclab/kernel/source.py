@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zclab.base.errors import LabError, UsageError, ZclabError
-from zclab.base.files import appearing, full_disk_named, remove_tree, require_space
-from zclab.base.locks import locked, unused
+from zclab.base.files import require_space
 from zclab.base.paths import kernel_cache, project_root
 from zclab.base.process import NO_SPACE, CommandError, require_tools, run
-from zclab.base.progress import Report
+from zclab.base.progress import Progress
+from zclab.base.store import Store
 from zclab.kernel.spec import DebianSource, GitSource, Source, TarballSource
 
 # An unpacked tree takes 1.5 GB, its archive 0.15 GB.
@@ -45,7 +45,7 @@ class ResolvedSource:
     def directory(self) -> Path:
         """Return where the tree lies when it has been fetched."""
         digest = hashlib.sha256(self.identity.encode()).hexdigest()[:16]
-        return kernel_cache() / "sources" / f"{self.source.kind}-{digest}"
+        return trees().path(f"{self.source.kind}-{digest}")
 
 
 def resolve(source: Source) -> ResolvedSource:
@@ -61,53 +61,46 @@ def resolve(source: Source) -> ResolvedSource:
     return ResolvedSource(source, f"tarball {source.sha256}")
 
 
-def fetch(resolved: ResolvedSource, report: Report) -> Path:
+def fetch(resolved: ResolvedSource, on_progress: Progress) -> Path:
     """Return the directory that holds the tree, and fetch it first if it is not there yet.
 
     Nobody may change it. Raises UsageError or LabError, one line that names the source.
     """
     target = resolved.directory
-    if target.is_dir():
+
+    def make(tree: Path) -> None:
+        require_space(tree.parent, SPACE_BYTES, "unpacking a kernel source")
+        _fill(resolved, tree, on_progress)
+        for needed in ("Makefile", "Kconfig", "scripts"):
+            if not (tree / needed).exists():
+                raise UsageError(
+                    f"kernel source {resolved.identity}: no Linux source tree, it has no {needed}"
+                )
+
+    if not trees().ensure(target.name, make, on_progress):
         os.utime(target)
-        return target
-    with locked(f"source-{target.name}", report), full_disk_named(target.parent):
-        if target.is_dir():
-            return target
-        require_space(target.parent, SPACE_BYTES, "unpacking a kernel source")
-        with appearing(target) as making:
-            _fill(resolved, making, report)
-            for needed in ("Makefile", "Kconfig", "scripts"):
-                if not (making / needed).exists():
-                    raise UsageError(
-                        f"kernel source {resolved.identity}: no Linux source tree, it has no {needed}"
-                    )
     return target
+
+
+def trees() -> Store:
+    """Return the store of unpacked trees."""
+    return Store(kernel_cache() / "sources", "kernel source")
 
 
 def prune(keep: int) -> list[Path]:
     """Remove all but the `keep` last used trees; return what was removed. One that is in use stays."""
-    trees = sorted(_trees(), key=lambda tree: tree.stat().st_mtime, reverse=True)
-    removed = []
-    for tree in trees[keep:]:
-        with unused(f"source-{tree.name}") as free:
-            if free:
-                remove_tree(tree)
-                removed.append(tree)
-    return removed
+    found = sorted(trees().entries(), key=lambda tree: tree.stat().st_mtime, reverse=True)
+    return [tree for tree in found[keep:] if trees().remove(tree.name)]
 
 
-def _trees() -> list[Path]:
-    return [path for path in (kernel_cache() / "sources").glob("*") if not path.name.startswith(".")]
-
-
-def _fill(resolved: ResolvedSource, tree: Path, report: Report) -> None:
+def _fill(resolved: ResolvedSource, tree: Path, on_progress: Progress) -> None:
     source = resolved.source
     if isinstance(source, DebianSource):
-        _unpack_debian(source, resolved.identity.split()[-1], tree, report)
+        _unpack_debian(source, resolved.identity.split()[-1], tree, on_progress)
     elif isinstance(source, GitSource):
-        _check_out(source, resolved, tree, report)
+        _check_out(source, resolved, tree, on_progress)
     else:
-        _unpack_tarball(source, tree, report)
+        _unpack_tarball(source, tree, on_progress)
 
 
 # --- a Debian source package
@@ -127,9 +120,9 @@ def _debian_version(source: DebianSource) -> str:
     return found[1]
 
 
-def _unpack_debian(source: DebianSource, version: str, tree: Path, report: Report) -> None:
+def _unpack_debian(source: DebianSource, version: str, tree: Path, on_progress: Progress) -> None:
     require_tools(["apt-get", "dpkg-deb", "tar", "xz"], "a kernel source of kind debian")
-    report(f"downloading {source.package} {version}")
+    on_progress(f"downloading {source.package} {version}")
     download = tree / ".download"
     download.mkdir()
     command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", f"{source.package}={version}"]
@@ -141,7 +134,7 @@ def _unpack_debian(source: DebianSource, version: str, tree: Path, report: Repor
             f"run `apt-get update`, or set another version ({_last_complaint(error)})"
         ) from error
     (package,) = download.glob("*.deb")
-    report(f"unpacking {source.package} {version}")
+    on_progress(f"unpacking {source.package} {version}")
     run(["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2"', "sh", str(package), str(download)])
     package.unlink()
     archives = list(download.glob("usr/src/linux-source-*.tar.*"))
@@ -181,10 +174,10 @@ def _git_commit(source: GitSource) -> tuple[str, str]:
     raise UsageError(f"kernel source {source.url}: no branch or tag {source.ref!r} there: correct the ref")
 
 
-def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, report: Report) -> None:
+def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, on_progress: Progress) -> None:
     require_tools(["git"], "a kernel source of kind git")
     commit = resolved.identity.split()[-1]
-    report(f"fetching {source.ref} ({commit[:12]}) of {source.url}")
+    on_progress(f"fetching {source.ref} ({commit[:12]}) of {source.url}")
     repository = tree / ".git"
     _git(["init", "--quiet", "--bare", str(repository)])
     try:
@@ -222,7 +215,7 @@ def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, report: 
 # --- a tarball
 
 
-def _unpack_tarball(source: TarballSource, tree: Path, report: Report) -> None:
+def _unpack_tarball(source: TarballSource, tree: Path, on_progress: Progress) -> None:
     require_tools(["tar"], "a kernel source of kind tarball")
     place = source.path or source.url or ""
     if source.path is not None:
@@ -231,7 +224,7 @@ def _unpack_tarball(source: TarballSource, tree: Path, report: Report) -> None:
         if not archive.is_file():
             raise UsageError(f"kernel source {source.path}: no such file: correct the path (tried {archive})")
     else:
-        report(f"downloading {place}")
+        on_progress(f"downloading {place}")
         archive = tree / ".download"
         _download(place, archive)
     with archive.open("rb") as file:
@@ -241,7 +234,7 @@ def _unpack_tarball(source: TarballSource, tree: Path, report: Report) -> None:
             f"kernel source {place}: its sha256 is {found}, {source.sha256} was expected: "
             "fetch it again or correct sha256"
         )
-    report(f"unpacking {place}")
+    on_progress(f"unpacking {place}")
     _untar(archive, tree, place)
     if source.url:
         archive.unlink()

@@ -18,6 +18,7 @@ from typing import Literal
 
 from zclab.base import paths
 from zclab.base.errors import LabError
+from zclab.base.files import write_whole
 
 EMULATOR = "qemu-system-x86_64"
 PROBE_SECONDS = 15.0
@@ -75,10 +76,7 @@ def choose(machine: Machine | None = None, *, counting: bool = False) -> Acceler
     if known := _remembered(memory, boot_id):
         return known
     found = _probe(machine)
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False) as file:
-        json.dump({"boot_id": boot_id, **asdict(found)}, file)
-    Path(file.name).rename(memory)
+    write_whole(memory, json.dumps({"boot_id": boot_id, **asdict(found)}))
     return found
 
 

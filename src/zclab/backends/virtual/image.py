@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -20,19 +21,18 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from zclab.backends.virtual import apt_sources, disk
 from zclab.base import paths
-from zclab.base.child import Progress, interruptible, privately, quiet, removed_if_we_die, run_logged
 from zclab.base.errors import LabError
+from zclab.base.files import remove_tree, require_space
+from zclab.base.process import NO_SPACE, interruptible, privately, stream
+from zclab.base.progress import Progress, quiet
+from zclab.base.store import Store
 
 # Raise it when a change below does not show in the other inputs.
 RECIPE = 1
@@ -54,6 +54,7 @@ PACKAGES = (
 )
 # Measured while building one: the unpacked tree, its tar, the raw disk and the result lie side by side.
 NEEDED_MIB = 4096
+_GRACE_SECONDS = 20
 _CUSTOMIZE = "zclab-customize"
 _GUEST = Path(__file__).parent / "guest"
 _NAMESPACE = uuid.UUID("6f5c7ab4-3f0e-4f0c-9a43-0c3a2f9f7b53")
@@ -80,8 +81,13 @@ class Image:
 
 
 def images_dir() -> Path:
-    """Return the cache of base images."""
+    """Return the directory that holds one directory per base image, and the logs of failed builds."""
     return paths.cache_dir() / "image"
+
+
+def images() -> Store:
+    """Return the store of base images."""
+    return Store(images_dir(), "base image")
 
 
 def guest_files() -> dict[str, tuple[int, bytes]]:
@@ -117,33 +123,34 @@ def find(disk_mib: int) -> Image | None:
     return image if image.path.is_file() else None
 
 
-def ensure(disk_mib: int, progress: Progress = quiet) -> Image:
+def ensure(disk_mib: int, on_progress: Progress = quiet) -> Image:
     """Return the base image of the present inputs, and build it if the cache does not have it.
 
     disk_mib: size of the guests' disk in MiB. Raises LabError, whose text names the log when there is one.
     Two callers at once build once; a build that is interrupted leaves nothing behind.
     """
-    if image := find(disk_mib):
-        return image
     key = image_key(disk_mib)
-    directory = images_dir() / key
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(directory.parent / "lock", progress):
-        if image := find(disk_mib):
-            return image
-        _check_room(directory.parent)
-        started = time.monotonic()
-        with interruptible(), _work_dir(directory.parent) as work:
-            try:
-                _build(work, key, disk_mib, progress)
-            except LabError:
-                _keep_log(work, directory.parent / f"failed-{key}.log")
-                raise
-            work.rename(directory)
-        (directory.parent / f"failed-{key}.log").unlink(missing_ok=True)
-        seconds = time.monotonic() - started
-    progress(f"image: built in {seconds:.0f} s: {directory}")
-    return Image(key, directory, built=True, seconds=seconds)
+    image = Image(key, images().path(key))
+    failed_log = images_dir() / f"failed-{key}.log"
+    started = time.monotonic()
+
+    def make(work: Path) -> None:
+        require_space(work.parent, NEEDED_MIB << 20, "building the base image")
+        try:
+            _build(work, key, disk_mib, on_progress)
+        except LabError:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(work / "build.log", failed_log)
+            raise
+        failed_log.unlink(missing_ok=True)
+
+    with interruptible():
+        built = images().ensure(key, make, on_progress, is_whole=lambda _: image.path.is_file())
+    if not built:
+        return image
+    seconds = time.monotonic() - started
+    on_progress(f"image: built in {seconds:.0f} s: {image.directory}")
+    return dataclasses.replace(image, built=True, seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -157,17 +164,13 @@ class Cached:
 
 def cached() -> list[Cached]:
     """Return the images in the cache."""
-    directory = images_dir()
-    found = sorted(directory.iterdir()) if directory.is_dir() else []
-    images = [Image(path.name, path) for path in found if (path / "base.qcow2").is_file()]
-    return [Cached(image, image.path.stat().st_size, bool(_users(image))) for image in images]
+    found = [Image(path.name, path) for path in images().entries() if (path / "base.qcow2").is_file()]
+    return [Cached(image, image.path.stat().st_size, bool(_users(image))) for image in found]
 
 
 def prune() -> list[Cached]:
     """Remove the images that no disk lies over, and return them."""
-    removed = [one for one in cached() if not one.in_use]
-    for one in removed:
-        _remove(one.image.directory)
+    removed = [one for one in cached() if not one.in_use and images().remove(one.image.key)]
     for log in images_dir().glob("failed-*.log"):
         log.unlink(missing_ok=True)
     return removed
@@ -196,64 +199,7 @@ def _users(image: Image) -> list[Path]:
     return [disk_path for note in notes if (disk_path := Path(note.read_text())).is_file()]
 
 
-@contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress("image: waiting for another zclab that is building it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _work_dir(parent: Path) -> Iterator[Path]:
-    """Make a directory for one build, with the lock held; what builds that died left is removed."""
-    for left in parent.glob(".building-*"):
-        _remove(left)
-    path = Path(tempfile.mkdtemp(prefix=".building-", dir=parent))
-    path.chmod(0o755)
-    with removed_if_we_die(path):
-        try:
-            yield path
-        finally:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a tree, and never what is mounted in it. Raises LabError if it can not be removed."""
-    if not path.exists():
-        return
-    mounted = [
-        line.split()[4].replace("\\040", " ")
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-    ]
-    if inside := [point for point in mounted if point.startswith(f"{path}/")]:
-        raise LabError(f"{inside[-1]} is mounted, in what an image build left: unmount it, and remove {path}")
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        raise LabError(f"{path} is left from an earlier image build and can not be removed: remove it")
-
-
-def _keep_log(work: Path, target: Path) -> None:
-    with contextlib.suppress(OSError):
-        shutil.copyfile(work / "build.log", target)
-
-
-def _check_room(directory: Path) -> None:
-    free = shutil.disk_usage(directory).free >> 20
-    if free < NEEDED_MIB:
-        raise LabError(
-            f"{directory} has {free} MiB free, and building the base image takes {NEEDED_MIB} MiB: "
-            "free some, or set ZCLAB_CACHE to a directory with room"
-        )
-
-
-def _build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
+def _build(work: Path, key: str, disk_mib: int, on_progress: Progress) -> None:
     """Leave base.qcow2, image.json and build.log in `work`, and nothing else."""
     fs_uuid = uuid.uuid5(_NAMESPACE, key)
     tar, root, raw, log = work / "root.tar", work / "root", work / "disk.raw", work / "build.log"
@@ -262,8 +208,8 @@ def _build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
     source_file.write_text(apt_sources.debian_sources())
 
     def step(what: str, command: list[str], **env: str) -> None:
-        progress(f"image: {what}")
-        _run(what, command, log, progress, env, failed_log=work.parent / f"failed-{key}.log")
+        on_progress(f"image: {what}")
+        _run(what, command, log, on_progress, env, failed_log=work.parent / f"failed-{key}.log")
 
     as_root = os.geteuid() == 0
     # In unshare mode the mapped user has to reach the temporary directory; home directories are often closed.
@@ -296,7 +242,7 @@ def _build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
     (work / "image.json").write_text(json.dumps(record, indent=2) + "\n")
     for path in (tar, raw, source_file):
         path.unlink(missing_ok=True)
-    _remove(root)
+    remove_tree(root)
 
 
 def mmdebstrap_command(
@@ -357,26 +303,25 @@ def _apt_transport_options() -> list[str]:
 
 
 def _run(
-    what: str, command: list[str], log: Path, progress: Progress, env: dict[str, str], *, failed_log: Path
+    what: str, command: list[str], log: Path, on_progress: Progress, env: dict[str, str], *, failed_log: Path
 ) -> None:
     last_error = ""
 
     def on_line(line: str) -> None:
         nonlocal last_error
         if line.startswith("I: ") and "hook in shell" not in line:
-            progress(f"image: {line[3:]}")
-        elif line.startswith(("E:", "mke2fs:", "qemu-img:")) or "No space left" in line:
+            on_progress(f"image: {line[3:]}")
+        elif line.startswith(("E:", "mke2fs:", "qemu-img:")) or NO_SPACE in line:
             last_error = last_error or line.removeprefix("E:").strip()
 
-    try:
-        status = run_logged(
-            command,
-            log,
-            env={**env, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
-            on_line=on_line,
-        )
-    except FileNotFoundError as error:
-        raise LabError(f"{error.filename} is not installed: run playbooks/controller.yml") from error
+    status = stream(
+        command,
+        on_line,
+        environment={**env, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+        log=log,
+        # Outside private namespaces, mmdebstrap removes what it has made elsewhere when it gets SIGTERM.
+        grace_seconds=0 if command[0] == "unshare" else _GRACE_SECONDS,
+    )
     if status != 0:
         detail = last_error or f"exit status {status}"
         raise LabError(f"base image: {what}: {detail}: see {failed_log}")

@@ -17,9 +17,10 @@ from typing import Any
 from zclab.backends.virtual import accel, image, ports, qemu
 from zclab.backends.virtual.accel import Accelerator
 from zclab.backends.virtual.host import Host, sockets_dir
-from zclab.base.child import Progress, interruptible, quiet
 from zclab.base.errors import LabError, UsageError, ZclabError
 from zclab.base.locks import lab_lock
+from zclab.base.process import interruptible
+from zclab.base.progress import Progress, quiet
 from zclab.host import ssh_keys
 
 # An emulated guest on a busy machine takes a minute; a guest that is not there after this never comes.

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from zclab.base.errors import LabError, UsageError
 from zclab.base.paths import cache_dir
 from zclab.base.process import CommandError, require_tools, run
-from zclab.base.progress import Report
+from zclab.base.progress import Progress
+from zclab.base.store import Store
 from zclab.kernel import programs
 from zclab.kernel.programs import Program
 from zclab.kernel.spec import Patch, Source
@@ -42,7 +43,7 @@ class Tools(NamedTuple):
     versions: dict[str, str]
 
 
-def prepare(lab: Lab, report: Report) -> Tools:
+def prepare(lab: Lab, on_progress: Progress) -> Tools:
     """Return tcp_mmap, built from the tree that the lab builds, and iperf3 of this machine's Debian release.
 
     Raises:
@@ -50,8 +51,8 @@ def prepare(lab: Lab, report: Report) -> Tools:
         UsageError: the lab names no kernel tree, or one without tcp_mmap.
     """
     tree = kernel_tree(lab)
-    mapping, identity = tcp_mmap(*tree, report)
-    streaming, version = iperf3(report)
+    mapping, identity = tcp_mmap(*tree, on_progress)
+    streaming, version = iperf3(on_progress)
     return Tools([mapping, *streaming], {"tcp_mmap": identity, "iperf3": version})
 
 
@@ -72,7 +73,7 @@ def kernel_tree(lab: Lab) -> tuple[Source, tuple[Patch, ...]]:
     return lab.crosscheck.source, ()
 
 
-def tcp_mmap(source: Source, patches: tuple[Patch, ...], report: Report) -> tuple[Path, str]:
+def tcp_mmap(source: Source, patches: tuple[Patch, ...], on_progress: Progress) -> tuple[Path, str]:
     """Return the program of a tree, built unless it was before, and which tree it is of.
 
     Raises:
@@ -83,23 +84,24 @@ def tcp_mmap(source: Source, patches: tuple[Patch, ...], report: Report) -> tupl
 
     def make(making: Path) -> None:
         with tempfile.TemporaryDirectory(dir=making) as work:
-            programs.unpack(tree, Path(work), _PROGRAM.name, report)
+            programs.unpack(tree, Path(work), _PROGRAM.name, on_progress)
             programs.compile_program(tree, _PROGRAM, Path(work), making / _PROGRAM.name)
 
-    target = programs.made_once(_cache() / f"{_PROGRAM.name}-{tree.digest([_PROGRAM])}", make, report)
-    return target / _PROGRAM.name, tree.identity
+    key = f"{_PROGRAM.name}-{tree.digest([_PROGRAM])}"
+    _store().ensure(key, make, on_progress)
+    return _store().path(key) / _PROGRAM.name, tree.identity
 
 
-def iperf3(report: Report) -> tuple[list[Path], str]:
+def iperf3(on_progress: Progress) -> tuple[list[Path], str]:
     """Return iperf3 and its libraries, as this machine's Debian release has them, and their version.
 
     They are unpacked and not installed. Raises LabError when apt-get can not download them.
     """
     require_tools(["apt-cache", "apt-get", "dpkg-deb"], _WHAT_FOR)
     version = _candidate("iperf3")
-    target = _cache() / f"iperf3-{re.sub(r'[^A-Za-z0-9.+-]', '_', version)}"
-    programs.made_once(target, lambda making: _unpack(making, report), report)
-    return sorted(target.iterdir()), f"iperf3 {version}"
+    key = f"iperf3-{re.sub(r'[^A-Za-z0-9.+-]', '_', version)}"
+    _store().ensure(key, lambda making: _unpack(making, on_progress), on_progress)
+    return sorted(_store().path(key).iterdir()), f"iperf3 {version}"
 
 
 def _candidate(package: str) -> str:
@@ -109,8 +111,8 @@ def _candidate(package: str) -> str:
     return found[1]
 
 
-def _unpack(making: Path, report: Report) -> None:
-    report(f"downloading {', '.join(_PACKAGES)}")
+def _unpack(making: Path, on_progress: Progress) -> None:
+    on_progress(f"downloading {', '.join(_PACKAGES)}")
     work = making / "work"
     work.mkdir()
     try:
@@ -129,5 +131,5 @@ def _unpack(making: Path, report: Report) -> None:
     shutil.rmtree(work)
 
 
-def _cache() -> Path:
-    return cache_dir() / "crosscheck"
+def _store() -> Store:
+    return Store(cache_dir() / "crosscheck", "cross-check tool")

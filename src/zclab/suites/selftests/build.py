@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from zclab.base.errors import ZclabError
 from zclab.base.paths import cache_dir
-from zclab.base.progress import Report
+from zclab.base.progress import Progress
+from zclab.base.store import Store
 from zclab.kernel import programs
 from zclab.kernel.programs import SELFTESTS
 from zclab.kernel.spec import KernelVariant
@@ -34,7 +35,7 @@ class Built(NamedTuple):
     changed: dict[str, str]
 
 
-def build(variant: KernelVariant, report: Report) -> Built:
+def build(variant: KernelVariant, on_progress: Progress) -> Built:
     """Return the tests of a variant's tree, compiled unless that was done before.
 
     Variants whose patches leave the tests as they are share them.
@@ -47,11 +48,11 @@ def build(variant: KernelVariant, report: Report) -> Built:
     recipes = [table.program(name) for name in table.PROGRAMS]
 
     def make(making: Path) -> None:
-        report(f"building the kernel's own tests of {tree.identity}")
+        on_progress(f"building the kernel's own tests of {tree.identity}")
         missing: dict[str, str] = {}
         with tempfile.TemporaryDirectory(dir=making) as directory:
             work = Path(directory)
-            programs.unpack(tree, work, _WHAT_FOR, report)
+            programs.unpack(tree, work, _WHAT_FOR, on_progress)
             changed = _change(work / SELFTESTS, missing)
             for name in table.SCRIPTS:
                 if (work / SELFTESTS / name).is_file():
@@ -68,7 +69,9 @@ def build(variant: KernelVariant, report: Report) -> Built:
         (making / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
     digest = tree.digest(recipes, table.CHANGES, table.SCRIPTS)
-    target = programs.made_once(cache_dir() / "selftests" / digest, make, report)
+    store = Store(cache_dir() / "selftests", "selftests")
+    store.ensure(digest, make, on_progress)
+    target = store.path(digest)
     files = sorted(path for path in target.iterdir() if path.name != _NOTES)
     return Built(files, tree.identity, **json.loads((target / _NOTES).read_text(encoding="utf-8")))
 
