@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +33,20 @@ from zclab.plan.plan import Plan
 from zclab.runs.folder import Run
 from zclab.runs.records import Manifest, Record
 
-COMMANDS = sorted(cli.cli.commands)
+COMMANDS = sorted(cli.COMMANDS)
+#: Libraries and modules of the project that take long to import, and that no help needs.
+COSTLY = (
+    "ansible_runner",
+    "filelock",
+    "hdrh",
+    "numpy",
+    "paramiko",
+    "pydantic",
+    "qemu",
+    "rich",
+    "scipy",
+    "yaml",
+)
 
 
 class Done(NamedTuple):
@@ -75,6 +89,13 @@ def zclab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 # -------------------------------------------------------------------------------------------- help and docs
 
 
+def command_named(name: str) -> click.Command:
+    """Return a command, imported."""
+    found = cli.cli.get_command(click.Context(cli.cli), name)
+    assert found is not None
+    return found
+
+
 def test_the_commands_are_these() -> None:
     assert {"up", "run", "show", "down", "status", "console", "cache"} <= set(COMMANDS)
 
@@ -85,7 +106,7 @@ def test_help_says_what_it_does_with_an_example(command: str, zclab: Zclab) -> N
     assert done.status == 0
     text = " ".join(done.out.split())
     assert f"Example: zclab {command}" in text
-    for parameter in cli.cli.commands[command].params:
+    for parameter in command_named(command).params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.help, f"{command}: {parameter.name} has no help"
 
@@ -96,6 +117,34 @@ def test_help_of_the_whole(zclab: Zclab) -> None:
     assert "Example: zclab" in done.out
     for code in ("0 pass", "1 fail", "2 usage error", "3 inconclusive", "4 invalid", "5 the lab"):
         assert code in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_the_whole_shows_the_first_sentence_of_each_command(command: str, zclab: Zclab) -> None:
+    found = command_named(command)
+    assert (found.name, found.get_short_help_str(1000)) == (command, cli.COMMANDS[command].help)
+    shown = [line.split() for line in zclab("--help").out.splitlines()]
+    start = found.get_short_help_str(55).removesuffix("...").split()
+    assert any(words[: len(start) + 1] == [command, *start] for words in shown)
+
+
+def test_help_of_the_whole_imports_nothing_that_takes_long() -> None:
+    code = (
+        "import sys; from zclab.cli import main; sys.argv = ['zclab', *sys.argv[1:]]\n"
+        "try: main.main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+
+    def imported(*arguments: str) -> set[str]:
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "Usage: zclab" in done.stdout
+        return set(done.stderr.split())
+
+    assert not imported("--help") & set(COSTLY)
+    # The modules of a command are seen where it is imported, so that the line above can fail.
+    assert {"paramiko", "pydantic", "rich", "yaml"} <= imported("run", "--help")
+    assert not imported("run", "--help") & {"ansible_runner", "scipy"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -421,20 +470,24 @@ def test_console_follows_without_losing_a_line(
         written += 1
 
     # The guest writes at the worst of times: whenever the log was just read, and while nobody looks.
-    since = console.since
+    read = console.read
+    reads = 0
 
-    def read_and_grow(path: Path, offset: int) -> str:
-        text = since(path, offset)
+    def read_and_grow(path: Path, offset: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        data = read(path, offset)
         grow()
-        return text
+        return data
 
-    monkeypatch.setattr(console, "since", read_and_grow)
+    monkeypatch.setattr(console, "read", read_and_grow)
     monkeypatch.setattr(time, "sleep", lambda seconds: grow())
     done = zclab("console", "receiver1", "--follow")
     assert done.status == 130
     numbers = [int(line.split()[1]) for line in done.out.splitlines()]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) >= 18
+    assert reads >= 9  # the log grew behind each
 
 
 def test_console_of_a_lab_that_was_never_up(

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of interleaved comparisons: medians, their bootstrap intervals, and what they let us call."""
+"""Statistics of interleaved comparisons: medians, their bootstrap intervals, and what they let us call.
+
+numpy and scipy are imported where they are used: they take two seconds, which most commands do not need.
+"""
 
 from __future__ import annotations
 
+import statistics
 from typing import Literal, NamedTuple
-
-import numpy as np
-from scipy import stats
 
 #: Fewest samples that can be significant at 5 % by sign alone: 2 * 0.5 ** 6 = 0.031.
 FEWEST_SAMPLES = 6
@@ -40,11 +41,14 @@ def median_interval(samples: list[float], confidence: float = CONFIDENCE) -> Int
     """
     if not samples:
         raise ValueError("no samples")
-    median = float(np.median(samples))
+    median = float(statistics.median(samples))
     if len(samples) < FEWEST_SAMPLES:
         return Interval(median, None, None)
     if len(set(samples)) == 1:
         return Interval(median, median, median)
+    import numpy as np
+    from scipy import stats
+
     result = stats.bootstrap(
         (np.asarray(samples),),
         np.median,
@@ -85,6 +89,9 @@ def p_value(ratios: list[float]) -> float:
     opposite: its sign is flipped at random. Logs beyond their median size count as much as that and no more,
     so that a pair which something else on the machine disturbed has one vote like the others.
     """
+    import numpy as np
+    from scipy import stats
+
     logs = np.log(np.asarray(ratios))
     size = np.median(np.abs(logs))
     if not size or len(ratios) < 2:
@@ -111,6 +118,9 @@ def resolution(equal: list[float], pairs: int) -> float | None:
     """
     if len(equal) < FEWEST_PAIRS or pairs < 1:
         return None
+    import numpy as np
+    from scipy import stats
+
     spread = 1.4826 * float(np.median(np.abs(np.log(np.asarray(equal)))))
     error = 1.2533 * spread / float(np.sqrt(pairs))
     bias = abs(float(np.median(equal)) - 1) if p_value(equal) <= FALSE_ALARM else 0.0

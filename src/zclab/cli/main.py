@@ -3,15 +3,104 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import NamedTuple
 
 import click
 
 from zclab.base.errors import LabError, ZclabError
-from zclab.cli import lab, measure, suites
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Lazy(NamedTuple):
+    """A command that is imported when it is used: a function in a module of zclab.cli.
+
+    `help` is the first sentence of its help, which `zclab --help` shows.
+    """
+
+    module: str
+    function: str
+    help: str
+
+
+#: Importing a command brings in what it works with (SSH, Ansible, statistics), which takes seconds.
+COMMANDS = {
+    "cache": _Lazy("lab", "show_cache", "Show what the caches hold: images, kernels, compiler output."),
+    "conformance": _Lazy(
+        "suites",
+        "conformance",
+        "Try the rules of each zero-copy interface on the hosts, and show a table an interface.",
+    ),
+    "console": _Lazy("lab", "console", "Show the end of a virtual host's console log."),
+    "crosscheck": _Lazy(
+        "measure",
+        "crosscheck",
+        "Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.",
+    ),
+    "down": _Lazy("lab", "down", "Stop the hosts that a lab has made."),
+    "kernels": _Lazy(
+        "lab",
+        "kernels",
+        "Show the kernels of a lab: what each is made from, whether it is built, and how big it is.",
+    ),
+    "locks": _Lazy(
+        "suites", "locks", "Have lockdep watch everything that takes a socket's lock and the mapping lock."
+    ),
+    "run": _Lazy(
+        "measure", "run", "Measure a lab by a plan, keep everything in runs/<id>, and say the verdict."
+    ),
+    "selftests": _Lazy(
+        "suites",
+        "selftests",
+        "Run the kernel's own tests of what zero-copy touches, built from the kernel's own tree.",
+    ),
+    "show": _Lazy(
+        "measure",
+        "show",
+        "Show a run: its measurements, comparisons and verdict, judged again from its files.",
+    ),
+    "status": _Lazy(
+        "lab", "status", "Show each host of a lab: whether it runs, where SSH answers, what runs it."
+    ),
+    "stress": _Lazy(
+        "suites",
+        "stress",
+        "Do random things to sockets and mappings on the receivers, "
+        "and watch their bytes, memory and consoles.",
+    ),
+    "up": _Lazy(
+        "lab", "up", "Make the hosts of a lab so: kernel built, booted and proven, link and limits set."
+    ),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose help imports none of its commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if (lazy := COMMANDS.get(cmd_name)) is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"zclab.cli.{lazy.module}"), lazy.function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command's name and the first sentence of its help."""
+        limit = formatter.width - 6 - max(map(len, COMMANDS))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, click.Command(name, help=COMMANDS[name].help).get_short_help_str(limit))
+                    for name in self.list_commands(ctx)
+                ]
+            )
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zclab")
 def cli() -> None:
     """Prove TCP zero-copy on two hosts.
@@ -21,24 +110,6 @@ def cli() -> None:
 
     Example: zclab run --up
     """
-
-
-for _command in (
-    lab.up,
-    measure.run,
-    measure.crosscheck,
-    suites.conformance,
-    suites.locks,
-    suites.selftests,
-    suites.stress,
-    measure.show,
-    lab.status,
-    lab.console,
-    lab.down,
-    lab.kernels,
-    lab.show_cache,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, NamedTuple
 
-import ansible_runner
-
 from zclab.base.errors import LabError
 from zclab.base.paths import project_root
 
@@ -50,6 +48,8 @@ def run(
     Raises:
         LabError: a task failed or a host was unreachable; the message names host, task and reason.
     """
+    import ansible_runner  # takes most of a second
+
     directory = artifacts / f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{playbook}"
     directory.mkdir(parents=True)
     listener = _Listener(say)
