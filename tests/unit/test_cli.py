@@ -119,13 +119,14 @@ def test_help_of_the_whole(zclab: Zclab) -> None:
         assert code in " ".join(done.out.split())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_the_whole_shows_the_first_sentence_of_each_command(command: str, zclab: Zclab) -> None:
-    found = command_named(command)
-    assert (found.name, found.get_short_help_str(1000)) == (command, cli.COMMANDS[command].help)
-    shown = [line.split() for line in zclab("--help").out.splitlines()]
-    start = found.get_short_help_str(55).removesuffix("...").split()
-    assert any(words[: len(start) + 1] == [command, *start] for words in shown)
+def test_help_of_the_whole_is_that_of_each_command() -> None:
+    context = click.Context(cli.cli)
+    assert [command_named(name).name for name in COMMANDS] == COMMANDS
+    for width in (60, 80, 200):
+        shown, commands_own = click.HelpFormatter(width=width), click.HelpFormatter(width=width)
+        cli.cli.format_commands(context, shown)
+        click.Group.format_commands(cli.cli, context, commands_own)
+        assert shown.getvalue() == commands_own.getvalue()
 
 
 def test_help_of_the_whole_imports_nothing_that_takes_long() -> None:

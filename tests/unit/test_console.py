@@ -100,17 +100,3 @@ def test_only_what_came_since_is_read(tmp_path: Path) -> None:
         file.write(b"[    2.000000] BUG: after \xff\n")
     assert console.reports(console.since(path, offset)) == ["[    2.000000] BUG: after \ufffd"]
     assert len(console.reports(console.since(path, 0))) == 2
-
-
-def test_tail(tmp_path: Path) -> None:
-    path = tmp_path / "console.log"
-    path.write_text("".join(f"line {number}\n" for number in range(100)), encoding="utf-8")
-    assert console.tail(path, 2) == "line 98\nline 99"
-    assert console.tail(path, 1000).startswith("line 0\n")
-    assert console.tail(tmp_path / "none", 5) == ""
-
-
-def test_tail_of_many_lines(tmp_path: Path) -> None:
-    path = tmp_path / "console.log"
-    path.write_text("".join(f"{number:100}\n" for number in range(1000)), encoding="utf-8")
-    assert len(console.tail(path, 500).splitlines()) == 500

@@ -16,7 +16,3 @@ def test_mtu_and_mss_are_inverse(ip_version: int, pages: int, mtu: int) -> None:
 
 def test_ipv4_on_an_ipv6_link_carries_no_whole_page() -> None:
     assert link.mss(4, 4168) == 4116
-
-
-def test_payload_that_a_link_can_carry() -> None:
-    assert link.payload_mbps(6, 4168, 40000) == pytest.approx(38950, abs=5)

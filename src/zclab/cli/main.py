@@ -115,7 +115,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; print an error that is meant for people as one line."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="zclab", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

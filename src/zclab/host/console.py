@@ -51,8 +51,3 @@ def reports(text: str) -> list[str]:
     """Return the kernel lines of `text` that report something wrong, in order."""
     lines = (match[0].strip() for line in text.splitlines() if (match := _KERNEL_LINE.search(line)))
     return [line for line in lines if _REPORT.search(line)]
-
-
-def tail(path: Path, lines: int = 20) -> str:
-    """Return the last lines of a console log."""
-    return "\n".join(since(path, 0).splitlines()[-lines:])

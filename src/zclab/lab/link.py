@@ -12,7 +12,6 @@ PAGE_BYTES = 4096
 TCP_HEADER_BYTES = 20
 TIMESTAMP_OPTION_BYTES = 12
 IP_HEADER_BYTES = {4: 20, 6: 40}
-ETHERNET_OVERHEAD_BYTES = 14 + 4 + 8 + 12  # header, check sequence, preamble, gap between frames
 
 
 def overhead_bytes(ip_version: int) -> int:
@@ -34,8 +33,3 @@ def ipv4_route_mtu(mtu: int) -> int | None:
 def mss(ip_version: int, mtu: int) -> int:
     """Return the payload bytes of a full segment, the timestamp option already taken off."""
     return mtu - overhead_bytes(ip_version)
-
-
-def payload_mbps(ip_version: int, mtu: int, link_mbps: int) -> float:
-    """Return the payload rate in Mbit/s that a link of `link_mbps` can carry at this MTU."""
-    return link_mbps * mss(ip_version, mtu) / (mtu + ETHERNET_OVERHEAD_BYTES)
