@@ -7,11 +7,11 @@ import pytest
 
 from zclab.lab.link import IP_HEADER_BYTES, ipv4_route_mtu
 from zclab.lab.model import Lab
-from zclab.pytest_plugin import HostUnderTest, Pair
+from zclab.pytest_plugin import HostUnderTest, PairUnderTest
 
 
 @pytest.fixture(params=["sender", "receiver"])
-def host(request: pytest.FixtureRequest, pair: Pair) -> HostUnderTest:
+def host(request: pytest.FixtureRequest, pair: PairUnderTest) -> HostUnderTest:
     chosen: HostUnderTest = getattr(pair, request.param)
     return chosen
 
@@ -65,13 +65,13 @@ def test_locked_memory(host: HostUnderTest, lab: Lab) -> None:
 
 def test_no_password_login(host: HostUnderTest, lab: Lab) -> None:
     """The hosts that the lab makes take keys only."""
-    if lab.kind == "hardware":
+    if not lab.traits.made:
         pytest.skip("the lab did not make these hosts")
     settings = host.testinfra.check_output("sshd -T").splitlines()
     assert "passwordauthentication no" in settings
 
 
-def test_peer_answers_a_full_segment(pair: Pair, lab: Lab) -> None:
+def test_peer_answers_a_full_segment(pair: PairUnderTest, lab: Lab) -> None:
     """A packet as long as the MTU crosses the link unfragmented, over each IP version that has addresses."""
     sizes = {lab.link.ip_version: lab.link.mtu}
     if pair.sender.declared.peer_address_ipv4 is not None:

@@ -8,10 +8,10 @@ import pytest
 from zclab.deploy import state as deploy_state
 from zclab.host import facts
 from zclab.lab.model import Lab
-from zclab.pytest_plugin import Measured, Pair
+from zclab.pytest_plugin import Measured, PairUnderTest
 
 
-def test_running_kernel_is_the_artifact(pair: Pair, lab: Lab) -> None:
+def test_running_kernel_is_the_artifact(pair: PairUnderTest, lab: Lab) -> None:
     """Release and build id of each running kernel equal the artifact's."""
     artifact = deploy_state.deployed_kernel(lab)
     if artifact is None:
@@ -25,7 +25,7 @@ def test_running_kernel_is_the_artifact(pair: Pair, lab: Lab) -> None:
         )
 
 
-def test_a_crashed_kernel_reboots_by_itself(pair: Pair, lab: Lab) -> None:
+def test_a_crashed_kernel_reboots_by_itself(pair: PairUnderTest, lab: Lab) -> None:
     """A panic reboots the host, so that it falls back to its default kernel."""
     if lab.kernel_variant is None:
         pytest.skip("these hosts run this machine's own kernel, which the lab does not set up")
@@ -36,8 +36,8 @@ def test_a_crashed_kernel_reboots_by_itself(pair: Pair, lab: Lab) -> None:
 
 def test_no_kernel_report(measured: Measured, lab: Lab) -> None:
     """No BUG, WARNING, Oops, lockdep report or hung task on either console since the run began."""
-    if lab.kind != "virtual" and not measured.document.console_reports:
+    if not lab.traits.emulators and not measured.document.console_reports:
         pytest.skip("the consoles of these hosts are not logged here")
-    assert set(measured.document.console_reports) == {host.name for host in lab.pair()}
+    assert set(measured.document.console_reports) == set(lab.pair().names)
     for host, reports in measured.document.console_reports.items():
         assert not reports, f"{host}: " + "; ".join(reports)

@@ -39,7 +39,7 @@ class HostUnderTest(NamedTuple):
     remote: Remote
 
 
-class Pair(NamedTuple):
+class PairUnderTest(NamedTuple):
     """The two hosts of a pair."""
 
     sender: HostUnderTest
@@ -118,13 +118,13 @@ def lab(pytestconfig: pytest.Config) -> Lab:
 
 
 @pytest.fixture(scope="session")
-def pair(lab: Lab) -> Iterator[Pair]:
+def pair(lab: Lab) -> Iterator[PairUnderTest]:
     """The sender and the receiver, connected."""
     ssh_config = lab.state_dir / "ssh_config"
-    hosts = list(lab.pair())
+    hosts = lab.pair()
     try:
-        with connected([host.name for host in hosts], ssh_config) as remotes:
-            yield Pair(
+        with connected(hosts.names, ssh_config) as remotes:
+            yield PairUnderTest(
                 *(
                     HostUnderTest(
                         host,

@@ -13,6 +13,8 @@ from tests import factories
 from tests.factories import changed
 
 from zclab.analysis import measurement, verdict
+from zclab.backends.virtual import lab as virtual
+from zclab.backends.virtual.backend import VirtualHosts
 from zclab.backends.virtual.lab import HostStatus
 from zclab.deploy.playbooks import Timing
 from zclab.plan import schedule
@@ -198,21 +200,23 @@ def test_no_timings() -> None:
     assert "whole / parts" not in screen.text
 
 
-def test_hosts() -> None:
+def test_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = factories.lab()
     found = [
         HostStatus("sender1", True, 4711, 2201, "tcg", 61.0, Path("console.log"), "abc"),
         HostStatus("receiver1", False, None, None, None, None, Path("console.log"), None),
     ]
+    monkeypatch.setattr(virtual, "status", lambda state_dir: found)
     screen = Screen()
-    report.show_hosts(screen.console, lab, found)
+    report.show_status(screen.console, lab.name, VirtualHosts(lab).status())
     rows = screen.text.splitlines()
     sender = next(row for row in rows if "sender1" in row)
     assert all(word in sender for word in ("running", "4711", "127.0.0.1:2201", "emulated (tcg)", "0:01:01"))
     assert "down" in next(row for row in rows if "receiver1" in row)
 
 
-def test_hosts_that_never_were() -> None:
+def test_hosts_that_never_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "status", lambda state_dir: [])
     screen = Screen()
-    report.show_hosts(screen.console, factories.lab(), [])
+    report.show_status(screen.console, "virtual", VirtualHosts(factories.lab()).status())
     assert screen.text.count("down") == 2

@@ -320,10 +320,10 @@ class FakeRemote:
 
 def bench(receiver: FakeRemote, missing: dict[str, str] | None = None) -> run._Bench:
     lab = factories.lab()
-    sender, host = lab.pair()
-    remotes: Any = {sender.name: FakeRemote(sender.name), host.name: receiver}
+    pair = lab.pair()
+    remotes: Any = {pair.sender.name: FakeRemote(pair.sender.name), pair.receiver.name: receiver}
     changed = {"tcp_mmap": "tcp_mmap sends less"}
-    return run._Bench(lab, (sender, host), remotes, Built([], "tree", missing or {}, changed))
+    return run._Bench(lab, pair, remotes, Built([], "tree", missing or {}, changed))
 
 
 CONFIG = "CONFIG_NET_NS=y\nCONFIG_VETH=m\n# CONFIG_IO_URING is not set\n"

@@ -8,14 +8,12 @@ import time
 
 import click
 
-from zclab.backends.namespaces import lab as namespaces
-from zclab.backends.virtual import lab as virtual_hosts
+from zclab.backends.backend import backend_of
 from zclab.base.errors import UsageError
 from zclab.cli import output
 from zclab.cli.options import json_option, kernel_option, lab_option
 from zclab.deploy import bring_up, cache, playbooks
 from zclab.host import console as consoles
-from zclab.host.ssh import Remote
 from zclab.lab import inventory
 from zclab.report import console as report
 from zclab.report import kernels as kernel_listing
@@ -44,17 +42,7 @@ def status(lab_name: str) -> None:
     Example: zclab status --lab virtual
     """
     lab = inventory.load(lab_name)
-    if lab.kind == "virtual":
-        report.show_hosts(output.console_for_stdout(), lab, virtual_hosts.status(lab.state_dir))
-        return
-    if lab.kind == "namespaces":
-        for one in namespaces.status(lab.state_dir, [host.name for host in lab.hosts]):
-            state = f"up, {one.processes} processes" if one.running else "down"
-            click.echo(f"{one.name}: {state}")
-        return
-    for host in lab.hosts:
-        with Remote(host.name, lab.state_dir / "ssh_config") as remote:
-            click.echo(f"{host.name}: {host.role}, runs {remote.output('uname -r').strip()}")
+    report.show_status(output.console_for_stdout(), lab.name, backend_of(lab).status())
 
 
 @click.command()
@@ -72,11 +60,7 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
     lab = inventory.load(lab_name)
     if host not in {one.name for one in lab.hosts}:
         raise UsageError(f"{lab.name}: has no host {host!r}: {', '.join(one.name for one in lab.hosts)}")
-    if lab.kind == "namespaces":
-        raise UsageError(
-            f"{lab.name}: its hosts have no console: they run this machine's kernel, which reports to dmesg"
-        )
-    path = consoles.log_path(lab.state_dir, host)
+    path = backend_of(lab).console(host)
     if not path.is_file():
         raise UsageError(f"{path}: no console log: the lab was never up, or its consoles are not logged here")
     shown = consoles.read(path, 0)
@@ -104,10 +88,7 @@ def down(lab_name: str, purge: bool) -> None:
     Example: zclab down --purge
     """
     lab = inventory.load(lab_name)
-    if lab.kind == "hardware":
-        raise UsageError(
-            f"{lab.name}: hardware hosts can not be taken down: playbooks/restore.yml undoes the rest"
-        )
+    backend_of(lab).check_down()
     playbooks.run("hosts_down", lab.lab_dir, cache.runner_dir(), click.echo, {"purge": purge})
     if purge:
         for line in cache.prune(keep=0):

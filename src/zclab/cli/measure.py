@@ -10,6 +10,7 @@ import time
 import click
 
 from zclab.analysis import verdict
+from zclab.backends.backend import backend_of
 from zclab.base.errors import UsageError
 from zclab.cli.options import json_option, kernel_option, lab_option, listed
 from zclab.cli.output import Output, console_for_stdout
@@ -86,7 +87,7 @@ def run(
         profile_event=profile,
     )
     unfinished = Run.find(resume) if resume else None
-    with_up = with_up or bring_up.lacks_namespaces(lab)  # nobody should have to ask for these
+    with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
     timings = bring_up.bring_up(lab, click.echo) if with_up else []
     console = console_for_stdout()
     started = time.monotonic()
@@ -129,7 +130,7 @@ def crosscheck(
     chosen = crosscheck_run.modes_of(lab, listed(modes, str, "--modes"))
     out = Output(as_json)
     tools = crosscheck_tools.prepare(lab, out.say)
-    bring_up.namespaces_up(lab, out.say)
+    bring_up.bring_up_missing(lab, out.say)
     crosscheck_install.install(lab, tools.files, out.say)
     drawn = secrets.randbelow(2**32) if seed is None else seed
     total = len(crosscheck_run.order(chosen, repeats, drawn))

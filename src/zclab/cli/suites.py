@@ -143,7 +143,7 @@ def stress(
     def reset(host: str) -> None:
         playbooks.run("reset", lab.lab_dir, lab.state_dir / "playbooks", out.say, {"zclab_host": host})
 
-    bring_up.namespaces_up(lab, out.say)
+    bring_up.bring_up_missing(lab, out.say)
     drawn = secrets.randbelow(2**32) if seed is None else seed
     with bring_up.booted(lab, variant, out.say) as booted:
         document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.say)
@@ -180,7 +180,7 @@ def _try_or_compare(
         raise UsageError("--diff names its two kernels itself: leave --kernel out")
     lab.check_kernels(variant, *(diff or ()))
     out = Output(as_json)
-    bring_up.namespaces_up(lab, out.say)
+    bring_up.bring_up_missing(lab, out.say)
 
     def tried(name: str | None) -> _D:
         with bring_up.booted(lab, name, out.say):

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zclab.backends.namespaces import lab as namespaces
+from zclab.backends.backend import backend_of
 from zclab.deploy import playbooks
 from zclab.deploy import state as deploy_state
 from zclab.deploy.playbooks import Timing
@@ -24,19 +24,10 @@ def bring_up(lab: Lab, say: Callable[[str], None], **extra_vars: Any) -> list[Ti
     return outcome.timings
 
 
-def lacks_namespaces(lab: Lab) -> bool:
-    """Return whether a lab is one of network namespaces that are not all there: they are in seconds."""
-    return lab.kind == "namespaces" and not namespaces.ready(lab.state_dir, _names(lab))
-
-
-def namespaces_up(lab: Lab, say: Callable[[str], None]) -> None:
-    """Bring a lab of network namespaces up, if that is what it is."""
-    if lacks_namespaces(lab):
+def bring_up_missing(lab: Lab, say: Callable[[str], None]) -> None:
+    """Bring a lab up whose hosts are missing and take only seconds, so that nobody has to ask for them."""
+    if backend_of(lab).missing():
         playbooks.run("site", lab.lab_dir, lab.state_dir / "playbooks", say)
-
-
-def _names(lab: Lab) -> list[str]:
-    return [host.name for host in lab.hosts]
 
 
 def boot(lab: Lab, variant: str, say: Callable[[str], None]) -> None:

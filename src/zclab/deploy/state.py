@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zclab.backends.virtual import lab as virtual
 from zclab.base.errors import LabError
 from zclab.base.locks import locked_if_free
 from zclab.kernel.identity import Artifact
@@ -72,18 +71,3 @@ def exclusive(lab: Lab) -> Iterator[None]:
         if not free:
             raise LabError(f"{lab.name}: another run is using this lab: wait for its end")
         yield
-
-
-def accelerator(lab: Lab) -> str | None:
-    """Return what runs the virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); null elsewhere.
-
-    Raises:
-        LabError: a virtual host does not run.
-    """
-    if lab.kind != "virtual":
-        return None
-    names = {host.name for host in lab.pair()}
-    found = [host.accelerator for host in virtual.status(lab.state_dir) if host.name in names]
-    if len(found) != len(names) or None in found:
-        raise LabError(f"{lab.name}: a virtual host does not run: run `zclab up`")
-    return "tcg" if "tcg" in found else "kvm"

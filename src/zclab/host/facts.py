@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from zclab.host.snapshot import CpuAccounting, HostFacts, Nic, Snapshot
@@ -132,7 +133,7 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
         ) from None
 
 
-def snapshot(remotes: dict[str, Remote], hosts: list[Host]) -> dict[str, Snapshot]:
+def snapshot(remotes: dict[str, Remote], hosts: Iterable[Host]) -> dict[str, Snapshot]:
     """Return the state of several hosts, read at the same time.
 
     Raises:
@@ -189,5 +190,5 @@ def _sysctl_file(key: str) -> str:
 def _of_machine(lab: Lab, key: str) -> str:
     """Return a sysctl that the lab's namespaces do not show: this machine's own holds for them."""
     path = Path(_sysctl_file(key))
-    here = lab.kind == "namespaces" and key in lab.limits.machine_sysctls and path.is_file()
+    here = key in lab.limits.machine_sysctls and path.is_file()
     return path.read_text(encoding="ascii") if here else ""

@@ -266,21 +266,21 @@ def _first_problem(
 
 def _check_whole(source: _Source, lab: Lab) -> None:
     """Check what no single value can tell."""
-    if lab.kind == "namespaces" and lab.kernel_variant is not None:
+    if not lab.traits.boots_kernels and lab.kernel_variant is not None:
         raise source.error(
             "zclab_kernel_variant", "network namespaces run this machine's own kernel: leave it out"
         )
-    if lab.kind != "namespaces" and lab.kernel_variant is None:
+    if lab.traits.boots_kernels and lab.kernel_variant is None:
         raise source.error("zclab_kernel_variant", "missing: declare it in group_vars/all")
     if lab.kernel_variant is not None and lab.kernel_variant not in lab.kernel_variants:
         known = ", ".join(lab.kernel_variants)
         raise source.error("zclab_kernel_variant", f"no variant is called {lab.kernel_variant!r}: {known}")
-    if lab.kind != "namespaces" and lab.limits.machine_sysctls:
+    if not lab.traits.one_machine and lab.limits.machine_sysctls:
         raise source.error(
             "zclab_limits.machine_sysctls",
             "only network namespaces share sysctls with their machine: declare them under sysctls",
         )
-    if lab.kind == "virtual" and lab.virtual is None:
+    if lab.traits.emulators and lab.virtual is None:
         raise source.error("zclab_virtual", "missing: a virtual lab declares the size of its hosts")
     interfaces: dict[str, ipaddress.IPv4Interface | ipaddress.IPv6Interface] = {}
     for host in lab.hosts:
@@ -297,7 +297,7 @@ def _check_whole(source: _Source, lab: Lab) -> None:
             )
         if host.data_address_ipv4 is not None:
             _check_ipv4(source, lab, host, host.data_address_ipv4)
-        if lab.kind == "virtual" and host.nic_model is None:
+        if lab.traits.emulators and host.nic_model is None:
             raise source.error(
                 "zclab_nic_model",
                 f"missing for {host.name}: a virtual host declares its NIC",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -242,6 +242,40 @@ class Host(Model):
         return self.data_address_ipv4.partition("/")[0], self.peer_address_ipv4
 
 
+class Pair(NamedTuple):
+    """The two hosts of a pair, at the ends of one link."""
+
+    sender: Host
+    receiver: Host
+
+    @property
+    def names(self) -> list[str]:
+        """The names of both hosts, the sender's first."""
+        return [self.sender.name, self.receiver.name]
+
+
+class Kind(NamedTuple):
+    """What the hosts of a kind of lab are, and so what its inventory has to declare, and may.
+
+    boots_kernels: they boot a kernel of the lab, otherwise they run this machine's.
+    one_machine: they share the CPUs, the memory and some sysctls of this machine.
+    emulators: the lab chooses their size and the model of their NIC, and logs their consoles.
+    made: the lab makes them, and they are not there without it.
+    """
+
+    boots_kernels: bool
+    one_machine: bool
+    emulators: bool
+    made: bool
+
+
+_KINDS = {
+    "virtual": Kind(boots_kernels=True, one_machine=False, emulators=True, made=True),
+    "namespaces": Kind(boots_kernels=False, one_machine=True, emulators=False, made=True),
+    "hardware": Kind(boots_kernels=True, one_machine=False, emulators=False, made=False),
+}
+
+
 class Lab(Model):
     """A lab, whole: every value resolved, nothing left to derive."""
 
@@ -267,14 +301,18 @@ class Lab(Model):
         return self.virtual is not None and self.virtual.count_instructions
 
     @property
+    def traits(self) -> Kind:
+        """What its hosts are."""
+        return _KINDS[self.kind]
+
+    @property
     def shared_cpu(self) -> bool:
         """Whether the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them."""
-        return self.kind == "namespaces"
+        return self.traits.one_machine
 
-    def pair(self, number: int = 1) -> tuple[Host, Host]:
-        """Return the sender and the receiver of a pair."""
-        members = {host.role: host for host in self.hosts if host.pair == number}
-        return members["sender"], members["receiver"]
+    def pair(self, number: int = 1) -> Pair:
+        """Return a pair by its number."""
+        return Pair(**{host.role: host for host in self.hosts if host.pair == number})
 
     def with_kernel(self, variant: str | None) -> Lab:
         """Return the lab as it would be if it booted another of its kernels; null: the lab itself.

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from zclab.analysis import measurement, validity
 from zclab.analysis.document import MeasurementDocument
 from zclab.analysis.stopping import due
+from zclab.backends.backend import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.deploy import state as deploy_state
@@ -27,7 +28,7 @@ from zclab.host import facts as hostfacts
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, Process, Remote, RemoteError, connected
 from zclab.kernel.identity import Artifact
-from zclab.lab.model import Host, Lab
+from zclab.lab.model import Lab, Pair
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
@@ -73,10 +74,10 @@ def execute(
     """
     _check_fits(lab, plan, boot)
     artifact = deploy_state.deployed_kernel(lab)
-    members = list(lab.pair())
+    members = lab.pair()
     with (
         deploy_state.exclusive(lab),
-        connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
+        connected(members.names, lab.state_dir / "ssh_config") as remotes,
     ):
         state = hostfacts.snapshot(remotes, members)
         settled = plan.settled(lab.link.ip_version, secrets.randbelow(2**32))
@@ -95,7 +96,7 @@ def execute(
         manifest = manifest.model_copy(update={"run_id": run.id, "console_offsets": consoles})
         run.write_manifest(manifest)
         engine = _Engine(lab, members, remotes, run, reporter, manifest, boot)
-        reporter.started(run, manifest.plan, overhead_seconds(lab))
+        reporter.started(run, manifest.plan, backend_of(lab).overhead_seconds)
         try:
             engine.carry_out(records)
             manifest = engine.manifest.model_copy(update={"finished_at": now()})
@@ -105,11 +106,6 @@ def execute(
             )
             reporter.finished(run)
     return run
-
-
-def overhead_seconds(lab: Lab) -> float:
-    """Return about how long a measurement takes on a lab beside its window. Nothing is judged by it."""
-    return {"virtual": 2.0, "hardware": 0.7}.get(lab.kind, 0.3)
 
 
 def _check_fits(lab: Lab, plan: Plan, boot: Boot | None) -> None:
@@ -136,7 +132,7 @@ class _Engine:
     def __init__(
         self,
         lab: Lab,
-        members: list[Host],
+        members: Pair,
         remotes: dict[str, Remote],
         run: Run,
         reporter: Reporter,
@@ -218,7 +214,7 @@ class _Engine:
 
     def _transfer(self, planned: Measurement) -> dict[str, Any]:
         """Run both ends to their end; return what they left, as fields of a record."""
-        sender, receiver = self.members
+        sender, receiver = self.members.sender, self.members.receiver
         token = secrets.token_hex(16)
         limit = planned.warmup_seconds + planned.baseline_seconds + planned.seconds + _GRACE_SECONDS
         event = self.manifest.plan.profile_event if planned.phase == "profile" else None
@@ -269,7 +265,7 @@ def manifest_of(
         LabError: a host cannot be reached, or a virtual one does not run.
     """
     sender, receiver = lab.pair()
-    runs_on = deploy_state.accelerator(lab)
+    runs_on = backend_of(lab).accelerator()
     return Manifest(
         run_id="",
         lab=lab.name,

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +13,9 @@ from rich.table import Table
 from zclab.analysis import verdict as judge
 from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.analysis.metric_values import value as metric_value
-from zclab.backends.virtual.lab import HostStatus
+from zclab.backends.backend import StatusRow
 from zclab.base.metrics import Metric
 from zclab.deploy.playbooks import Timing
-from zclab.lab.model import Lab
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.report import designs
@@ -271,23 +269,18 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
     return table
 
 
-def show_hosts(console: Console, lab: Lab, found: list[HostStatus]) -> None:
-    """Print the virtual hosts of a lab."""
-    table = Table(title=f"lab {lab.name}", title_justify="left")
-    for heading in ("host", "role", "state", "pid", "ssh", "accelerator", "up for"):
-        table.add_column(heading)
-    by_name = {host.name: host for host in found}
-    for host in lab.hosts:
-        one = by_name.get(host.name)
-        if one is None or not one.running:
-            table.add_row(host.name, host.role, "down", "-", "-", "-", "-")
+def show_status(console: Console, lab: str, rows: Iterable[StatusRow]) -> None:
+    """Print a lab's hosts, a line each as it comes, or a table where there is more than a host's state."""
+    table = Table(title=f"lab {lab}", title_justify="left")
+    for row in rows:
+        if list(row) == ["host", "state"]:
+            print_line(console, f"{row['host']}: {row['state']}")
             continue
-        kind = "emulated (tcg)" if one.accelerator == "tcg" else str(one.accelerator)
-        up_for = str(timedelta(seconds=round(one.uptime_s or 0)))
-        table.add_row(
-            host.name, host.role, "running", str(one.pid), f"127.0.0.1:{one.ssh_port}", kind, up_for
-        )
-    console.print(table)
+        for heading in list(row)[len(table.columns) :]:
+            table.add_column(heading)
+        table.add_row(*row.values())
+    if table.rows:
+        console.print(table)
 
 
 def show_timings(console: Console, timings: list[Timing], total: float) -> None:

@@ -32,8 +32,7 @@ def install(lab: Lab, files: list[Path], say: Callable[[str], None], directory: 
 def _installed(lab: Lab, files: list[Path], directory: str) -> bool:
     """Say so by asking both hosts for their sums: a second instead of a playbook's ten."""
     wanted = sorted((hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in files)
-    names = [host.name for host in lab.pair()]
-    with connected(names, lab.state_dir / "ssh_config") as remotes:
+    with connected(lab.pair().names, lab.state_dir / "ssh_config") as remotes:
         said = [
             remote.run(f"cd {shlex.quote(directory)} && sha256sum *").stdout for remote in remotes.values()
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from zclab.backends.backend import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError
 from zclab.base.model import Model
@@ -59,35 +60,35 @@ def carry_out(lab: Lab) -> LockCheck:
         LabError: the lab is not up or has no console log, or a host can not be reached.
         InvalidError: lockdep does not watch.
     """
-    members = lab.pair()
-    names = [host.name for host in members]
-    with deploy_state.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
+    pair = lab.pair()
+    receiver = pair.receiver.name
+    with deploy_state.exclusive(lab), connected(pair.names, lab.state_dir / "ssh_config") as remotes:
         artifact = deploy_state.deployed_kernel(lab)
         if artifact is None:
             raise InvalidError(
                 f"{lab.name}: its hosts run this machine's own kernel: name a lab that boots one"
             )
-        release = facts.snapshot(remotes, list(members))[members[1].name].kernel_release
+        release = facts.snapshot(remotes, pair)[receiver].kernel_release
         if release != artifact.release:
-            raise InvalidError(f"{members[1].name}: runs {release}, not {artifact.release}: run `zclab up`")
-        logs = {name: console.log_path(lab.state_dir, name) for name in names}
+            raise InvalidError(f"{receiver}: runs {release}, not {artifact.release}: run `zclab up`")
+        logs = {name: console.log_path(lab.state_dir, name) for name in pair.names}
         if missing := [name for name, path in logs.items() if not path.is_file()]:
             raise LabError(f"{missing[0]}: its console is not logged: nothing could be seen there")
-        if not _watches(remotes[members[1].name]):
-            raise InvalidError(f"{members[1].name}: lockdep has reported already and stopped: boot it again")
+        if not _watches(remotes[receiver]):
+            raise InvalidError(f"{receiver}: lockdep has reported already and stopped: boot it again")
         offsets = {name: console.size(path) for name, path in logs.items()}
         started_at = now()
         rows = {
             f"{row} IPv{family}": outcome
             for family in probe_command.FAMILIES
-            for row, outcome in _attempted(remotes[members[1].name], family).items()
+            for row, outcome in _attempted(remotes[receiver], family).items()
         }
         said = {name: console.since(path, offsets[name]) for name, path in logs.items()}
         expected = list(lab.kernel_variants[artifact.variant].lock_report)
-        unexpected = _unexpected(expected, members[1].name, said) + _unlike(rows)
+        unexpected = _unexpected(expected, receiver, said) + _unlike(rows)
         return LockCheck(
             lab=lab.name,
-            emulated=deploy_state.accelerator(lab) == "tcg",
+            emulated=backend_of(lab).accelerator() == "tcg",
             kernel=artifact.variant,
             kernel_release=artifact.release,
             started_at=started_at,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from zclab.backends.backend import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.deploy import state as deploy_state
@@ -20,7 +21,7 @@ from zclab.host import console, facts
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Process, Remote, RemoteError, connected
 from zclab.kernel.identity import Artifact
-from zclab.lab.model import Host, Lab
+from zclab.lab.model import Host, Lab, Pair
 from zclab.probe.table import CASE_SECONDS
 from zclab.suites import probe_command
 from zclab.suites.conformance.document import MACHINE, ConformanceDocument, RowDocument, judged, keep, made_of
@@ -48,27 +49,27 @@ def carry_out(lab: Lab, told: Told) -> ConformanceDocument:
         LabError: the lab is not up, is in use, or a host can not be reached or has no Python.
         InvalidError: the hosts run another kernel than the lab has booted.
     """
-    members = lab.pair()
+    pair = lab.pair()
     with (
         deploy_state.exclusive(lab),
-        connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
+        connected(pair.names, lab.state_dir / "ssh_config") as remotes,
     ):
         artifact = deploy_state.running_kernel(lab)
-        state = facts.snapshot(remotes, list(members))
+        state = facts.snapshot(remotes, pair)
         release, build_id = identity(artifact, state)
         started_at = now()
-        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
+        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in pair}
         offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
-        suite = _Suite(members, remotes, release, told)
+        suite = _Suite(pair, remotes, release, told)
         rows = [
             row
             for abi, role in probe_command.ABIS.items()
             for family in probe_command.FAMILIES
-            for row in suite.table(abi, family, members[0] if role == "sender" else members[1])
+            for row in suite.table(abi, family, pair.sender if role == "sender" else pair.receiver)
         ]
         document = ConformanceDocument(
             lab=lab.name,
-            emulated=deploy_state.accelerator(lab) == "tcg",
+            emulated=backend_of(lab).accelerator() == "tcg",
             kernel=artifact.variant if artifact else MACHINE,
             artifact_key=artifact.key if artifact else None,
             kernel_release=release,
@@ -100,10 +101,8 @@ def identity(artifact: Artifact | None, state: dict[str, Snapshot]) -> tuple[str
 class _Suite:
     """The suite on one pair of hosts."""
 
-    def __init__(
-        self, members: tuple[Host, Host], remotes: dict[str, Remote], release: str, told: Told
-    ) -> None:
-        self._members = members
+    def __init__(self, pair: Pair, remotes: dict[str, Remote], release: str, told: Told) -> None:
+        self._pair = pair
         self._remotes = remotes
         self._release = release
         self._told = told
@@ -177,7 +176,7 @@ class _Suite:
     @contextmanager
     def _peer(self, abi: str, family: probe_command.Family) -> Iterator[tuple[str, int] | None]:
         """Serve as the peer of a sender's rows on the receiver, over the link; yield its address and port."""
-        sender, receiver = self._members
+        sender, receiver = self._pair
         try:
             own, address = sender.endpoints(family)
         except UsageError:  # the lab has no such address: its rows say that there is no peer

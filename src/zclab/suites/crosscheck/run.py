@@ -107,11 +107,10 @@ def carry_out(
     Raises:
         LabError: the lab is not up, is in use, or a host cannot be reached.
     """
-    members = lab.pair()
-    names = [host.name for host in members]
-    with deploy_state.exclusive(lab), connected(names, lab.state_dir / "ssh_config") as remotes:
+    pair = lab.pair()
+    with deploy_state.exclusive(lab), connected(pair.names, lab.state_dir / "ssh_config") as remotes:
         plan = _plan(lab, modes, repeats, seconds, seed)
-        state = facts.snapshot(remotes, list(members))
+        state = facts.snapshot(remotes, pair)
         manifest = engine.manifest_of(_lenient(lab), plan, deploy_state.deployed_kernel(lab), remotes, state)
         run = Run.create(lab.name)
         templates = {cell.comparison: cell.arms["a"] for cell in schedule.cells(plan)}
@@ -193,7 +192,7 @@ class _Bench:
         self._manifest = manifest
         self._templates = templates
         self._seconds = seconds
-        self._sender, self._receiver = lab.pair()
+        self._pair = lab.pair()
 
     def observe(self, slot: Slot) -> Observation:
         """Execute one tool. Whatever goes wrong is kept; the cross-check goes on."""
@@ -219,16 +218,15 @@ class _Bench:
 
     def _own(self, slot: Slot, started_at: str) -> dict[str, Any]:
         """Measure with zclab's traffic tool, and count it only if `zclab run` would."""
-        members = [self._sender, self._receiver]
         planned = self._templates[slot.mode.receive_mode]
         planned = planned.model_copy(update={"id": f"{planned.comparison}-{slot.block + 1:02d}"})
         token = secrets.token_hex(16)
-        before = facts.snapshot(self._remotes, members)
+        before = facts.snapshot(self._remotes, self._pair)
         ends = transfer(
-            self._remotes[self._receiver.name],
-            self._remotes[self._sender.name],
-            command.receive(self._lab, planned, self._receiver, token),
-            lambda port: command.send(self._lab, planned, self._sender, port, token),
+            self._remotes[self._pair.receiver.name],
+            self._remotes[self._pair.sender.name],
+            command.receive(self._lab, planned, self._pair.receiver, token),
+            lambda port: command.send(self._lab, planned, self._pair.sender, port, token),
             planned.seconds,
         )
         record = Record(
@@ -238,7 +236,7 @@ class _Bench:
             receiver=engine.end_of(ends.receiver),
             sender=engine.end_of(ends.sender) if ends.sender else None,
             before=before,
-            after=facts.snapshot(self._remotes, members),
+            after=facts.snapshot(self._remotes, self._pair),
         )
         document = measurement.document(self._manifest, record)
         cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
@@ -258,12 +256,12 @@ class _Bench:
             send_mode=slot.mode.send_mode,
             chunk_bytes=self._manifest.plan.chunk_bytes[0],
             seconds=self._seconds,
-            sender=self._sender,
-            receiver=self._receiver,
+            sender=self._pair.sender,
+            receiver=self._pair.receiver,
         )
         ends = transfer(
-            self._remotes[self._receiver.name],
-            self._remotes[self._sender.name],
+            self._remotes[self._pair.receiver.name],
+            self._remotes[self._pair.sender.name],
             program.receive(task),
             lambda port: program.send(task),
             task.seconds,

@@ -12,12 +12,13 @@ import shlex
 import time
 from collections.abc import Callable
 
+from zclab.backends.backend import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.deploy import state as deploy_state
 from zclab.host import console, facts
 from zclab.host.ssh import Completed, Remote, RemoteError, connected
-from zclab.lab.model import Host, Lab
+from zclab.lab.model import Lab, Pair
 from zclab.suites import install
 from zclab.suites.conformance.run import identity
 from zclab.suites.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send
@@ -84,16 +85,16 @@ def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
     variant = lab.kernel_variants[artifact.variant]
     built = build.build(variant, told)
     install.install(lab, built.files, told, DIRECTORY)
-    members = lab.pair()
+    pair = lab.pair()
     with (
         deploy_state.exclusive(lab),
-        connected([host.name for host in members], lab.state_dir / "ssh_config") as remotes,
+        connected(pair.names, lab.state_dir / "ssh_config") as remotes,
     ):
-        release, _ = identity(artifact, facts.snapshot(remotes, list(members)))
+        release, _ = identity(artifact, facts.snapshot(remotes, pair))
         started_at = now()
-        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in members}
+        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in pair}
         offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
-        bench = _Bench(lab, members, remotes, built)
+        bench = _Bench(lab, pair, remotes, built)
         tests = []
         wanted: list[Selftest | PairTest] = [*table.TESTS, *table.PAIR_TESTS]
         for test in wanted:
@@ -101,7 +102,7 @@ def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
             told(_line(tests[-1]))
         document = SelftestsDocument(
             lab=lab.name,
-            emulated=deploy_state.accelerator(lab) == "tcg",
+            emulated=backend_of(lab).accelerator() == "tcg",
             variant=artifact.variant,
             kernel_release=release,
             artifact_key=artifact.key,
@@ -125,14 +126,12 @@ def _line(test: TestDocument) -> str:
 class _Bench:
     """Two hosts with the files of the tests; runs one test at a time; the receiver is its one host."""
 
-    def __init__(
-        self, lab: Lab, members: tuple[Host, Host], remotes: dict[str, Remote], built: build.Built
-    ) -> None:
+    def __init__(self, lab: Lab, pair: Pair, remotes: dict[str, Remote], built: build.Built) -> None:
         self._lab = lab
-        self._members = members
+        self._ends = pair
         self._remotes = remotes
         self._built = built
-        self._receiver = remotes[members[1].name]
+        self._receiver = remotes[pair.receiver.name]
         text = self._receiver.output(_OPTIONS)
         self._options = set(re.findall(r"^CONFIG_(\w+)=[ym]$", text, re.MULTILINE))
 
@@ -159,7 +158,7 @@ class _Bench:
         """Return why a test can not be run here, if that is so."""
         if isinstance(test, PairTest):
             try:
-                self._members[1].endpoints(test.ip_version)
+                self._ends.receiver.endpoints(test.ip_version)
             except UsageError as error:
                 return str(error)
             return self._built.missing.get(table.TCP_MMAP)
@@ -178,7 +177,7 @@ class _Bench:
         return tcp_mmap_receive(self._task(test)) if isinstance(test, PairTest) else command(test)
 
     def _task(self, test: PairTest) -> Task:
-        sender, receiver = self._members
+        sender, receiver = self._ends
         return Task(
             maps=test.maps,
             send_mode=test.send_mode,
@@ -195,7 +194,7 @@ class _Bench:
         task = self._task(test)
         ends = transfer(
             self._receiver,
-            self._remotes[self._members[0].name],
+            self._remotes[self._ends.sender.name],
             tcp_mmap_receive(task),
             lambda port: tcp_mmap_send(task),
             test.seconds,

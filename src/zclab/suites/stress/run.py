@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from zclab.backends.backend import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.base.files import write_whole
@@ -80,7 +81,7 @@ def carry_out(
         logs = {name: console.log_path(lab.state_dir, name) for name in names}
         offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
         # Other programs use the memory of a machine that is not the lab's.
-        watched = options if lab.kind != "namespaces" else [*options, "--no-memory"]
+        watched = [*options, "--no-memory"] if lab.traits.one_machine else options
         stresses = [_Stress(remotes[name], seconds, seed, watched, reset, told) for name in names]
         try:
             with ThreadPoolExecutor(len(stresses)) as pool:
@@ -114,7 +115,7 @@ def _begin(
     document = StressDocument(
         run_id=directory.name,
         lab=lab.name,
-        emulated=deploy_state.accelerator(lab) == "tcg",
+        emulated=backend_of(lab).accelerator() == "tcg",
         kernel=artifact.variant if artifact else "machine",
         artifact_key=artifact.key if artifact else None,
         kernel_release=next(iter(state.values())).kernel_release,

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kind of a lab decides: who makes its hosts, and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from zclab.lab.model import Lab
+
+#: One line of a lab's status: what is shown of a host, under its heading; "host" comes first.
+StatusRow = dict[str, str]
+
+
+class Backend(Protocol):
+    """Who makes the hosts of a lab."""
+
+    #: Seconds that a measurement takes beside its window, about. Nothing is judged by it.
+    overhead_seconds: float
+
+    def status(self) -> Iterator[StatusRow]:
+        """Yield what each host is at now.
+
+        Raises:
+            LabError: a host cannot be asked.
+        """
+
+    def console(self, host: str) -> Path:
+        """Return the console log of a host.
+
+        Raises:
+            UsageError: hosts of this kind have no console.
+        """
+
+    def accelerator(self) -> str | None:
+        """Return what runs virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); None for others.
+
+        Raises:
+            LabError: a virtual host does not run.
+        """
+
+    def missing(self) -> bool:
+        """Return whether hosts that every command makes by itself, as it takes seconds, are not all there."""
+
+    def check_down(self) -> None:
+        """See that the hosts can be taken down.
+
+        Raises:
+            UsageError: zclab did not make them.
+        """
+
+
+def backend_of(lab: Lab) -> Backend:
+    """Return the backend of a lab; it is imported here, because no command needs more than one."""
+    match lab.kind:
+        case "virtual":
+            from zclab.backends.virtual.backend import VirtualHosts
+
+            return VirtualHosts(lab)
+        case "namespaces":
+            from zclab.backends.namespaces.backend import Namespaces
+
+            return Namespaces(lab)
+        case "hardware":
+            from zclab.backends.hardware.backend import Hardware
+
+            return Hardware(lab)
