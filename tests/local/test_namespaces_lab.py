@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -497,3 +498,42 @@ def test_a_machine_that_is_not_fit(spec: hosts.LabSpec, monkeypatch: pytest.Monk
     with pytest.raises(LabError, match="sshd is not installed: install openssh-server, or run playb"):
         hosts.up(spec)
     assert not any(status.running for status in namespaces.status(spec.state_dir, ["a", "b"]))
+
+
+def down_where_netns_is(spec: hosts.LabSpec, meanwhile: str) -> subprocess.CompletedProcess[str]:
+    """Make a lab where nobody has a namespace yet, run `meanwhile`, and take the lab down.
+
+    It all happens in a mount namespace of its own, with an empty /run on one file system as on most machines.
+    """
+    python = f"{shlex.quote(sys.executable)} -m zclab.backends.namespaces"
+    script = (
+        "set -e; mount --make-rprivate /; mount -t tmpfs none /run\n"
+        f"{python} up <facts >up.json\n"
+        f"{meanwhile}\n"
+        f"{python} down <facts && test ! -e /run/netns"
+    )
+    (spec.state_dir / "facts").write_text(facts_of(spec), encoding="utf-8")
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=spec.state_dir,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def test_down_removes_the_directory_of_namespaces(spec: hosts.LabSpec) -> None:
+    done = down_where_netns_is(spec, "test -d /run/netns")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["changes"] == ["a: removed", "b: removed"]
+
+
+def test_down_says_what_holds_the_directory_of_namespaces(spec: hosts.LabSpec) -> None:
+    done = down_where_netns_is(
+        spec, "(cd /run/netns && exec sleep 20 >/dev/null 2>&1) & trap 'kill $!' EXIT; sleep 0.5"
+    )
+    assert done.returncode == LabError.exit_code
+    assert re.fullmatch(
+        r"/run/netns: in use by sleep \(process \d+\): end it, then take the lab down again\n", done.stderr
+    )

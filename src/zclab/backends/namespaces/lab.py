@@ -238,12 +238,36 @@ def down(state_dir: Path) -> list[str]:
 
 
 def _remove_netns_dir(state_dir: Path) -> None:
-    """Undo the mount that ip made for this lab's first namespace, unless others have some there by now."""
-    if not (state_dir / _MADE_NETNS_DIR).exists() or any(NETNS_DIR.glob("*")):
+    """Undo the mount that ip made for this lab's first namespace, unless others have some there by now.
+
+    Raises:
+        LabError: a process is in the directory.
+    """
+    if not (state_dir / _MADE_NETNS_DIR).exists():
         return
-    while NETNS_DIR.is_mount():
-        _run("umount", str(NETNS_DIR))
-    NETNS_DIR.rmdir()
+    while NETNS_DIR.is_dir() and not any(NETNS_DIR.iterdir()):
+        # It is mounted on itself, which Path.is_mount() does not see.
+        done = _call("umount", str(NETNS_DIR))
+        try:
+            NETNS_DIR.rmdir()
+        except OSError as error:
+            if done.returncode and not any(NETNS_DIR.iterdir()):
+                reason = ", ".join(_users(NETNS_DIR)) or f"what is not seen here ({error.strerror})"
+                raise LabError(
+                    f"{NETNS_DIR}: in use by {reason}: end it, then take the lab down again"
+                ) from None
+
+
+def _users(directory: Path) -> list[str]:
+    """Return the processes that work in a directory, or hold it or a file in it open, by name and number."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended
+            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+            if any(link.readlink().is_relative_to(directory) for link in links):
+                name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                found.append(f"{name} (process {process.name})")
+    return found
 
 
 def _made(state_dir: Path) -> list[str]:
