@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make lab    bring the virtual lab up from nothing, measure it, say the verdict
 # make test   all of the project's tests
-# make nightly  what takes hours: each kernel of the series, stress, the designs against each other
+# make nightly  what takes hours: each kernel of the series, stress, receive designs compared, slow tests
 SHELL := /bin/bash
 BIN := .venv/bin
 
@@ -24,7 +24,7 @@ lab:
 test: controller check unit
 
 nightly: controller
-	@scripts/nightly
+	@$(BIN)/python -m zclab.jobs.nightly
 
 # Linters, none of them with anything to forgive.
 check: bootstrap

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work for the project itself and for the night."""
+"""Work for the project itself, and jobs of many commands."""
