@@ -18,7 +18,6 @@ from zclab.traffic.histogram import (
     maximum_us,
     mean_us,
     merged,
-    minimum_us,
     percentile_us,
 )
 
@@ -57,9 +56,7 @@ def test_merging_is_as_if_recorded_together() -> None:
 def test_nothing_recorded() -> None:
     nothing = merged([])
     assert nothing.total == 0
-    assert (
-        minimum_us(nothing) is maximum_us(nothing) is mean_us(nothing) is percentile_us(nothing, 50) is None
-    )
+    assert nothing.min is maximum_us(nothing) is mean_us(nothing) is percentile_us(nothing, 50) is None
     assert decoded(encoded(nothing)) == nothing
 
 

@@ -17,6 +17,14 @@ from zclab.plan import schedule
 from zclab.plan.plan import Plan
 
 PLANS = sorted(path.stem for path in (project_root() / "lab_tests" / "plans").glob("*.yml"))
+RPC_COMPARISON = {
+    "name": "rpc",
+    "a": "map_recvmsg",
+    "b": "map_copy_buffer",
+    "request_bytes": 100,
+    "reply_bytes": 200,
+    "metrics": {"system_calls_per_rpc": ["F9"]},
+}
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 3, 4, 9, 10])
@@ -124,15 +132,7 @@ def test_cells_of_several_chunks_and_of_readers_that_keep() -> None:
 
 
 def test_a_ping_pong_is_planned() -> None:
-    rpc = {
-        "name": "rpc",
-        "a": "map_recvmsg",
-        "b": "map_copy_buffer",
-        "request_bytes": 100,
-        "reply_bytes": 200,
-        "metrics": {"system_calls_per_rpc": ["F9"]},
-    }
-    plan = factories.plan(rpc_comparisons=[rpc], repeats=2)
+    plan = factories.plan(rpc_comparisons=[RPC_COMPARISON], repeats=2)
     *_, cell = schedule.cells(plan)
     assert cell.name == "rpc-100-200"
     assert [one.receive_mode for one in cell.arms.values()] == ["map_recvmsg", "map_copy_buffer"]
@@ -288,6 +288,10 @@ def test_a_plan_in_a_file_is_named_after_it(tmp_path: Path) -> None:
         ({"message_bytes": [4096, 4096]}, "message_bytes"),
         ({"pace_gbit_per_s": [None, None]}, "pace_gbit_per_s"),
         ({"comparisons": [factories.comparison(metrics={"gbit_per_s": ["F99"]})]}, "comparisons"),
+        (
+            {"rpc_comparisons": [{**RPC_COMPARISON, "metrics": {"rpcs_per_s": ["F9", "F99"]}}]},
+            "rpc_comparisons: rpc: rpcs_per_s: docs/claims.yml has no claim F99",
+        ),
     ],
 )
 def test_a_faulty_file_is_one_line(tmp_path: Path, changes: dict[str, Any], key: str) -> None:

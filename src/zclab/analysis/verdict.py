@@ -262,8 +262,3 @@ def _verdict(
     if resolution is not None and bound is not None and abs(interval.median - bound) <= resolution * bound:
         return "inconclusive"
     return decided
-
-
-def unit_of(comparison: ComparisonDocument) -> str:
-    """Return the unit of a comparison's arm medians."""
-    return METRICS[comparison.metric].unit

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine: carries out a plan on a pair of hosts and keeps every measurement as it came.
 
-It configures nothing and judges nothing. Each sender and receiver is one command over zclab's own channels;
-when a channel closes, the traffic tool at its end stops by itself, so that nothing stays behind on a host.
+It configures nothing. Each measurement is judged as it comes, because the stopping rule counts valid ones
+only; comparisons and the verdict are judged from the run's files. Each sender and receiver is one command
+over zclab's own channels; when a channel closes, the traffic tool at its end stops by itself, so that nothing
+stays behind on a host.
 """
 
 from __future__ import annotations

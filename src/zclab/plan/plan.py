@@ -274,13 +274,14 @@ def load(name_or_path: str) -> Plan:
         raise UsageError(f"{path}: a plan is a mapping of keys, such as the ones in {directory}")
     plan = _validated(str(path), {"name": path.stem, **data})
     documented = set(claims.load())
-    for comparison in plan.comparisons:
-        for metric, ids in comparison.metrics.items():
-            if unknown := set(ids) - documented:
-                raise UsageError(
-                    f"{path}: comparisons: {comparison.name}: {metric}: docs/claims.yml has no claim "
-                    f"{', '.join(sorted(unknown))}"
-                )
+    for field in ("comparisons", "rpc_comparisons"):
+        for comparison in getattr(plan, field):
+            for metric, ids in comparison.metrics.items():
+                if unknown := set(ids) - documented:
+                    raise UsageError(
+                        f"{path}: {field}: {comparison.name}: {metric}: docs/claims.yml has no claim "
+                        f"{', '.join(sorted(unknown))}"
+                    )
     return plan
 
 

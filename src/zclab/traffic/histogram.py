@@ -97,11 +97,6 @@ def mean_us(histogram: Histogram) -> float | None:
     return float(_hdr(histogram).get_mean_value()) / 1000 if histogram.total else None
 
 
-def minimum_us(histogram: Histogram) -> float | None:
-    """Return the shortest latency in microseconds; None where nothing was recorded."""
-    return histogram.min / 1000 if histogram.min is not None else None
-
-
 def maximum_us(histogram: Histogram) -> float | None:
     """Return the longest latency in microseconds; None where nothing was recorded."""
     return histogram.max / 1000 if histogram.max is not None else None
