@@ -23,7 +23,7 @@ def ratios(cell_members: list[MeasurementDocument], metric: Metric) -> list[floa
     return [arms["b"] / arms["a"] for _, arms in sorted(values.items()) if len(arms) == 2 and arms["a"]]
 
 
-def due(plan: Plan, cell: Cell, made: Mapping[str, MeasurementDocument]) -> Measurement | None:
+def next_measurement(plan: Plan, cell: Cell, made: Mapping[str, MeasurementDocument]) -> Measurement | None:
     """Return the measurement of a cell that has to be made next; null once it has been measured often enough.
 
     Asked again of the same measurements it says the same, so a run can be resumed and judged from its files.
@@ -33,17 +33,17 @@ def due(plan: Plan, cell: Cell, made: Mapping[str, MeasurementDocument]) -> Meas
     for planned in pairs(plan, cell):
         one = made.get(planned.id)
         if one is None:
-            return None if not waiting and enough(plan, cell, members) else planned
+            return None if not waiting and is_sufficient(plan, cell, members) else planned
         members.append(one)
         waiting ^= {planned.pair}
     return None
 
 
-def enough(plan: Plan, cell: Cell, members: list[MeasurementDocument]) -> bool:
+def is_sufficient(plan: Plan, cell: Cell, members: list[MeasurementDocument]) -> bool:
     """Say whether whole pairs, as many as these, tell what more would not.
 
     That is so when each metric's interval is narrow; and when something was skipped or is invalid, which no
-    repetition mends.
+    repetition corrects.
     """
     count = len(members) // 2
     if not count:

@@ -20,7 +20,7 @@ from zclab.analysis.document import (
 )
 from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.statistics import Interval, median_interval
-from zclab.analysis.stopping import due, ratios
+from zclab.analysis.stopping import next_measurement, ratios
 from zclab.base.metrics import METRICS, Metric
 from zclab.lab.model import Threshold
 from zclab.plan import claims, schedule
@@ -76,7 +76,7 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
     made = {one.id: one for one in measurements}
     missing = sum(one.id not in made for one in (*schedule.checks(plan), *schedule.profiles(plan)))
     for cell in schedule.compared(plan):
-        if due(plan, cell, made) is not None:
+        if next_measurement(plan, cell, made) is not None:
             there = sum(
                 one.comparison == cell.name and one.phase in ("compare", "a_a") for one in measurements
             )
@@ -135,7 +135,7 @@ def _compare(
     samples = values[arm] if arm else of_pairs
     # A figure that was not measured leaves a gap that the others do not speak for.
     made = {one.id: one for one in members}
-    whole = due(manifest.plan, cell, made) is None and len(samples) == len(members) // 2
+    whole = next_measurement(manifest.plan, cell, made) is None and len(samples) == len(members) // 2
     interval = median_interval(samples) if samples else None
     because = _not_gated(manifest, metric, threshold, members, samples)
     resolution = statistics.resolution(equal[metric], len(of_pairs)) if arm is None else None

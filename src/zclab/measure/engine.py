@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zclab.analysis import measurement, validity
 from zclab.analysis.document import MeasurementDocument
-from zclab.analysis.stopping import due
+from zclab.analysis.stopping import next_measurement
 from zclab.backends.backend import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
@@ -160,7 +160,7 @@ class _Engine:
             for planned in schedule.checks(plan):
                 self._make(planned, orders, made)
             for cell in schedule.compared(plan):
-                while (planned_next := due(plan, cell, made)) is not None:
+                while (planned_next := next_measurement(plan, cell, made)) is not None:
                     self._make(planned_next, orders, made)
             for planned in schedule.profiles(plan):
                 self._make(planned, orders, made)
