@@ -180,7 +180,7 @@ def manifest(**changes: Any) -> Manifest:
             "mapped_fraction": {"map_once": bounds, "map_once_hybrid": bounds},
         },
         "thresholds": [],
-        "receive_low_water_bytes": LOW_WATER,
+        "rcvlowat_bytes": LOW_WATER,
         "pair": [
             _host(SENDER, "sender", "fd5a::1", RECEIVER, "fd5a::2", "virtio-net"),
             _host(RECEIVER, "receiver", "fd5a::2", SENDER, "fd5a::1", "e1000e"),
@@ -245,7 +245,7 @@ def traffic_document(
     causes = ("short_segment", "unaligned", "compound_page", "less_than_page", "urgent", "refused", "unknown")
     unmapped = dict.fromkeys(causes, 0) | {"short_segment": window_bytes - mapped}
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "end": end,
         "version": "0.1.0",
         "outcome": "complete",
@@ -264,7 +264,7 @@ def traffic_document(
         "keep_bytes": 0 if receiver else None,
         "copy_buffer_bytes": None,
         "pace_gbit": None,
-        "planted_usec_per_mib": None,
+        "inject_usec_per_mib": None,
         "window": window,
         "total": total,
         "cpu": cpu,
@@ -298,7 +298,7 @@ def rpc_document(end: str) -> dict[str, Any]:
     kept = ("version", "outcome", "error", "addresses", "cpu", "host_cpu", "perf", "tcp")
     return {
         **{key: bulk[key] for key in kept},
-        "schema_version": 3,
+        "schema_version": 4,
         "end": end,
         "mode": "map_recvmsg",
         "request_bytes": 100,
@@ -309,7 +309,7 @@ def rpc_document(end: str) -> dict[str, Any]:
         "copied_bytes": 200000,
         "total": {"rpcs": 1500, "mapped_bytes": 0, "copied_bytes": 300000},
         "system_calls": 4000,
-        "calls": {"wait": 1000, "map": 1000, "receive": 1000, "send": 1000},
+        "calls": {"poll": 1000, "getsockopt": 1000, "recvmsg": 1000, "sendmsg": 1000},
         "refused_connections": None if client else 0,
         "latency": {**latency, "total": 1000} if client else None,
     }

@@ -463,7 +463,7 @@ bool report_print(const struct session *sessions)
     json_count(&json, "keep_bytes", receiver, options->keep_bytes);
     json_count(&json, "copy_buffer_bytes", options->copy_buffer > 0, options->copy_buffer);
     json_decimal(&json, "pace_gbit", options->pace_gbit > 0, options->pace_gbit, 6);
-    json_decimal(&json, "planted_usec_per_mib", options->inject_usec_per_mib > 0,
+    json_decimal(&json, "inject_usec_per_mib", options->inject_usec_per_mib > 0,
                  options->inject_usec_per_mib, 3);
     put_window(&json, sessions, streams, known, receiver);
     json_open(&json, "total");

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#define REPORT_SCHEMA_VERSION 3
+#define REPORT_SCHEMA_VERSION 4
 
 /* Parts that other documents have too, of all streams together. The head leaves the object open.
  * `windowed`: every window was opened and closed. */

@@ -19,10 +19,10 @@ static void put_calls(struct json *json, bool known, const struct rpc_calls *fro
     json_count(json, "system_calls", known, poll + getsockopt + recvmsg + sendmsg);
     if (!json_open_known(json, "calls", known))
         return;
-    json_count(json, "wait", true, poll);
-    json_count(json, "map", true, getsockopt);
-    json_count(json, "receive", true, recvmsg);
-    json_count(json, "send", true, sendmsg);
+    json_count(json, "poll", true, poll);
+    json_count(json, "getsockopt", true, getsockopt);
+    json_count(json, "recvmsg", true, recvmsg);
+    json_count(json, "sendmsg", true, sendmsg);
     json_close(json);
 }
 

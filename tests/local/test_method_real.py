@@ -94,7 +94,7 @@ def comparisons_of(*changes: dict[str, Any]) -> Plan:
 
 
 def effects(document: dict[str, Any]) -> list[str | None]:
-    return [one["effect"] for one in document["comparisons"] if one["name"] != "a_a"]
+    return [one["effect"] for one in document["comparisons"] if one["name"] != "aa"]
 
 
 def test_equal_arms_are_rarely_called_different(lab: LabUnderTest) -> None:
@@ -108,11 +108,11 @@ def test_equal_arms_are_rarely_called_different(lab: LabUnderTest) -> None:
 
 def test_a_planted_slowdown_is_called(lab: LabUnderTest) -> None:
     document, _ = lab.measure(comparisons_of({}))
-    cost = next(one["median_a"] for one in document["comparisons"] if one["name"] == "a_a")
+    cost = next(one["median_a"] for one in document["comparisons"] if one["name"] == "aa")
     called = []
     for _ in range(PLANTED_RUNS):
-        document, _ = lab.measure(comparisons_of({"planted_usec_per_mib": PLANTED_SHARE * cost}))
-        (one,) = (one for one in document["comparisons"] if one["name"] != "a_a")
+        document, _ = lab.measure(comparisons_of({"inject_usec_per_mib": PLANTED_SHARE * cost}))
+        (one,) = (one for one in document["comparisons"] if one["name"] != "aa")
         print(
             f"planted {PLANTED_SHARE:.0%}: {one['effect']}, "
             f"ratio {one['ratio_median']:.3f} {one['ratio_ci95']}, n {one['n']}, "

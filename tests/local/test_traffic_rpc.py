@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from tests.traffic_lab import LIMIT, TOKEN, TRAFFIC, Document, End, Lab, hello, port_of, refuse_option
 
+from zclab.traffic.document import RpcDocument
 from zclab.traffic.histogram import Histogram, bucket, maximum_us, mean_us, percentile_us
-from zclab.traffic.rpc_document import RpcDocument
 
 MODES = ("recvmsg", "poll_recvmsg", "map_recvmsg", "map_copy_buffer")
 SIZES = "--request-bytes 100 --reply-bytes 200"
@@ -65,7 +65,7 @@ def parsed(document: Document) -> RpcDocument:
 
 
 def calls_of(document: Document) -> tuple[int, ...]:
-    return tuple(document["calls"][kind] for kind in ("wait", "map", "receive", "send"))
+    return tuple(document["calls"][kind] for kind in ("poll", "getsockopt", "recvmsg", "sendmsg"))
 
 
 def check_counts(document: Document, mode: str) -> None:
@@ -113,7 +113,7 @@ def test_modes(lab: Lab, binaries: dict[str, str], build: str, address: str, mod
     assert bucket(latency["min"]) == latency["counts"][0][0]
     assert bucket(latency["max"]) == latency["counts"][-1][0]
 
-    own_calls = sum(called["calls"].values()) - called["calls"]["wait"]
+    own_calls = sum(called["calls"].values()) - called["calls"]["poll"]
     assert own_calls / called["rpcs"] == {"map_recvmsg": 3}.get(mode, 2)
     histogram = parsed(called).latency
     assert histogram is not None
@@ -137,9 +137,9 @@ def test_sizes(lab: Lab, mode: str, request_bytes: int, reply_bytes: int) -> Non
         assert document["outcome"] == "complete", document["error"]
         assert document["mapped_bytes"] + document["copied_bytes"] == got * document["rpcs"] > 0
         assert (document["request_bytes"], document["reply_bytes"]) == (request_bytes, reply_bytes)
-        assert document["calls"]["send"] >= document["rpcs"]
+        assert document["calls"]["sendmsg"] >= document["rpcs"]
         if mode == "recvmsg":
-            assert document["calls"]["receive"] >= document["rpcs"]
+            assert document["calls"]["recvmsg"] >= document["rpcs"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -201,7 +201,6 @@ def test_calls_as_counted_from_outside(lab: Lab, tmp_path: Path, mode: str, watc
     if subprocess.run(["strace", "-o", "/dev/null", "true"], check=False, capture_output=True).returncode:
         pytest.skip("strace cannot trace here")
     log = tmp_path / "strace"
-    names = {"poll": "wait", "getsockopt": "map", "recvmsg": "receive", "sendmsg": "send"}
     strace = ("strace", "-f", "-o", str(log), "-e", "trace=poll,getsockopt,recvmsg,sendmsg,recvfrom,sendto")
     options = f"{SIZES} --warmup 0.1 --seconds 0.3"
     if watched == "server":
@@ -214,11 +213,11 @@ def test_calls_as_counted_from_outside(lab: Lab, tmp_path: Path, mode: str, watc
 
     lines = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines()]
     readings = [number for number, line in enumerate(lines) if re.match(r"getsockopt\(.*TCP_INFO", line)]
-    counted = dict.fromkeys(names.values(), 0)
+    counted = dict.fromkeys(("poll", "getsockopt", "recvmsg", "sendmsg"), 0)
     for line in lines[readings[0] + 1 : readings[1]]:
         name = line.partition("(")[0]
-        assert name in names, f"a call that the document does not count: {line}"
-        counted[names[name]] += 1
+        assert name in counted, f"a call that the document does not count: {line}"
+        counted[name] += 1
         if name == "getsockopt":
             assert "TCP_ZEROCOPY_RECEIVE" in line or re.search(r"0x23\b", line), line
     assert counted == document["calls"]

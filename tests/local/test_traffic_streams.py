@@ -286,8 +286,8 @@ def test_planted_cost_is_seen(lab: Lab, chunk: int) -> None:
         for costs, option in ((with_it, f" --inject-usec-per-mib {planted}"), (without, "")):
             sent, got = transfer(lab, f"{length} --chunk-bytes {chunk}{option}", length)
             assert (sent["outcome"], got["outcome"]) == ("complete", "complete")
-            assert got["planted_usec_per_mib"] == (planted if option else None)
-            assert sent["planted_usec_per_mib"] is None
+            assert got["inject_usec_per_mib"] == (planted if option else None)
+            assert sent["inject_usec_per_mib"] is None
             costs.append(usec_per_mib(got))
     ratios = [one / other for one, other in zip(with_it, without, strict=True)]
     assert statistics.median(ratios) > 2

@@ -178,7 +178,7 @@ def test_facts_hold_what_roles_read() -> None:
 
 def test_low_water_of_exactly_half_is_got(mine: Inventory) -> None:
     _limits(mine, "net.ipv4.tcp_rmem", "4096 131072 1048576")
-    assert mine.load().limits.receive_low_water_bytes == 524288
+    assert mine.load().limits.rcvlowat_bytes == 524288
 
 
 @pytest.mark.parametrize("name", LABS)
@@ -367,11 +367,19 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
     ),
     "a low-water mark that the kernel caps": (
         f"{ALL}/limits.yml",
-        "zclab_limits.receive_low_water_bytes",
+        "zclab_limits.rcvlowat_bytes",
         8388609,
         f"{ALL}/limits.yml",
         "zclab_limits",
         "tcp_rmem",
+    ),
+    "a key by its old name": (
+        f"{ALL}/limits.yml",
+        "zclab_limits.receive_low_water_bytes",
+        524288,
+        f"{ALL}/limits.yml",
+        "zclab_limits.receive_low_water_bytes",
+        "this key is now called rcvlowat_bytes: rename it",
     ),
     "an unknown variant": (
         f"{ALL}/kernel.yml",

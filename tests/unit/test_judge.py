@@ -202,9 +202,9 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         "receiver: used 0 streams, planned were 1",
     ),
     "planted CPU": (
-        "receiver.document.planted_usec_per_mib",
+        "receiver.document.inject_usec_per_mib",
         5.0,
-        "receiver: 5.0 µs/MiB of CPU were planted",
+        "receiver: 5.0 µs/MiB of CPU were injected",
     ),
     "headers": ("sender.document.header_bytes", 100, "sender: sent headers of 100 bytes, not 0"),
     "another IP version": ("sender.document.addresses.ip_version", 4, "sender: used IPv4"),
@@ -925,14 +925,14 @@ def with_equal_arms(spread: float = 0.01, ratio: float = 1.0, pairs: int = 10, *
     """Return a run with a stage of equal arms, then a comparison at a ratio; both with the same spread."""
     metrics: dict[str, list[str]] = {"receiver_usec_per_mib": []}
     plan = factories.plan(
-        a_a_pairs=pairs, repeats=pairs, comparisons=[factories.comparison(metrics=metrics)], **changes
+        aa_pairs=pairs, repeats=pairs, comparisons=[factories.comparison(metrics=metrics)], **changes
     )
     manifest = factories.manifest(plan=plan)
     return run(manifest, factories.records(manifest, ratio=ratio, spread=spread))
 
 
 def the_effect(document: RunDocument) -> ComparisonDocument:
-    return next(one for one in document.comparisons if one.name != "a_a")
+    return next(one for one in document.comparisons if one.name != "aa")
 
 
 @pytest.mark.parametrize(("ratio", "effect"), [(1.2, "higher"), (0.8, "lower"), (1.0, "none")])
@@ -969,13 +969,13 @@ def test_with_too_few_pairs_no_difference_is_called() -> None:
 
 
 def test_a_gate_nearer_to_its_bound_than_equal_arms_to_each_other_is_inconclusive() -> None:
-    plan = factories.plan(a_a_pairs=10, repeats=10)
+    plan = factories.plan(aa_pairs=10, repeats=10)
     manifest = factories.manifest(plan=plan, thresholds=[factories.threshold(at_most=0.5)])
     quiet = factories.records(manifest, ratio=0.48, spread=0.001)
     assert gated(manifest, quiet).verdict == "pass"
     shaken = [
         changed(one, {"receiver.document.cpu.user_s": 0.45 if one.planned.arm == "b" else 0.25})
-        if one.planned.phase == "a_a"
+        if one.planned.phase == "aa"
         else one
         for one in quiet
     ]
@@ -1047,7 +1047,7 @@ def test_figures_of_a_ping_pong() -> None:
     assert rpc.rpcs_per_s == pytest.approx(500)
     assert rpc.rpcs_per_cpu_s == pytest.approx(1000)  # half a second at each end
     assert rpc.system_calls_per_rpc == pytest.approx(3)  # waits apart
-    assert rpc.client_calls is not None and rpc.client_calls.wait == pytest.approx(1)
+    assert rpc.client_calls is not None and rpc.client_calls.poll == pytest.approx(1)
     assert rpc.latency_us is not None and rpc.latency_us.p50 == pytest.approx(100, rel=0.01)
     assert rpc.latency_us.p99_99 is None  # it takes 10 000 to have one beyond it
     assert document.gbit_per_s is None

@@ -17,6 +17,7 @@ from zclab.plan import schedule
 from zclab.plan.plan import Plan
 
 PLANS = sorted(path.stem for path in (project_root() / "lab_tests" / "plans").glob("*.yml"))
+SLOWED = {"receive_mode": "copy", "send_mode": "copy"}
 RPC_COMPARISON = {
     "name": "rpc",
     "a": "map_recvmsg",
@@ -64,17 +65,17 @@ def test_kernels_are_compared_in_few_boots() -> None:
 
 
 def test_equal_arms_come_first() -> None:
-    plan = factories.plan(a_a_pairs=8, repeats=8, integrity_bytes=2**20)
+    plan = factories.plan(aa_pairs=8, repeats=8, integrity_bytes=2**20)
     planned = schedule.measurements(plan)
-    assert [one.phase for one in planned] == ["integrity"] * 2 + ["a_a"] * 16 + ["compare"] * 16
-    equal = [one for one in planned if one.phase == "a_a"]
+    assert [one.phase for one in planned] == ["integrity"] * 2 + ["aa"] * 16 + ["compare"] * 16
+    equal = [one for one in planned if one.phase == "aa"]
     assert {(one.receive_mode, one.send_mode) for one in equal} == {("copy", "copy")}
     assert {one.arm for one in equal} == {"a", "b"}
 
 
 def test_equal_arms_are_not_measured_where_nothing_could_be_called() -> None:
-    assert schedule.a_a_cell(factories.plan(a_a_pairs=8, repeats=7)) is None
-    assert schedule.a_a_cell(factories.plan(a_a_pairs=0, repeats=8)) is None
+    assert schedule.aa_cell(factories.plan(aa_pairs=8, repeats=7)) is None
+    assert schedule.aa_cell(factories.plan(aa_pairs=0, repeats=8)) is None
 
 
 def test_bytes_are_checked_once_for_each_combination_of_modes() -> None:
@@ -283,7 +284,7 @@ def test_a_plan_in_a_file_is_named_after_it(tmp_path: Path) -> None:
         ({"comparisons": [factories.comparison(), factories.comparison()]}, "comparisons"),
         ({"repeats": {"at_least": 9, "at_most": 8}}, "repeats"),
         ({"repeats": {"at_least": 8, "at_most": 9}}, "precision: missing"),
-        ({"comparisons": [factories.comparison("a_a")]}, "comparisons: names must differ"),
+        ({"comparisons": [factories.comparison("aa")]}, "comparisons: names must differ"),
         ({"comparisons": [factories.comparison(metrics={"rpcs_per_s": []})]}, "comparisons.0: metrics"),
         ({"message_bytes": [4096, 4096]}, "message_bytes"),
         ({"pace_gbit_per_s": [None, None]}, "pace_gbit_per_s"),
@@ -301,6 +302,30 @@ def test_a_faulty_file_is_one_line(tmp_path: Path, changes: dict[str, Any], key:
     message = str(caught.value)
     assert message.startswith(f"{path}: {key}")
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "new"),
+    [
+        ({"a_a_pairs": 8}, "a_a_pairs", "aa_pairs"),
+        (
+            {"comparisons": [{**factories.comparison(), "a": {**SLOWED, "planted_usec_per_mib": 5}}]},
+            "comparisons.0.a.planted_usec_per_mib",
+            "inject_usec_per_mib",
+        ),
+    ],
+)
+def test_an_old_key_is_refused_by_its_new_name(
+    tmp_path: Path, changes: dict[str, Any], place: str, new: str
+) -> None:
+    path = _file(tmp_path, **changes)
+    with pytest.raises(UsageError) as caught:
+        plans.load(str(path))
+    assert str(caught.value) == f"{path}: {place}: this key is now called {new}: rename it"
+
+
+def test_a_plan_is_found_by_its_old_name() -> None:
+    assert plans.load("designs") == plans.load("receive_designs")
 
 
 def test_no_such_plan() -> None:

@@ -52,6 +52,13 @@ def test_a_passed_run() -> None:
     assert "emulated" not in text
 
 
+def test_equal_arms_are_shown_as_a_a() -> None:
+    text = shown(factories.manifest(plan=factories.plan(aa_pairs=8, repeats=8)))
+    rows = [line.strip(" │┃").split()[:1] for line in text.splitlines()]
+    assert rows.count(["A/A"]) == 4  # both arms, and two metrics
+    assert ["aa"] not in rows
+
+
 def test_an_emulated_run_says_so() -> None:
     text = shown(factories.manifest(emulated=True, thresholds=[factories.threshold()]))
     assert "emulated: CPU figures are the emulator's" in text

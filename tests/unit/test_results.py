@@ -14,6 +14,7 @@ from tests.factories import changed
 from zclab.analysis import document as documents
 from zclab.analysis import verdict
 from zclab.base.errors import UsageError
+from zclab.plan import schedule
 from zclab.runs.folder import Run
 from zclab.runs.records import Manifest, Record
 
@@ -124,6 +125,39 @@ def test_a_manifest_that_cannot_be_read_is_one_line(run: Run, text: str) -> None
         run.manifest()
     assert str(caught.value).startswith(f"{run.manifest_path}: cannot be read: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_records_under_earlier_names_are_read_as_todays(run: Run) -> None:
+    manifest = factories.manifest(plan=factories.plan(aa_pairs=8, repeats=8))
+    planned = schedule.measurements(manifest.plan)[0]
+    record = factories.record(planned)
+    ping_pong = json.loads(record.model_dump_json())
+    for end, kind in (("receiver", "rpc_server"), ("sender", "rpc_client")):
+        ping_pong[end]["document"] = factories.rpc_document(kind)
+    old = {
+        '"aa_pairs"': '"a_a_pairs"',
+        '"aa': '"a_a',
+        "inject_usec_per_mib": "planted_usec_per_mib",
+        "rcvlowat_bytes": "receive_low_water_bytes",
+        '"schema_version": 4': '"schema_version": 3',
+        '"poll": 1000, "getsockopt": 1000, "recvmsg": 1000, "sendmsg": 1000': (
+            '"wait": 1000, "map": 1000, "receive": 1000, "send": 1000'
+        ),
+    }
+
+    def as_of_old(data: object) -> str:
+        text = json.dumps(data)
+        for new, name in old.items():
+            text = text.replace(new, name)
+        return text
+
+    lines = [as_of_old(json.loads(record.model_dump_json())), as_of_old(ping_pong)]
+    assert '"phase": "a_a"' in lines[0] and '"id": "a_a-01' in lines[0] and '"wait": 1000' in lines[1]
+    run.manifest_path.write_text(as_of_old(json.loads(manifest.model_dump_json())), encoding="utf-8")
+    run.measurements_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    assert "a_a_pairs" in run.manifest_path.read_text(encoding="utf-8")
+    assert run.manifest() == manifest
+    assert run.records() == [record, Record.model_validate(ping_pong)]
 
 
 def test_a_manifest_of_another_schema_is_refused(run: Run) -> None:

@@ -10,7 +10,7 @@ from zclab.base.metrics import Metric
 from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts
 from zclab.plan.schedule import ArmName, Phase
-from zclab.traffic.document import OneCpu, SoftNet, Unmapped, ZerocopyStat
+from zclab.traffic.document import OneCpu, Rcvlowat, SoftNet, Unmapped, ZerocopyStat
 from zclab.traffic.profile import Profile
 
 SCHEMA_VERSION = 3
@@ -62,20 +62,13 @@ class Transport(Model):
     retransmitted_segments: int | None
 
 
-class LowWater(Model):
-    """SO_RCVLOWAT in bytes, as asked for and as got."""
-
-    asked: int | None
-    got: int | None
-
-
 class SystemCalls(Model):
-    """System calls for each RPC at one end, by what they are for."""
+    """System calls for each RPC at one end, by name; `getsockopt` is TCP_ZEROCOPY_RECEIVE."""
 
-    wait: float
-    map: float
-    receive: float
-    send: float
+    poll: float
+    getsockopt: float
+    recvmsg: float
+    sendmsg: float
 
 
 class Latency(Model):
@@ -135,7 +128,7 @@ class MeasurementDocument(Model):
     streams: int
     kernel: str | None
     pace_gbit_per_s: float | None
-    planted_usec_per_mib: float
+    inject_usec_per_mib: float
     seconds: float | None
     bytes_received: int | None
     gbit_per_s: float | None
@@ -144,7 +137,7 @@ class MeasurementDocument(Model):
     mapped_fraction: float | None
     unmapped: Unmapped | None
     zerocopy_stat: ZerocopyStat | None
-    receive_low_water: LowWater | None
+    rcvlowat_bytes: Rcvlowat | None
     receiver_cpu: Cpu | None
     sender_cpu: Cpu | None
     receiver_context_switches: int | None

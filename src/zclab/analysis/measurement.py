@@ -9,7 +9,6 @@ from zclab.analysis.document import (
     Completions,
     Cpu,
     Latency,
-    LowWater,
     MeasurementDocument,
     RpcFigures,
     StreamCpu,
@@ -19,8 +18,7 @@ from zclab.analysis.document import (
 from zclab.analysis.validity import bulk, difference, invalid_reasons, ping_pong
 from zclab.runs.records import Manifest, Record
 from zclab.traffic import histogram as latency
-from zclab.traffic.document import TrafficDocument
-from zclab.traffic.rpc_document import RpcDocument
+from zclab.traffic.document import RpcDocument, TrafficDocument
 
 MIB = 2**20
 #: Of a virtual host that counts them: its clock runs a nanosecond for each.
@@ -57,7 +55,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         streams=planned.streams,
         kernel=planned.kernel,
         pace_gbit_per_s=planned.pace_gbit_per_s,
-        planted_usec_per_mib=planned.planted_usec_per_mib,
+        inject_usec_per_mib=planned.inject_usec_per_mib,
         seconds=server.window.seconds if server else seconds,
         bytes_received=received,
         gbit_per_s=received * 8 / seconds / 1e9 if received and seconds else None,
@@ -66,9 +64,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         mapped_fraction=mapped / received if received and mapped is not None else None,
         unmapped=receiver.unmapped if receiver else None,
         zerocopy_stat=receiver.zerocopy_stat if receiver else None,
-        receive_low_water=LowWater(asked=receiver.rcvlowat.asked, got=receiver.rcvlowat.got)
-        if receiver and receiver.rcvlowat
-        else None,
+        rcvlowat_bytes=receiver.rcvlowat if receiver else None,
         receiver_cpu=_cpu(manifest, receiver or server),
         sender_cpu=_cpu(manifest, sender or client),
         receiver_context_switches=_context_switches(receiver or server),
@@ -195,10 +191,10 @@ def _calls(end: RpcDocument | None) -> SystemCalls | None:
         return None
     calls = end.calls
     return SystemCalls(
-        wait=calls.wait / end.rpcs,
-        map=calls.map / end.rpcs,
-        receive=calls.receive / end.rpcs,
-        send=calls.send / end.rpcs,
+        poll=calls.poll / end.rpcs,
+        getsockopt=calls.getsockopt / end.rpcs,
+        recvmsg=calls.recvmsg / end.rpcs,
+        sendmsg=calls.sendmsg / end.rpcs,
     )
 
 
@@ -219,7 +215,7 @@ def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None)
         rpcs=rpcs,
         rpcs_per_s=rpcs / seconds if rpcs and seconds else None,
         rpcs_per_cpu_s=rpcs / cpu if rpcs and cpu else None,
-        system_calls_per_rpc=calls.map + calls.receive + calls.send if calls else None,
+        system_calls_per_rpc=calls.getsockopt + calls.recvmsg + calls.sendmsg if calls else None,
         client_calls=calls,
         server_calls=_calls(server),
         latency_us=_latency(client),

@@ -10,8 +10,7 @@ from zclab.kernel.identity import Artifact
 from zclab.lab.link import ipv4_route_mtu
 from zclab.lab.model import Bounds
 from zclab.runs.records import End, Manifest, Record
-from zclab.traffic.document import TrafficDocument
-from zclab.traffic.rpc_document import RpcDocument
+from zclab.traffic.document import RpcDocument, TrafficDocument
 
 
 def bulk(end: End | None) -> TrafficDocument | None:
@@ -161,8 +160,8 @@ def _transfer_reasons(manifest: Manifest, record: Record) -> list[str]:
         reasons.append("receiver: zero bytes received")
     if receiver and receiver.mode != planned.receive_mode:
         reasons.append(f"receiver: mode was {receiver.mode}, planned was {planned.receive_mode}")
-    if receiver and receiver.planted_usec_per_mib and not planned.planted_usec_per_mib:
-        reasons.append(f"receiver: {receiver.planted_usec_per_mib} µs/MiB of CPU were planted")
+    if receiver and receiver.inject_usec_per_mib and not planned.inject_usec_per_mib:
+        reasons.append(f"receiver: {receiver.inject_usec_per_mib} µs/MiB of CPU were injected")
     if sender and sender.mode != planned.send_mode:
         reasons.append(f"sender: mode was {sender.mode}, planned was {planned.send_mode}")
     if sender and sender.message_bytes != planned.message_bytes:
@@ -194,7 +193,7 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
                 f"sender: {again} of {segments} segments were retransmitted, more than {limit:.2%}"
             )
     low_water = receiver.rcvlowat if receiver else None
-    wanted = manifest.receive_low_water_bytes
+    wanted = manifest.rcvlowat_bytes
     known = low_water is not None and low_water.got is not None
     if (
         receiver

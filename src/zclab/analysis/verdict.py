@@ -24,7 +24,7 @@ from zclab.analysis.stopping import next_measurement, ratios
 from zclab.base.metrics import METRICS, Metric
 from zclab.lab.model import Threshold
 from zclab.plan import claims, schedule
-from zclab.plan.plan import A_A
+from zclab.plan.plan import AA
 from zclab.plan.schedule import ArmName, Cell
 from zclab.runs.records import Manifest, Record
 
@@ -78,7 +78,7 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
     for cell in schedule.compared(plan):
         if next_measurement(plan, cell, made) is not None:
             there = sum(
-                one.comparison == cell.name and one.phase in ("compare", "a_a") for one in measurements
+                one.comparison == cell.name and one.phase in ("compare", "aa") for one in measurements
             )
             missing += max(1, 2 * cell.repeats.at_least - there)
     problems = [f"{missing} planned measurements were not made: continue with `zclab run --resume`"] * (
@@ -94,9 +94,9 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
 def _comparisons(manifest: Manifest, measurements: list[MeasurementDocument]) -> list[ComparisonDocument]:
     members: dict[str, list[MeasurementDocument]] = {}
     for one in measurements:
-        if one.phase in ("compare", "a_a"):
+        if one.phase in ("compare", "aa"):
             members.setdefault(one.comparison, []).append(one)
-    equal = {metric: ratios(members.get(A_A, []), metric) for metric in METRICS}
+    equal = {metric: ratios(members.get(AA, []), metric) for metric in METRICS}
     return [
         _compare(manifest, cell, metric, threshold, members.get(cell.name, []), equal)
         for cell in schedule.compared(manifest.plan)
@@ -189,7 +189,7 @@ def _arm_name(cell: Cell, arm: ArmName) -> str:
     return (
         name
         + (f" on {one.kernel}" if one.kernel else "")
-        + (f" with {one.planted_usec_per_mib:g} µs/MiB planted" if one.planted_usec_per_mib else "")
+        + (f" with {one.inject_usec_per_mib:g} µs/MiB injected" if one.inject_usec_per_mib else "")
     )
 
 
@@ -201,7 +201,7 @@ def _effect(
         return None, "one arm's own figure"
     if len(of_pairs) < statistics.FEWEST_PAIRS:
         return None, f"fewer than {statistics.FEWEST_PAIRS} pairs"
-    if cell.name == A_A or cell.arms["a"].rpc is not None:
+    if cell.name == AA or cell.arms["a"].rpc is not None:
         # Equal arms are what the others are held against; a ping-pong has no such stage, only its own test.
         return statistics.effect(of_pairs, manifest.smallest_effect, 0.0), None
     if resolution is None:

@@ -35,7 +35,7 @@ STEPS = (
     Step("zclab selftests --diff stock full", "what the series changes in the kernel's own tests"),
     Step("zclab stress --kernel full-debug --seconds 600", "locks and memory checked under stress"),
     Step("zclab stress --kernel full-leaks --seconds 600", "memory that is lost under stress"),
-    Step("zclab run designs --up --kernel full", _DESIGNS_REASON),
+    Step("zclab run receive_designs --up --kernel full", _DESIGNS_REASON),
     Step("zclab up", "back to the kernel that the lab declares"),
     Step("zclab run --up --lab instructions", "what the series costs in instructions"),
     Step("zclab down --lab instructions", "its hosts are not needed any more", cleanup=True),

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
 from zclab.base.model import Role
 from zclab.base.paths import lab_dir, project_root, state_dir
@@ -169,7 +170,9 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
 def _check_keys(source: _Source, host: str, variables: dict[str, Any], roles: dict[str, Role]) -> None:
     if host not in roles:
         raise source.error(host, f"{host} is neither in group senders nor in group receivers")
-    for key in variables:
+    for key, value in variables.items():
+        if key.startswith("zclab_") and (renamed := renamed_keys.problem({key: value})):
+            raise source.error(*renamed, host, roles[host])
         if key.startswith("ansible_") or key in _LAB_KEYS or key in _HOST_KEYS:
             continue
         raise source.error(key, "unknown key: remove it or correct its name (docs/inventory.md lists them)")

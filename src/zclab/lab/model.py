@@ -72,7 +72,7 @@ class Limits(Model):
     `sysctls` too is set where this kernel has one for each namespace.
     """
 
-    receive_low_water_bytes: int = Field(gt=0)
+    rcvlowat_bytes: int = Field(gt=0)
     locked_memory_kib: int | Literal["unlimited"] | None = None
     sysctls: dict[str, int | str]
     machine_sysctls: dict[str, int] = {}
@@ -82,9 +82,9 @@ class Limits(Model):
         rmem = str(self.sysctls.get("net.ipv4.tcp_rmem", "")).split()
         if rmem and (len(rmem) != 3 or not all(part.isdigit() for part in rmem)):
             raise ValueError("sysctls: net.ipv4.tcp_rmem needs three numbers: smallest, default, largest")
-        if rmem and int(rmem[2]) // 2 < self.receive_low_water_bytes:
+        if rmem and int(rmem[2]) // 2 < self.rcvlowat_bytes:
             raise ValueError(
-                f"receive_low_water_bytes {self.receive_low_water_bytes} is more than half of the largest "
+                f"rcvlowat_bytes {self.rcvlowat_bytes} is more than half of the largest "
                 f"tcp_rmem ({rmem[2]}), where the kernel caps it: raise the third value of net.ipv4.tcp_rmem"
             )
         if str(self.sysctls.get("net.ipv4.tcp_timestamps", 1)) != "1":

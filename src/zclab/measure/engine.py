@@ -37,9 +37,8 @@ from zclab.plan.schedule import Measurement
 from zclab.runs.folder import Run
 from zclab.runs.records import End, EndDocument, Manifest, Record
 from zclab.traffic import command as commands
-from zclab.traffic.document import TrafficDocument
+from zclab.traffic.document import RpcDocument, TrafficDocument
 from zclab.traffic.profile import profile, recording, rest
-from zclab.traffic.rpc_document import RpcDocument
 
 #: Brings the hosts of a lab up with one of its kernels, and proves it.
 Boot = Callable[[Lab, str], None]
@@ -281,7 +280,7 @@ def manifest_of(
         smallest_effect=lab.smallest_effect,
         shared_cpu=lab.shared_cpu,
         counts_instructions=lab.counts_instructions,
-        receive_low_water_bytes=lab.limits.receive_low_water_bytes,
+        rcvlowat_bytes=lab.limits.rcvlowat_bytes,
         pair=[sender, receiver],
         artifact=artifact,
         hosts=[

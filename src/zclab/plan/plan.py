@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
 from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, SendMode
@@ -16,10 +17,10 @@ from zclab.base.paths import project_root
 from zclab.lab.link import PAGE_BYTES
 from zclab.lab.model import Lab
 from zclab.plan import claims
-from zclab.traffic.rpc_document import RpcMode
+from zclab.traffic.document import RpcMode
 
 #: The name of the cell that compares an arm with itself.
-A_A = "a_a"
+AA = "aa"
 
 
 class Arm(Model):
@@ -27,14 +28,14 @@ class Arm(Model):
 
     `kernel` is a variant of the lab (null: the one it boots). `keep_bytes`: the receiver reads each chunk
     into memory of its own, given back when so many more bytes have come (0: all into the same memory).
-    `planted_usec_per_mib` burns CPU in the receiver, so that a test can see a slowdown found.
+    `inject_usec_per_mib` burns CPU in the receiver, so that a test can see a slowdown found.
     """
 
     receive_mode: ReceiveMode
     send_mode: SendMode
     kernel: str | None = None
     keep_bytes: int = Field(default=0, ge=0, le=2**30)
-    planted_usec_per_mib: float = Field(default=0, ge=0)
+    inject_usec_per_mib: float = Field(default=0, ge=0)
 
 
 class PlannedComparison(Model):
@@ -118,7 +119,7 @@ class Plan(Model):
     seed: draws which arm begins each block (null: drawn for each run, and kept with it).
     precision: the half-width of the 95 % interval, as a share of the ratio, that ends a comparison before
         `repeats.at_most`.
-    a_a_pairs: pairs of equal arms that are measured first.
+    aa_pairs: pairs of equal arms that are measured first.
     baseline: watch the idle hosts as long as each window, just before it.
     integrity_bytes: bytes that are checked one by one for each combination of modes.
     block_pairs: pairs that are measured between two boots, where the arms differ in their kernel.
@@ -131,7 +132,7 @@ class Plan(Model):
     warmup_seconds: float = Field(ge=0, le=600)
     repeats: Annotated[Repeats, BeforeValidator(_repeats)]
     precision: float | None = Field(default=None, gt=0, lt=1)
-    a_a_pairs: int = Field(default=0, ge=0, le=1000)
+    aa_pairs: int = Field(default=0, ge=0, le=1000)
     baseline: bool = False
     integrity_bytes: int = Field(default=0, ge=0)
     seed: int | None = Field(default=None, ge=0)
@@ -186,8 +187,8 @@ class Plan(Model):
         names = [one.name for one in self.every()]
         if not names:
             raise ValueError("comparisons: there is none, and no rpc_comparisons either")
-        if A_A in names or len(set(names)) < len(names):
-            raise ValueError(f"comparisons: names must differ from each other and from {A_A}")
+        if AA in names or len(set(names)) < len(names):
+            raise ValueError(f"comparisons: names must differ from each other and from {AA}")
         if self.repeats.at_least < self.repeats.at_most and self.precision is None:
             raise ValueError(
                 "precision: missing: say how narrow an interval has to be to stop before at_most"
@@ -260,7 +261,7 @@ def load(name_or_path: str) -> Plan:
         UsageError: the file is missing or says something impossible.
     """
     directory = project_root() / "lab_tests" / "plans"
-    path = directory / f"{name_or_path}.yml"
+    path = directory / f"{renamed_keys.RENAMED_PLANS.get(name_or_path, name_or_path)}.yml"
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
@@ -272,6 +273,8 @@ def load(name_or_path: str) -> Plan:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a plan is a mapping of keys, such as the ones in {directory}")
+    if renamed := renamed_keys.problem(data):
+        raise UsageError(": ".join([str(path), *renamed]))
     plan = _validated(str(path), {"name": path.stem, **data})
     documented = set(claims.load())
     for field in ("comparisons", "rpc_comparisons"):

@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 from zclab.analysis.statistics import FEWEST_PAIRS
 from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, SendMode
-from zclab.plan.plan import A_A, Plan, Repeats
-from zclab.traffic.rpc_document import RpcMode
+from zclab.plan.plan import AA, Plan, Repeats
+from zclab.traffic.document import RpcMode
 
 ArmName = Literal["a", "b"]
 #: What a measurement is made for: to be compared, to see how far two equal arms differ, to check each byte,
 #: or to see where the CPU goes. Only the first two ever enter a figure.
-Phase = Literal["compare", "a_a", "integrity", "profile"]
+Phase = Literal["compare", "aa", "integrity", "profile"]
 
 
 class Rpc(Model):
@@ -50,7 +50,7 @@ class Measurement(Model):
     header_bytes: int
     ip_version: Literal[4, 6] | None
     kernel: str | None
-    planted_usec_per_mib: float
+    inject_usec_per_mib: float
     seconds: float
     warmup_seconds: float
     baseline_seconds: float
@@ -139,7 +139,7 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
         "streams": 1,
         "header_bytes": 0,
         "kernel": None,
-        "planted_usec_per_mib": 0,
+        "inject_usec_per_mib": 0,
         "seconds": plan.seconds,
         "warmup_seconds": plan.warmup_seconds,
         "baseline_seconds": plan.seconds if plan.baseline else 0,
@@ -149,28 +149,28 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
     return Measurement.model_validate(data | changes)
 
 
-def a_a_cell(plan: Plan) -> Cell | None:
+def aa_cell(plan: Plan) -> Cell | None:
     """Return the cell that compares the first comparison's arm A with itself, if the plan has one.
 
     It bounds which differences may be called; with too few pairs for any call it would be measured in vain.
     """
     first = next(cells(plan))
-    if not plan.a_a_pairs or plan.repeats.at_most < FEWEST_PAIRS or first.arms["a"].rpc is not None:
+    if not plan.aa_pairs or plan.repeats.at_most < FEWEST_PAIRS or first.arms["a"].rpc is not None:
         return None
-    same = first.arms["a"].model_copy(update={"comparison": A_A, "phase": A_A})
+    same = first.arms["a"].model_copy(update={"comparison": AA, "phase": AA})
     metrics: dict[Metric, list[str]] = {
         metric: []
         for cell in cells(plan)
         for metric in cell.metrics
         if not METRICS[metric].rpc and (METRICS[metric].paced or not first.paced)
     }
-    repeats = Repeats(at_least=plan.a_a_pairs, at_most=plan.a_a_pairs)
-    return Cell(A_A, A_A, metrics, {"a": same, "b": same.model_copy(update={"arm": "b"})}, repeats, 1)
+    repeats = Repeats(at_least=plan.aa_pairs, at_most=plan.aa_pairs)
+    return Cell(AA, AA, metrics, {"a": same, "b": same.model_copy(update={"arm": "b"})}, repeats, 1)
 
 
 def compared(plan: Plan) -> list[Cell]:
     """Return all cells in the order in which they are measured: equal arms first."""
-    first = a_a_cell(plan)
+    first = aa_cell(plan)
     return [*([first] if first else []), *cells(plan)]
 
 
@@ -186,7 +186,7 @@ def checks(plan: Plan) -> list[Measurement]:
                     "id": f"integrity-{cell.name}-{one.arm}",
                     "phase": "integrity",
                     "pace_gbit_per_s": None,
-                    "planted_usec_per_mib": 0,
+                    "inject_usec_per_mib": 0,
                     "warmup_seconds": 0,
                     "baseline_seconds": 0,
                     "bytes": plan.integrity_bytes,

@@ -17,8 +17,8 @@ from zclab.backends.backend import StatusRow
 from zclab.base.metrics import Metric
 from zclab.deploy.playbooks import Timing
 from zclab.plan import schedule
-from zclab.plan.plan import Plan
-from zclab.report import designs
+from zclab.plan.plan import AA, Plan
+from zclab.report import receive_designs
 from zclab.report.terminal import print_line
 from zclab.runs.folder import Run
 
@@ -99,9 +99,9 @@ def show(console: Console, document: RunDocument) -> None:
         if table.row_count:
             console.print(table)
     console.print(_comparisons_table(document.comparisons))
-    if (by_design := designs.table(document)) is not None:
+    if (by_design := receive_designs.table(document)) is not None:
         console.print(by_design)
-        for sentence in designs.sentences(document):
+        for sentence in receive_designs.sentences(document):
             print_line(console, sentence)
     _show_profiles(console, document)
     for one in document.measurements:
@@ -145,7 +145,7 @@ def _arms_table(document: RunDocument) -> Table:
         table.add_column(heading, justify="right")
     cells: dict[tuple[str, str], list[MeasurementDocument]] = {}
     for one in document.measurements:
-        if one.phase in ("compare", "a_a") and one.rpc is None:
+        if one.phase in ("compare", "aa") and one.rpc is None:
             cells.setdefault((one.comparison, one.arm), []).append(one)
     for (comparison, arm), members in cells.items():
         first = members[0]
@@ -154,7 +154,7 @@ def _arms_table(document: RunDocument) -> Table:
             one.retransmitted_segments for one in members if one.retransmitted_segments is not None
         ]
         table.add_row(
-            comparison,
+            _named(comparison),
             arm,
             first.send_mode,
             first.receive_mode,
@@ -169,6 +169,11 @@ def _arms_table(document: RunDocument) -> Table:
             str(sum(copied)) if copied else "-",
         )
     return table
+
+
+def _named(comparison: str) -> str:
+    """Return a comparison's name as people read it."""
+    return "A/A" if comparison == AA else comparison
 
 
 def _median(values: Sequence[float | None], form: str) -> str:
@@ -255,7 +260,7 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
         sign = {"at_least": "≥", "at_most": "≤", None: ""}[one.direction]
         verdict = one.verdict or f"not gated ({one.not_gated_because})"
         table.add_row(
-            one.name,
+            _named(one.name),
             one.metric,
             one.arm_a or "",
             one.arm_b,

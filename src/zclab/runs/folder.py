@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from zclab.base.errors import UsageError
 from zclab.base.paths import runs_dir
 from zclab.runs.records import Manifest, Record
+from zclab.runs.upgrade import upgraded
 
 
 class Run:
@@ -67,12 +68,13 @@ class Run:
             UsageError: it is missing, or another schema wrote it.
         """
         try:
-            return Manifest.model_validate_json(self.manifest_path.read_text(encoding="utf-8"))
+            data = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            return Manifest.model_validate(upgraded(data))
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
             raise UsageError(f"{self.manifest_path}: cannot be read: {key}: {problem['msg']}") from None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"{self.manifest_path}: cannot be read: {error}") from None
 
     def append(self, record: Record) -> None:
@@ -103,7 +105,7 @@ class Run:
         records = []
         for number, line in enumerate(lines, 1):
             try:
-                records.append(Record.model_validate(json.loads(line)))
+                records.append(Record.model_validate(upgraded(json.loads(line))))
             except (ValueError, ValidationError):
                 raise UsageError(f"{self.measurements_path}: line {number} is damaged") from None
         return records

@@ -19,9 +19,8 @@ from zclab.kernel.identity import Artifact
 from zclab.lab.model import Host, Link, Threshold, Validity
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
-from zclab.traffic.document import TrafficDocument
+from zclab.traffic.document import RpcDocument, TrafficDocument
 from zclab.traffic.profile import Profile
-from zclab.traffic.rpc_document import RpcDocument
 
 #: What either end printed, told apart by its `end`.
 EndDocument = Annotated[TrafficDocument | RpcDocument, Field(discriminator="end")]
@@ -75,7 +74,7 @@ class Manifest(Model):
     validity: Validity
     thresholds: list[Threshold]
     smallest_effect: float
-    receive_low_water_bytes: int
+    rcvlowat_bytes: int
     shared_cpu: bool = False
     counts_instructions: bool = False
     pair: list[Host]

@@ -30,12 +30,12 @@ def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
         return shlex.join(
             [TRAFFIC, "rpc-serve", *common, *_rpc_options(planned), *_shared_options(planned, host)]
         )
-    planted = planned.planted_usec_per_mib
+    injected = planned.inject_usec_per_mib
     return shlex.join(
         [TRAFFIC, "receive", *common, "--chunk-bytes", str(planned.chunk_bytes)]
-        + ["--rcvlowat", str(lab.limits.receive_low_water_bytes)]
+        + ["--rcvlowat", str(lab.limits.rcvlowat_bytes)]
         + (["--keep-bytes", str(planned.keep_bytes)] if planned.keep_bytes else [])
-        + (["--inject-usec-per-mib", f"{planted:g}"] if planted else [])
+        + (["--inject-usec-per-mib", f"{injected:g}"] if injected else [])
         + _framing(planned)
         + _bulk_options(planned)
         + _shared_options(planned, host)

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documents that the two ends of the traffic tool print. What an end did not measure is null."""
+"""The documents that the ends of the traffic tool print: of a transfer, and of an RPC session.
+
+What an end did not measure is null.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from zclab.base.model import Model, ReceiveMode, SendMode
+from zclab.traffic.histogram import Histogram
+
+RpcMode = Literal["recvmsg", "poll_recvmsg", "map_recvmsg", "map_copy_buffer"]
 
 
 class Bytes(Model):
@@ -142,7 +150,7 @@ class Completions(Model):
     no_buffers: int
 
 
-class LowWater(Model):
+class Rcvlowat(Model):
     """SO_RCVLOWAT in bytes, as asked for and as read back."""
 
     asked: int | None
@@ -207,13 +215,13 @@ class Stream(Model):
     window: Window
     cpu_time: ProcessCpu
     tcp: Tcp
-    rcvlowat: LowWater | None
+    rcvlowat: Rcvlowat | None
 
 
 class TrafficDocument(Model):
     """One end of one transfer."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     end: Literal["receive", "send"]
     version: str
     outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
@@ -226,7 +234,7 @@ class TrafficDocument(Model):
     keep_bytes: int | None
     copy_buffer_bytes: int | None
     pace_gbit: float | None
-    planted_usec_per_mib: float | None
+    inject_usec_per_mib: float | None
     window: Window
     total: Bytes
     cpu: ProcessCpu
@@ -234,7 +242,7 @@ class TrafficDocument(Model):
     perf: Perf
     system_calls: int | None
     completions: Completions | None
-    rcvlowat: LowWater | None
+    rcvlowat: Rcvlowat | None
     refused_connections: int | None
     buffers: Buffers
     unmapped: Unmapped | None
@@ -242,3 +250,54 @@ class TrafficDocument(Model):
     integrity: Integrity | None
     tcp: Tcp
     streams: list[Stream]
+
+
+class RpcWindow(Model):
+    """The measured window: whether it closed where it should, and its seconds."""
+
+    complete: bool
+    seconds: float | None
+
+
+class RpcTotal(Model):
+    """What the whole session moved, RPCs before and after the window included; bytes are received ones."""
+
+    rpcs: int
+    mapped_bytes: int
+    copied_bytes: int
+
+
+class RpcCalls(Model):
+    """System calls by name; `getsockopt` is TCP_ZEROCOPY_RECEIVE. A blocking recvmsg() waits, too."""
+
+    poll: int
+    getsockopt: int
+    recvmsg: int
+    sendmsg: int
+
+
+class RpcDocument(Model):
+    """One end of one RPC session. Counts are of the measured window, which holds whole RPCs only."""
+
+    schema_version: Literal[4]
+    end: Literal["rpc_client", "rpc_server"]
+    version: str
+    outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
+    error: str | None
+    mode: RpcMode
+    addresses: Addresses
+    request_bytes: int = Field(ge=1)
+    reply_bytes: int = Field(ge=1)
+    window: RpcWindow
+    rpcs: int | None
+    mapped_bytes: int | None
+    copied_bytes: int | None
+    total: RpcTotal
+    system_calls: int | None
+    calls: RpcCalls | None
+    cpu: ProcessCpu
+    host_cpu: HostCpu
+    perf: Perf
+    tcp: Tcp
+    refused_connections: int | None
+    latency: Histogram | None

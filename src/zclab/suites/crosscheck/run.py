@@ -151,7 +151,7 @@ def _plan(lab: Lab, modes: list[Mode], repeats: int, seconds: int, seed: int) ->
 
     There is no warm-up: the other tools have none.
     """
-    size = lab.limits.receive_low_water_bytes
+    size = lab.limits.rcvlowat_bytes
     return Plan.model_validate(
         {
             "name": "crosscheck",

@@ -181,7 +181,7 @@ class _Bench:
         return Task(
             maps=test.maps,
             send_mode=test.send_mode,
-            chunk_bytes=self._lab.limits.receive_low_water_bytes,
+            chunk_bytes=self._lab.limits.rcvlowat_bytes,
             seconds=test.seconds,
             sender=sender,
             receiver=receiver,
