@@ -42,8 +42,9 @@ format: bootstrap
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Write the documents that are made from others: each role's README.md.
+# Write the documents that are made from others: docs/commands.md and each role's README.md.
 docs: bootstrap
+	$(BIN)/python -m zclab.jobs.command_docs
 	$(BIN)/python -m zclab.jobs.role_readmes
 
 # Lock the dependencies of pyproject.toml again (needs uv).

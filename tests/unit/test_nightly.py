@@ -126,7 +126,8 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("step", [step for step in nightly.STEPS if step.command.startswith("zclab ")])
 def test_each_step_is_a_command_line_of_zclab(step: Step) -> None:
     program, name, *arguments = step.command.split()
-    command = cli.commands[name]
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
     with command.make_context(name, arguments) as context:  # refuses an unknown option
         assert isinstance(context, click.Context)
     assert program == "zclab"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that make, show and end the hosts of a lab."""
+"""Commands that bring up, show and stop the hosts of a lab."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from zclab.report import kernels as kernel_listing
 @kernel_option
 @click.option("--promote", is_flag=True, help="Make the lab's kernel the default of each host's boot loader.")
 def up(lab_name: str, kernel: str | None, promote: bool) -> None:
-    """Make the hosts of a lab so: kernel built, booted and proven, link and limits set.
+    """Bring the hosts of a lab to the declared state: kernel booted and proven, link and limits set.
 
-    Doing it twice changes nothing. Example: zclab up --lab inventory/connectx3
+    Builds the kernel first if it is not in the cache. A second time it changes nothing. The same as
+    playbooks/site.yml.
+
+    Example: zclab up --lab inventory/connectx3
     """
     lab = inventory.load(lab_name).with_kernel(kernel)
     started = time.monotonic()
@@ -37,7 +40,7 @@ def up(lab_name: str, kernel: str | None, promote: bool) -> None:
 @click.command()
 @lab_option
 def status(lab_name: str) -> None:
-    """Show each host of a lab: whether it runs, where SSH answers, what runs it.
+    """Show the hosts of a lab: whether each is running, its SSH port and its accelerator.
 
     Example: zclab status --lab virtual
     """
@@ -49,9 +52,9 @@ def status(lab_name: str) -> None:
 @lab_option
 @click.argument("host")
 @click.option(
-    "--lines", default=50, type=click.IntRange(min=1), show_default=True, help="How many of its last lines."
+    "--lines", default=50, type=click.IntRange(min=1), show_default=True, help="Number of lines to show."
 )
-@click.option("--follow", is_flag=True, help="Go on as it grows, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Keep printing as the log grows, until Ctrl-C.")
 def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
     """Show the end of a virtual host's console log.
 
@@ -80,10 +83,12 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
 @click.option(
     "--purge",
     is_flag=True,
-    help="Also remove disks, keys and caches; kernels used within the last hour stay.",
+    help="Also remove disks, keys and caches, except kernels used within the last hour.",
 )
 def down(lab_name: str, purge: bool) -> None:
-    """Stop the hosts that a lab has made. Nothing of them stays behind but their disks and keys.
+    """Stop the virtual hosts of a lab, or remove its namespaces.
+
+    Disks and keys are kept for the next start, unless --purge is given.
 
     Example: zclab down --purge
     """
@@ -99,9 +104,11 @@ def down(lab_name: str, purge: bool) -> None:
 @lab_option
 @json_option
 def kernels(lab_name: str, as_json: bool) -> None:
-    """Show the kernels of a lab: what each is made from, whether it is built, and how big it is.
+    """Show the kernels of a lab: source and patches of each, whether it is built, and its size.
 
-    Looks into the cache only, and builds nothing. Example: zclab kernels --json
+    Reads the cache only and builds nothing.
+
+    Example: zclab kernels --json
     """
     lab = inventory.load(lab_name)
     found = kernel_listing.entries(lab)
@@ -112,16 +119,18 @@ def kernels(lab_name: str, as_json: bool) -> None:
 
 
 @click.command(name="cache")
-@click.option("--prune", is_flag=True, help="Remove what no lab uses, but the newest kernels.")
+@click.option("--prune", is_flag=True, help="Remove what no lab uses, except the newest kernels.")
 @click.option(
     "--keep",
     default=3,
     type=click.IntRange(min=0),
     show_default=True,
-    help="How many of the newest kernels --prune keeps.",
+    help="Number of newest kernels that --prune keeps.",
 )
 def show_cache(prune: bool, keep: int) -> None:
-    """Show what the caches hold: images, kernels, compiler output. All of it can be made again.
+    """Show what the caches hold: images, kernels, compiler output.
+
+    Everything in them is rebuilt when it is needed.
 
     Example: zclab cache --prune
     """

@@ -34,17 +34,17 @@ from zclab.suites.crosscheck import tools as crosscheck_tools
 @kernel_option
 @click.option("--up", "with_up", is_flag=True, help="Bring the lab up first.")
 @click.option("--modes", help="Only comparisons that use one of these modes, such as map_once,zerocopy.")
-@click.option("--sizes", help="Message sizes in bytes instead of the plan's, such as 65536,262144.")
-@click.option("--paces", help="Paces in Gbit/s instead of the plan's, such as none,0.1.")
-@click.option("--seconds", type=float, help="Measured seconds each instead of the plan's.")
-@click.option("--repeats", type=int, help="Measurements of each arm instead of the plan's.")
-@click.option("--streams", help="Numbers of parallel streams instead of the plan's, such as 1,4.")
-@click.option("--ip-versions", help="IP versions instead of the lab's own, such as 4,6.")
-@click.option("--seed", type=click.IntRange(min=0), help="Draw the order of arms from this seed.")
+@click.option("--sizes", help="Message sizes in bytes, instead of the plan's, such as 65536,262144.")
+@click.option("--paces", help="Paces in Gbit/s, instead of the plan's, such as none,0.1.")
+@click.option("--seconds", type=float, help="Length of each measurement in seconds, instead of the plan's.")
+@click.option("--repeats", type=int, help="Measurements of each arm, instead of the plan's.")
+@click.option("--streams", help="Numbers of parallel streams, instead of the plan's, such as 1,4.")
+@click.option("--ip-versions", help="IP versions, instead of the lab's own, such as 4,6.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed for the order of arms.")
 @click.option(
     "--profile",
     metavar="EVENT",
-    help="Also record once for each arm where its CPU goes, by a perf event such as cycles.",
+    help="Also profile each arm once, by a perf event such as cycles.",
 )
 @click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
 @click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
@@ -65,10 +65,12 @@ def run(
     resume: str | None,
     since: float | None,
 ) -> None:
-    """Measure a lab by a plan, keep everything in runs/<id>, and say the verdict.
+    """Measure a lab by a plan, keep all records in runs/<id>, and print the verdict.
 
-    PLAN is a name in lab_tests/plans or a file; without it the lab's own. Example: zclab run --modes
-    map_once --seconds 2
+    PLAN is a name in lab_tests/plans or a file; the default is the lab's own. A namespaces lab comes up by
+    itself.
+
+    Example: zclab run --modes map_once --seconds 2
     """
     began = since or time.time()
     lab = inventory.load(lab_name).with_kernel(kernel)
@@ -108,21 +110,27 @@ def run(
 
 @click.command()
 @lab_option
-@click.option("--modes", help="Receive modes, such as copy,map_once, instead of all that the lab can map.")
+@click.option(
+    "--modes", help="Receive modes to compare, such as copy,map_once (default: all that the lab can map)."
+)
 @click.option(
     "--repeats", default=10, type=click.IntRange(1, 1000), show_default=True, help="Executions of each tool."
 )
 @click.option(
-    "--seconds", default=1, type=click.IntRange(1, 3600), show_default=True, help="Seconds of each execution."
+    "--seconds",
+    default=1,
+    type=click.IntRange(1, 3600),
+    show_default=True,
+    help="Length of each execution in seconds.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Draw the order of tools from this seed.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed for the order of tools.")
 @json_option
 def crosscheck(
     lab_name: str, modes: str | None, repeats: int, seconds: int, seed: int | None, as_json: bool
 ) -> None:
     """Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.
 
-    Prints ratios of throughput and of the receiver's CPU per MiB.
+    Prints the ratios of throughput and of receiver CPU per MiB. Installs what it needs on the hosts.
 
     Example: zclab crosscheck --lab namespaces --modes copy --json
     """
@@ -147,9 +155,11 @@ def crosscheck(
 @click.argument("run_name", metavar="[RUN]", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON document.")
 def show(run_name: str, as_json: bool) -> None:
-    """Show a run: its measurements, comparisons and verdict, judged again from its files.
+    """Show a run: its measurements, comparisons and verdict, judged anew from its records.
 
-    RUN is a run's id, its directory, or latest. Example: zclab show latest --json
+    RUN is a run's id, its directory, or latest.
+
+    Example: zclab show latest --json
     """
     found = Run.find(run_name)
     document = verdict.judge(found.manifest(), found.records())

@@ -24,15 +24,20 @@ def lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def kernel_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --kernel to a command that takes a lab as if it booted that one."""
     return click.option(
-        "--kernel", metavar="VARIANT", help="One of the lab's kernels instead of the one that it boots."
+        "--kernel",
+        metavar="VARIANT",
+        help="Another kernel of the lab instead of the one that its inventory names.",
     )(command)
 
 
 boot_option = click.option(
-    "--kernel", "variant", metavar="VARIANT", help="Boot this kernel of the lab first."
+    "--kernel",
+    "variant",
+    metavar="VARIANT",
+    help="Boot this kernel of the lab for the test; the hosts then return to theirs.",
 )
 diff_option = click.option(
-    "--diff", nargs=2, metavar="A B", help="Show what moved from one kernel of the lab to another."
+    "--diff", nargs=2, metavar="A B", help="Show what differs between two kernels of the lab."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 

@@ -34,11 +34,10 @@ from zclab.suites.stress import run as stress_run
 @diff_option
 @json_option
 def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
-    """Try the rules of each zero-copy interface on the hosts, and show a table an interface.
+    """Test each rule of the zero-copy interfaces on the hosts; print one table per interface.
 
-    Without --kernel the hosts are tried as they run. --diff takes the kept results of both kernels, and boots
-    and tries those that have none; a row of TCP_ZEROCOPY_RECEIVE or MSG_ZEROCOPY that moved is a failure.
-    A kernel that was booted for this is left again afterwards.
+    Without --kernel the hosts are tested as they run. --diff uses the stored results of both kernels, and
+    boots and tests those that have none; a changed row of TCP_ZEROCOPY_RECEIVE or MSG_ZEROCOPY is a failure.
 
     Example: zclab conformance --diff stock full
     """
@@ -62,10 +61,10 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
 @boot_option
 @json_option
 def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
-    """Have lockdep watch everything that takes a socket's lock and the mapping lock.
+    """Check the order of the socket lock and the mapping lock with lockdep.
 
-    What it has to report, or that it has to be silent, the kernel's declaration in the inventory says. It
-    reports once a boot. A kernel that was booted for this is left again afterwards.
+    The kernel's entry in the inventory declares the report that is expected (lock_report), or none. lockdep
+    reports once per boot.
 
     Example: zclab locks --kernel mmap-debug
     """
@@ -84,11 +83,10 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
 @diff_option
 @json_option
 def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
-    """Run the kernel's own tests of what zero-copy touches, built from the kernel's own tree.
+    """Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.
 
-    Without --kernel the hosts are tried as they run. --diff takes the kept results of both kernels, and boots
-    and tries those that have none; what is worse on B is a failure. A kernel that was booted for this is left
-    again afterwards.
+    Without --kernel the hosts are tested as they run. --diff uses the stored results of both kernels, and
+    boots and tests those that have none; what is worse on B is a failure.
 
     Example: zclab selftests --diff stock full
     """
@@ -111,12 +109,12 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
 @lab_option
 @boot_option
 @click.option(
-    "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="How long it takes."
+    "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="Duration in seconds."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32), help="Draw the operations from this seed, as an earlier stress."
+    "--seed", type=click.IntRange(0, 2**32), help="Seed for the operations, to repeat an earlier stress run."
 )
-@click.option("--workers", type=click.IntRange(1, 64), help="Processes that work at the same time.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Number of worker processes per host.")
 @click.option("--ops", help="Only these kinds of operations, such as map,read,send_zerocopy.")
 @json_option
 def stress(
@@ -128,10 +126,9 @@ def stress(
     ops: str | None,
     as_json: bool,
 ) -> None:
-    """Do random things to sockets and mappings on the receivers, and watch their bytes, memory and consoles.
+    """Run random operations on sockets and mappings of the receivers; check data, memory and consoles.
 
-    A host that hangs is reset, and the stress fails. Seed and consoles are kept in runs/stress-<id>. A kernel
-    that was booted for this is left again afterwards.
+    A host that hangs is reset, and the run fails. Seed and console logs are kept in runs/stress-<id>.
 
     Example: zclab stress --kernel full-debug --seconds 600
     """
