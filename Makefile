@@ -44,7 +44,7 @@ format: bootstrap
 
 # Write the documents that are made from others: docs/commands.md and each role's README.md.
 docs: bootstrap
-	$(BIN)/python -m zclab.jobs.command_docs
+	$(BIN)/python -m zclab.cli.command_docs
 	$(BIN)/python -m zclab.jobs.role_readmes
 
 # Lock the dependencies of pyproject.toml again (needs uv).

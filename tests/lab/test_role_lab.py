@@ -39,7 +39,7 @@ TUNING: list[dict[str, Any]] = [
         "vars": {
             "host_limits_sysctls": SYSCTLS,
             "host_limits_locked_memory_kib": "unlimited",
-            "host_limits_receive_low_water_bytes": 524288,
+            "host_limits_rcvlowat_bytes": 524288,
         },
     },
     {"name": "traffic_tool"},

@@ -23,7 +23,7 @@ def params(**given: Any) -> dict[str, Any]:
         "sysctls": SYSCTLS,
         "machine_sysctls": {},
         "locked_memory_kib": "unlimited",
-        "receive_low_water_bytes": 524288,
+        "rcvlowat_bytes": 524288,
         **given,
     }
 
@@ -145,10 +145,10 @@ def test_what_only_the_machine_has_is_not_asked_of_the_host(host: Any) -> None:
         ),
         ({"sysctls": {"../../etc/passwd": 1}}, "is no name of a sysctl"),
         (
-            {"receive_low_water_bytes": 524289},
-            "receive_low_water_bytes 524289 is more than half of the largest net.ipv4",
+            {"rcvlowat_bytes": 524289},
+            "rcvlowat_bytes 524289 is more than half of the largest net.ipv4",
         ),
-        ({"sysctls": {}, "receive_low_water_bytes": 4 << 20}, r"largest net.ipv4.tcp_rmem \(6291456\)"),
+        ({"sysctls": {}, "rcvlowat_bytes": 4 << 20}, r"largest net.ipv4.tcp_rmem \(6291456\)"),
         ({"locked_memory_kib": "lots"}, "locked_memory_kib 'lots'"),
     ],
 )

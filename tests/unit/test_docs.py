@@ -10,8 +10,8 @@ import click
 import pytest
 
 from zclab.base.paths import project_root
+from zclab.cli import command_docs
 from zclab.cli.main import cli
-from zclab.jobs import command_docs
 
 ROOT = project_root()
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

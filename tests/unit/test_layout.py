@@ -13,6 +13,7 @@ import pytest
 from zclab.base.paths import project_root
 
 SRC = project_root() / "src" / "zclab"
+MOST_LINES = 700
 #: A package imports only packages above it.
 PACKAGES = [
     "base",
@@ -131,6 +132,15 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 def test_no_module_hands_on_what_it_imported() -> None:
     assert second_hand(modules(SRC)) == []
+
+
+def test_no_file_is_too_long() -> None:
+    long = {
+        str(path.relative_to(SRC)): lines
+        for path in SRC.rglob("*")
+        if path.suffix in (".py", ".c", ".sh") and (lines := len(path.read_text().splitlines())) > MOST_LINES
+    }
+    assert long == {}
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ options:
       - One that is among I(sysctls) too is set where this host has it for itself.
     type: dict
     default: {}
-  receive_low_water_bytes:
+  rcvlowat_bytes:
     description: Receive low-water mark in bytes that a socket must be able to get. 0 checks nothing.
     type: int
     default: 0
@@ -100,7 +100,7 @@ def low_water_problem(tcp_rmem: str, wanted: int) -> str:
     if wanted <= 0 or (largest.isdigit() and int(largest) // 2 >= wanted):
         return ""
     return (
-        f"receive_low_water_bytes {wanted} is more than half of the largest {LOW_WATER_SYSCTL} ({largest}), "
+        f"rcvlowat_bytes {wanted} is more than half of the largest {LOW_WATER_SYSCTL} ({largest}), "
         f"where the kernel caps it: raise the third value of {LOW_WATER_SYSCTL} to {2 * wanted} at least"
     )
 
@@ -233,7 +233,7 @@ class Host(zclab_host.Host):
                     f"{self.name}: sysctl {name} is {found}, the lab needs {least}; it belongs to "
                     f"the machine: run `sysctl -w {name}={least}` on it as root"
                 )
-        low_water = params["receive_low_water_bytes"]
+        low_water = params["rcvlowat_bytes"]
         if low_water:
             problem = low_water_problem(
                 wanted.get(LOW_WATER_SYSCTL) or self.read_sysctl(LOW_WATER_SYSCTL), low_water
@@ -298,7 +298,7 @@ def main() -> None:
             "sysctls": {"type": "dict", "default": {}},
             "machine_sysctls": {"type": "dict", "default": {}},
             "locked_memory_kib": {"type": "str", "default": ""},
-            "receive_low_water_bytes": {"type": "int", "default": 0},
+            "rcvlowat_bytes": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )

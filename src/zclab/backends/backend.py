@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from zclab.lab.model import Lab
-
 #: One line of a lab's status: what is shown of a host, under its heading; "host" comes first.
 StatusRow = dict[str, str]
 
@@ -49,20 +47,3 @@ class Backend(Protocol):
         Raises:
             UsageError: zclab did not make them.
         """
-
-
-def backend_of(lab: Lab) -> Backend:
-    """Return the backend of a lab; it is imported here, because no command needs more than one."""
-    match lab.kind:
-        case "virtual":
-            from zclab.backends.virtual.backend import VirtualHosts
-
-            return VirtualHosts(lab)
-        case "namespaces":
-            from zclab.backends.namespaces.backend import Namespaces
-
-            return Namespaces(lab)
-        case "hardware":
-            from zclab.backends.hardware.backend import Hardware
-
-            return Hardware(lab)

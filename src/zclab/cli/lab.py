@@ -8,7 +8,7 @@ import time
 
 import click
 
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
 from zclab.cli import output
 from zclab.cli.options import json_option, kernel_option, lab_option

@@ -29,7 +29,7 @@ COMMANDS = {
     "conformance": _Lazy(
         "suites",
         "conformance",
-        "Try the rules of each zero-copy interface on the hosts, and show a table an interface.",
+        "Test each rule of the zero-copy interfaces on the hosts; print one table per interface.",
     ),
     "console": _Lazy("lab", "console", "Show the end of a virtual host's console log."),
     "crosscheck": _Lazy(
@@ -37,39 +37,40 @@ COMMANDS = {
         "crosscheck",
         "Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.",
     ),
-    "down": _Lazy("lab", "down", "Stop the hosts that a lab has made."),
+    "down": _Lazy("lab", "down", "Stop the virtual hosts of a lab, or remove its namespaces."),
     "kernels": _Lazy(
         "lab",
         "kernels",
-        "Show the kernels of a lab: what each is made from, whether it is built, and how big it is.",
+        "Show the kernels of a lab: source and patches of each, whether it is built, and its size.",
     ),
     "locks": _Lazy(
-        "suites", "locks", "Have lockdep watch everything that takes a socket's lock and the mapping lock."
+        "suites", "locks", "Check the order of the socket lock and the mapping lock with lockdep."
     ),
     "run": _Lazy(
-        "measure", "run", "Measure a lab by a plan, keep everything in runs/<id>, and say the verdict."
+        "measure", "run", "Measure a lab by a plan, keep all records in runs/<id>, and print the verdict."
     ),
     "selftests": _Lazy(
         "suites",
         "selftests",
-        "Run the kernel's own tests of what zero-copy touches, built from the kernel's own tree.",
+        "Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.",
     ),
     "show": _Lazy(
         "measure",
         "show",
-        "Show a run: its measurements, comparisons and verdict, judged again from its files.",
+        "Show a run: its measurements, comparisons and verdict, judged anew from its records.",
     ),
     "status": _Lazy(
-        "lab", "status", "Show each host of a lab: whether it runs, where SSH answers, what runs it."
+        "lab", "status", "Show the hosts of a lab: whether each is running, its SSH port and its accelerator."
     ),
     "stress": _Lazy(
         "suites",
         "stress",
-        "Do random things to sockets and mappings on the receivers, "
-        "and watch their bytes, memory and consoles.",
+        "Run random operations on sockets and mappings of the receivers; check data, memory and consoles.",
     ),
     "up": _Lazy(
-        "lab", "up", "Make the hosts of a lab so: kernel built, booted and proven, link and limits set."
+        "lab",
+        "up",
+        "Bring the hosts of a lab to the declared state: kernel booted and proven, link and limits set.",
     ),
 }
 

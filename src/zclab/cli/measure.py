@@ -10,7 +10,7 @@ import time
 import click
 
 from zclab.analysis import verdict
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
 from zclab.cli.options import json_option, kernel_option, lab_option, listed
 from zclab.cli.output import Output, console_for_stdout

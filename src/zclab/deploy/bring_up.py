@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.deploy import playbooks
 from zclab.deploy import state as deploy_state
 from zclab.deploy.playbooks import Timing

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zclab.base.child import interruptible
 from zclab.base.exit_codes import INTERNAL, INTERRUPTED, worst
 from zclab.base.paths import project_root
+from zclab.base.process import interruptible
 
 
 class Step(NamedTuple):

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from zclab.analysis import measurement, validity
 from zclab.analysis.document import MeasurementDocument
 from zclab.analysis.stopping import next_measurement
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.deploy import state as deploy_state

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError
 from zclab.base.model import Model

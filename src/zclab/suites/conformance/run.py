@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.deploy import state as deploy_state

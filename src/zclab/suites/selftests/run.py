@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Callable
 
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.deploy import state as deploy_state

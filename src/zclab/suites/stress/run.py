@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from zclab.backends.backend import backend_of
+from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.base.files import write_whole

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write docs/commands.md from the help of the commands themselves.
 
-`make docs` runs it: python -m zclab.jobs.command_docs
+`make docs` runs it: python -m zclab.cli.command_docs
 """
 
 from __future__ import annotations
