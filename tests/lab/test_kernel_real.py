@@ -14,7 +14,7 @@ from tests import kernel_fake
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.base.paths import cache_dir, project_root
 from zclab.kernel import artifact, build, source
-from zclab.kernel.artifact import Artifact
+from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.drivers import Requirement
 from zclab.kernel.spec import KernelVariant, parse_variant
 
@@ -41,7 +41,7 @@ def patched() -> KernelVariant:
     return parse_variant(stock().model_dump() | {"patches": [{"file": str(PATCH)}]})
 
 
-def image(made: Artifact, directory: Path) -> Path:
+def image(made: BuiltArtifact, directory: Path) -> Path:
     """Unpack an artifact's package and return the kernel image in it."""
     subprocess.run(["dpkg-deb", "-x", made.directory / made.deb, directory], check=True)
     return directory / "boot" / f"vmlinuz-{made.release}"

@@ -393,8 +393,8 @@ def test_what_the_tree_itself_warns_of_is_its_own(tmp_path: Path) -> None:
 # --- the store
 
 
-def fill(key: str, age_seconds: float) -> artifact.Artifact:
-    made = artifact.Artifact(
+def fill(key: str, age_seconds: float) -> artifact.BuiltArtifact:
+    made = artifact.BuiltArtifact(
         key=key,
         variant="stock",
         release="1",

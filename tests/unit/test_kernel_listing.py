@@ -13,7 +13,7 @@ from tests import factories
 from zclab.base.errors import LabError
 from zclab.deploy import state as deploy_state
 from zclab.kernel import artifact, build
-from zclab.kernel.artifact import Artifact
+from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.spec import KernelVariant
 from zclab.report import kernels
 
@@ -21,10 +21,10 @@ KEY = "ab" * 32
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuiltArtifact:
     """Have one kernel, `full`, in the cache; another one's source can not be asked for."""
     monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path))
-    found = Artifact(
+    found = BuiltArtifact(
         key=KEY,
         variant="full",
         release="6.1.9-zclab-abababab",
@@ -47,7 +47,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     (directory / "linux-image.deb").write_bytes(bytes(100))
     (directory / "config").write_bytes(bytes(50))
 
-    def find(variant: str, spec: KernelVariant) -> Artifact | None:
+    def find(variant: str, spec: KernelVariant) -> BuiltArtifact | None:
         if variant == "mmap":
             raise LabError("apt knows no linux-source-6.1")
         return found if variant == "full" else None
@@ -57,7 +57,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     return found
 
 
-def test_what_is_built_from_what_and_how_big(made: Artifact) -> None:
+def test_what_is_built_from_what_and_how_big(made: BuiltArtifact) -> None:
     lab = factories.lab("virtual")
     found = {one.variant: one for one in kernels.entries(lab)}
     assert set(found) == set(lab.kernel_variants)
@@ -71,7 +71,7 @@ def test_what_is_built_from_what_and_how_big(made: Artifact) -> None:
     assert (mmap.key, mmap.problem) == (None, "apt knows no linux-source-6.1")
 
 
-def test_the_table_says_what_is_not_built_and_what_is_not_known(made: Artifact) -> None:
+def test_the_table_says_what_is_not_built_and_what_is_not_known(made: BuiltArtifact) -> None:
     console = Console(width=250, record=True, file=io.StringIO())
     lab = factories.lab("virtual")
     kernels.show(console, lab, kernels.entries(lab))
@@ -82,7 +82,7 @@ def test_the_table_says_what_is_not_built_and_what_is_not_known(made: Artifact) 
     assert "unknown: apt knows no" in rows["mmap"]
 
 
-def test_a_lab_that_was_never_up(made: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_that_was_never_up(made: BuiltArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(lab: object) -> None:
         raise LabError("this lab has booted no kernel yet")
 

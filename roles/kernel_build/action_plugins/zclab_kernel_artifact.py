@@ -10,8 +10,9 @@ from ansible.utils.display import Display
 from pydantic import TypeAdapter, ValidationError
 
 from zclab.base.errors import ZclabError
+from zclab.base.model import first_problem
 from zclab.kernel import build
-from zclab.kernel.artifact import Artifact
+from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.drivers import Requirement
 from zclab.kernel.spec import check_variant_name, parse_variant
 
@@ -55,7 +56,7 @@ class ActionModule(ActionBase):
         }
 
 
-def _fact(artifact: Artifact | None) -> dict[str, Any]:
+def _fact(artifact: BuiltArtifact | None) -> dict[str, Any]:
     """Return the artifact as plain values, with its directory; empty if there is none."""
     return {**artifact.model_dump(mode="json"), "directory": str(artifact.directory)} if artifact else {}
 
@@ -63,6 +64,4 @@ def _fact(artifact: Artifact | None) -> dict[str, Any]:
 def _one_line(variant: str, error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"kernel variant {variant}: {place}: {first['msg']}: correct it in the lab's inventory"
+    return f"kernel variant {variant}: {first_problem(error)}: correct it in the lab's inventory"

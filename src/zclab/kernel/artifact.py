@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from zclab.base.errors import LabError
 from zclab.base.locks import locked_if_free
+from zclab.base.model import Model
 from zclab.base.paths import kernel_cache
 from zclab.base.store import Store
+from zclab.kernel.identity import Artifact
 
 # Raise it when the same inputs are to give another kernel or package than before.
 RECIPE = 1
@@ -27,24 +29,16 @@ RECIPE = 1
 _JUST_USED_SECONDS = 3600.0
 
 
-class PatchRecord(BaseModel):
+class PatchRecord(Model):
     """A patch that went into an artifact: its name at that time and the sha256 of its diff."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     sha256: str
 
 
-class Artifact(BaseModel):
-    """What is known about a built kernel; the content of artifact.json."""
+class BuiltArtifact(Artifact):
+    """An artifact and everything about its build; the content of artifact.json."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    key: str
-    variant: str
-    release: str
-    build_id: str
     deb: str
     deb_sha256: str
     size_bytes: int
@@ -68,7 +62,7 @@ class Artifact(BaseModel):
 class Stored:
     """An artifact in the store: its bytes on disk, and when it was last asked for (seconds since 1970)."""
 
-    artifact: Artifact
+    artifact: BuiltArtifact
     disk_bytes: int
     used_at: float
 
@@ -111,7 +105,7 @@ def artifact_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def lookup(key: str) -> Artifact | None:
+def lookup(key: str) -> BuiltArtifact | None:
     """Return the artifact of a key and note that it was used now, or None when it is not there whole."""
     artifact = read(artifacts_dir() / key)
     if artifact is not None:
@@ -129,12 +123,12 @@ def stored() -> list[Stored]:
     return sorted(found, key=lambda entry: entry.used_at, reverse=True)
 
 
-def write(directory: Path, artifact: Artifact) -> None:
+def write(directory: Path, artifact: BuiltArtifact) -> None:
     """Write artifact.json into a directory that is being made."""
     (directory / "artifact.json").write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def prune(keep: int) -> list[Artifact]:
+def prune(keep: int) -> list[BuiltArtifact]:
     """Remove all but the `keep` last used artifacts, and what killed builds left behind.
 
     Returns what was removed. An artifact that is in use, or was asked for within the last hour, stays. Raises
@@ -154,7 +148,7 @@ def prune(keep: int) -> list[Artifact]:
 
 
 @contextmanager
-def using(artifact: Artifact) -> Iterator[Artifact]:
+def using(artifact: BuiltArtifact) -> Iterator[BuiltArtifact]:
     """Keep an artifact from being pruned within the block; raise LabError when it is gone already."""
     with artifacts().using(artifact.key):
         if read(artifact.directory) is None:
@@ -162,10 +156,10 @@ def using(artifact: Artifact) -> Iterator[Artifact]:
         yield artifact
 
 
-def read(directory: Path) -> Artifact | None:
+def read(directory: Path) -> BuiltArtifact | None:
     """Return the artifact that lies in a directory of the store, or None when it is not there whole."""
     try:
-        artifact = Artifact.model_validate_json((directory / "artifact.json").read_bytes())
+        artifact = BuiltArtifact.model_validate_json((directory / "artifact.json").read_bytes())
         whole = (directory / artifact.deb).stat().st_size == artifact.size_bytes
     except (OSError, ValidationError):
         return None

@@ -24,7 +24,7 @@ from zclab.kernel import compilation, drivers
 from zclab.kernel import config as configuration
 from zclab.kernel import patches as patching
 from zclab.kernel import source as sources
-from zclab.kernel.artifact import Artifact, PatchRecord, remove_abandoned_builds
+from zclab.kernel.artifact import BuiltArtifact, PatchRecord, remove_abandoned_builds
 from zclab.kernel.drivers import Requirement
 from zclab.kernel.spec import KernelVariant
 
@@ -49,7 +49,7 @@ class Timing:
 class BuildResult:
     """The artifact that was asked for, whether it had to be built, and the time of what was really done."""
 
-    artifact: Artifact
+    artifact: BuiltArtifact
     changed: bool
     timings: tuple[Timing, ...] = ()
 
@@ -102,7 +102,7 @@ def find(
     spec: KernelVariant,
     requirements: Sequence[Requirement] = (),
     host_config: str | None = None,
-) -> Artifact | None:
+) -> BuiltArtifact | None:
     """Return the artifact of a variant if it was built already, None if it would have to be built.
 
     Without requirements: whatever hosts it was built for. Builds nothing. Raises UsageError for inputs that
@@ -177,7 +177,7 @@ def _remember(inputs: _Inputs, key: str) -> None:
             write_whole(_memo(each), key + "\n")
 
 
-def _remembered(inputs: _Inputs) -> Artifact | None:
+def _remembered(inputs: _Inputs) -> BuiltArtifact | None:
     try:
         key = _memo(inputs).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -264,7 +264,7 @@ def _make_artifact(
     shutil.copy(package, directory / package.name)
     shutil.copy(out / ".config", directory / "config")
     shutil.copy(log, directory / "build.log")
-    made = Artifact(
+    made = BuiltArtifact(
         key=key,
         variant=inputs.variant,
         release=release,

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from zclab.base.errors import InvalidError
+from zclab.base.model import Model
 
 # Names under /sys that differ from the object that the tree builds.
 _ALIASES = {
@@ -25,10 +24,8 @@ _RULE = re.compile(r"^\s*obj-(\S+?)\s*[+:]?=\s*(.*)$")
 _OPTION = re.compile(r"CONFIG_\w+")
 
 
-class Requirement(BaseModel):
+class Requirement(Model):
     """One driver or file system that a host can not boot, or can not be reached, without."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     driver: str
     purpose: Literal["root disk", "root filesystem", "NIC"]

@@ -6,16 +6,12 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from zclab.base.model import Model
 
 
-class _Frozen(BaseModel):
-    """Unknown keys are refused and values never change after they were checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DebianSource(_Frozen):
+class DebianSource(Model):
     """A source package of this machine's own Debian release, such as linux-source-6.1."""
 
     kind: Literal["debian"]
@@ -23,7 +19,7 @@ class DebianSource(_Frozen):
     version: str | None = Field(default=None, pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")
 
 
-class GitSource(_Frozen):
+class GitSource(Model):
     """A ref (branch, tag or full commit id) of a git repository."""
 
     kind: Literal["git"]
@@ -31,7 +27,7 @@ class GitSource(_Frozen):
     ref: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][^\s:?*\[\\^~]*$")
 
 
-class TarballSource(_Frozen):
+class TarballSource(Model):
     """A source tarball, by path or by URL, that must have this sha256."""
 
     kind: Literal["tarball"]
@@ -49,19 +45,19 @@ class TarballSource(_Frozen):
 Source = Annotated[DebianSource | GitSource | TarballSource, Field(discriminator="kind")]
 
 
-class PatchFile(_Frozen):
+class PatchFile(Model):
     """A patch, a glob of patches or a directory of them; relative paths start at kernel/patches."""
 
     file: str = Field(min_length=1)
 
 
-class PatchMbox(_Frozen):
+class PatchMbox(Model):
     """A mailbox with a patch series, in its order; relative paths start at kernel/patches."""
 
     mbox: str = Field(min_length=1)
 
 
-class PatchMessage(_Frozen):
+class PatchMessage(Model):
     """A series on a mailing list; `archive` is a local mailbox or maildir to look in instead of the net."""
 
     message_id: str = Field(pattern=r"^[^\s<>-][^\s<>]*$")
@@ -71,13 +67,13 @@ class PatchMessage(_Frozen):
 Patch = PatchFile | PatchMbox | PatchMessage
 
 
-class HostConfigBase(_Frozen):
+class HostConfigBase(Model):
     """A configuration file to start from; relative paths start at kernel/configs."""
 
     file: str = Field(min_length=1)
 
 
-class KernelConfig(_Frozen):
+class KernelConfig(Model):
     """Where a configuration starts and the fragments that are laid over it, in order.
 
     A fragment is a name (`network` is kernel/configs/network.config) or a path.
@@ -94,7 +90,7 @@ class KernelConfig(_Frozen):
         return fragments
 
 
-class KernelVariant(_Frozen):
+class KernelVariant(Model):
     """A named kernel of a lab: source, patches in order, configuration.
 
     memory_mib: what a virtual host that runs it needs, null: as much as the lab's others.

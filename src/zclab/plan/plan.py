@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
 from zclab.base.metrics import METRICS, Metric
-from zclab.base.model import Model, ReceiveMode, SendMode
+from zclab.base.model import Model, ReceiveMode, SendMode, first_problem
 from zclab.base.paths import project_root
 from zclab.lab.link import PAGE_BYTES
 from zclab.lab.model import Lab
@@ -320,7 +320,4 @@ def _validated(place: str, data: object) -> Plan:
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        text = problem["msg"].removeprefix("Value error, ")
-        raise UsageError(": ".join(filter(None, [place, key, text]))) from None
+        raise UsageError(": ".join(filter(None, [place, first_problem(error)]))) from None
