@@ -165,6 +165,51 @@ def test_missing_file_and_escape(tmp_path: Path) -> None:
     assert "42" in (tmp_path / "victim.c").read_text()
 
 
+WHOLE = """\
+diff --git a/net/ipv4/tcp.c b/net/ipv4/tcp.c
+index 1..2 100644
+--- a/net/ipv4/tcp.c
++++ b/net/ipv4/tcp.c
+@@ -1 +1 @@
+-old
++new
+diff --git a/tests/new.sh b/tests/new.sh
+new file mode 100755
+index 0000000..1
+--- /dev/null
++++ b/tests/new.sh
+@@ -0,0 +1 @@
++one
+diff --git a/tests/old.sh b/tests/old.sh
+--- a/tests/old.sh
++++ b/tests/old.sh
+@@ -1 +1 @@
+-old
++new
+"""
+
+
+def test_the_part_of_a_patch_that_concerns_some_files(tmp_path: Path) -> None:
+    """With the header of git, which a new file's mode stands in, and without."""
+    text = patches.PatchText("whole", WHOLE.encode())
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/old.sh").write_text("old\n")
+    part = text.only(("tests/*.sh",))
+    assert part is not None and part.diff.decode() == WHOLE[WHOLE.index("diff --git a/tests/new.sh") :]
+    patches.apply(tmp_path, [part], "the tests")
+    assert (tmp_path / "tests/new.sh").read_text() == "one\n" and (
+        tmp_path / "tests/new.sh"
+    ).stat().st_mode & 1
+    assert (tmp_path / "tests/old.sh").read_text() == "new\n"
+    with pytest.raises(UsageError, match=r"^patch whole does not apply to the tests: tests/new\.sh"):
+        patches.apply(tmp_path, [part], "the tests")
+    plain = WHOLE[WHOLE.index("--- a/net") : WHOLE.index("diff --git a/tests/new.sh")]
+    plain += WHOLE[WHOLE.index("--- a/tests/old.sh") :]
+    part = patches.PatchText("plain", plain.encode()).only(("tests/old.sh",))
+    assert part is not None and part.diff.decode() == WHOLE[WHOLE.index("--- a/tests/old.sh") :]
+    assert text.only(("include/*.h",)) is None
+
+
 def test_mbox(tmp_path: Path, series: Path) -> None:
     texts = resolve({"mbox": str(series)})
     assert [text.name.rpartition(" message ")[2] for text in texts] == ["2", "3"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from zclab.base.errors import LabError, UsageError
 from zclab.base.files import write_whole
@@ -20,7 +20,11 @@ from zclab.base.paths import kernel_cache, project_root
 from zclab.base.process import NO_SPACE, CommandError, require_tools, run
 from zclab.kernel.spec import Patch, PatchFile, PatchMbox
 
-# Where the change begins; what stands before it is a commit message and does not change the kernel.
+# Where the change of one file begins.
+_PART = re.compile(rb"^(?=diff --git )", re.MULTILINE)
+_PLAIN_PART = re.compile(rb"^(?=--- .+\n\+\+\+ )", re.MULTILINE)
+_FILE = re.compile(rb"^(?:---|\+\+\+) [^/\s]+/(\S+)", re.MULTILINE)
+# Where the whole change begins; what stands before it is a commit message and does not change the kernel.
 _DIFF = re.compile(rb"^(diff --git .+|Index: .+|--- .+\n\+\+\+ .+)$", re.MULTILINE)
 
 
@@ -36,6 +40,17 @@ class PatchText:
         """Return the hash of the diff, in hexadecimal."""
         return hashlib.sha256(self.diff).hexdigest()
 
+    def only(self, patterns: Sequence[str]) -> PatchText | None:
+        """Return the part that changes files of these patterns of paths; None if it changes none of them."""
+        split = _PART if _PART.search(self.diff) else _PLAIN_PART
+        parts = [part for part in split.split(self.diff) if _touches(part, patterns)]
+        return PatchText(self.name, b"".join(parts)) if parts else None
+
+
+def _touches(part: bytes, patterns: Sequence[str]) -> bool:
+    paths = [PurePosixPath(path.decode(errors="replace")) for path in _FILE.findall(part)[:2]]
+    return any(path.match(pattern) for path in paths for pattern in patterns)
+
 
 def resolve(patches: Sequence[Patch]) -> tuple[PatchText, ...]:
     """Return the texts of a list of patches, in order.
@@ -45,8 +60,8 @@ def resolve(patches: Sequence[Patch]) -> tuple[PatchText, ...]:
     return tuple(text for patch in patches for text in _texts(patch))
 
 
-def apply(tree: Path, patches: Sequence[PatchText]) -> None:
-    """Apply patches to a tree, each exactly: no line of context may differ.
+def apply(tree: Path, patches: Sequence[PatchText], what: str = "") -> None:
+    """Apply patches to a tree, or to the files of it that are `what`, exactly: no line of context may differ.
 
     Raises UsageError that names the first hunk that does not apply. The tree is then half patched: throw it
     away.
@@ -62,8 +77,9 @@ def apply(tree: Path, patches: Sequence[PatchText]) -> None:
             except CommandError as error:
                 if NO_SPACE in error.output:
                     raise
+                misfit = f"does not apply to {what}" if what else "does not apply"
                 raise UsageError(
-                    f"patch {text.name} does not apply: {_first_failure(error.output)}: "
+                    f"patch {text.name} {misfit}: {_first_failure(error.output)}: "
                     "rebase it onto the variant's source, or correct the order of patches"
                 ) from error
 

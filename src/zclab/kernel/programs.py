@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from zclab.base.errors import LabError, UsageError
@@ -71,17 +70,8 @@ def tree_of(source: Source, patches: Sequence[Patch], files: tuple[str, ...], wh
         UsageError, LabError: as `source.resolve` and `patches.resolve`; a tool is missing.
     """
     require_tools(["cc"], what_for)
-    texts = tuple(text for text in patching.resolve(patches) if _touched(text, files))
-    if texts:
-        require_tools(["git"], what_for)
+    texts = tuple(text for text in patching.resolve(patches) if text.only(files))
     return Tree(sources.resolve(source), texts, files)
-
-
-def _touched(text: PatchText, files: tuple[str, ...]) -> list[str]:
-    """Return those of the files that a patch changes."""
-    found = re.findall(rb"^(?:---|\+\+\+) [^/\s]+/(\S+)", text.diff, re.MULTILINE)
-    paths = dict.fromkeys(path.decode(errors="replace") for path in found)
-    return [path for path in paths if any(PurePosixPath(path).match(pattern) for pattern in files)]
 
 
 def unpack(tree: Tree, work: Path, what: str, on_progress: Progress) -> None:
@@ -99,21 +89,8 @@ def unpack(tree: Tree, work: Path, what: str, on_progress: Progress) -> None:
                     copy = work / path.relative_to(fetched)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, copy)
-    for number, text in enumerate(tree.patches):
-        file = work / f"{number}.patch"
-        file.write_bytes(text.diff)
-        chosen = [f"--include={path}" for path in _touched(text, tree.files)]
-        try:
-            # The cache may lie in somebody's repository, which is none of this.
-            run(
-                ["git", "apply", *chosen, str(file)],
-                cwd=work,
-                environment={"GIT_CEILING_DIRECTORIES": str(work.parent)},
-            )
-        except CommandError as error:
-            raise UsageError(
-                f"patch {text.name} does not apply to {what}: {error}: rebase it onto the variant's source"
-            ) from error
+    parts = [part for text in tree.patches if (part := text.only(tree.files))]
+    patching.apply(work, parts, what)
 
 
 def compile_program(tree: Tree, program: Program, work: Path, target: Path) -> None:
