@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from zclab.base.errors import LabError
 from zclab.base.files import write_whole
+from zclab.base.process import run
 
 
 @dataclass(frozen=True)
@@ -45,20 +44,11 @@ def ensure_key(path: Path, comment: str) -> str:
         new = path.with_name(f".{path.name}.new")
         for old in (new, new.with_name(new.name + ".pub")):
             old.unlink(missing_ok=True)
-        _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new)])
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new)])
         new.with_name(new.name + ".pub").rename(public)
         new.rename(path)
     path.chmod(0o600)
     return public.read_text().strip()
-
-
-def _run(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise LabError(f"{command[0]} is not installed: run playbooks/controller.yml") from error
-    if done.returncode != 0:
-        raise LabError(f"{command[0]} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 
 
 def key_of(public: str) -> str:

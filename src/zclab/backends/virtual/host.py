@@ -21,6 +21,7 @@ from pathlib import Path
 from zclab.backends.virtual import image, ports, qemu
 from zclab.base import paths
 from zclab.base.errors import LabError
+from zclab.base.process import CommandError, run
 from zclab.host import ssh_keys
 
 POWEROFF_SECONDS = 25.0
@@ -106,14 +107,10 @@ class Host:
         new.unlink(missing_ok=True)
         command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base.path), str(new)]
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError as error:
-            raise LabError("qemu-img is not installed: run playbooks/controller.yml") from error
-        if done.returncode != 0:
+            run(command)
+        except CommandError as error:
             new.unlink(missing_ok=True)
-            raise LabError(f"{self.name}: {(done.stderr.strip().splitlines() or ['qemu-img failed'])[-1]}")
+            raise LabError(f"{self.name}: {error}") from error
         new.chmod(0o600)
         new.rename(self.disk)
         return True

@@ -7,7 +7,6 @@ now. What runs is read back from that command line, so there is no state file th
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -18,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from qemu.qmp import QMPClient, QMPError
 
 from zclab.backends.virtual.accel import EMULATOR, Accelerator
 from zclab.base.errors import LabError
@@ -216,6 +213,9 @@ def launch(emulator: Emulator, command: Sequence[str], seconds: float = 30.0) ->
 
 def ask(qmp: Path, command: str, **arguments: Any) -> Any:
     """Execute one command on a control socket and return its answer; None if the emulator does not answer."""
+    import asyncio
+
+    from qemu.qmp import QMPClient, QMPError
 
     async def conversation() -> Any:
         client = QMPClient("zclab")
