@@ -36,7 +36,7 @@ def tarball(directory: Path) -> dict[str, Any]:
 
 
 def tarball_of(directory: Path, files: dict[str, str]) -> TarballSource:
-    """Pack these files as a kernel tree that can not be built, and return it as a source."""
+    """Pack these files as a kernel tree that cannot be built, and return it as a source."""
     tree = write_tree(directory / "linux", {"Makefile": "", "Kconfig": "", "scripts/x": "", **files})
     archive = directory / "linux.tar"
     with tarfile.open(archive, "w") as tar:

@@ -215,7 +215,7 @@ def test_interrupted_build(
 
 
 def refuse(cache: Path, variant: KernelVariant, **more: Any) -> str:
-    """Build a variant that can not be built and return the one line that says why."""
+    """Build a variant that cannot be built and return the one line that says why."""
     with pytest.raises((UsageError, InvalidError, LabError)) as caught:
         build.build("stock", variant, **more)
     assert "\n" not in str(caught.value)

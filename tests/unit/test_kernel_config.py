@@ -112,7 +112,7 @@ def test_host_base_is_stable(tmp_path: Path) -> None:
     ("model", "words"),
     [
         ({"base": "host"}, "no running configuration is known"),
-        ({"fragments": ["nosuch"]}, r"fragments nosuch: .*nosuch can not be read: No such file"),
+        ({"fragments": ["nosuch"]}, r"fragments nosuch: .*nosuch cannot be read: No such file"),
         ({"base": {"file": "nosuch"}}, r"config.base.file nosuch"),
     ],
 )

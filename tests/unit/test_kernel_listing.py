@@ -22,7 +22,7 @@ KEY = "ab" * 32
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuiltArtifact:
-    """Have one kernel, `full`, in the cache; another one's source can not be asked for."""
+    """Have one kernel, `full`, in the cache; another one's source cannot be asked for."""
     monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path))
     found = BuiltArtifact(
         key=KEY,

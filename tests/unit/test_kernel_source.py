@@ -63,7 +63,7 @@ def test_wrong_sha256_names_both(tmp_path: Path, cache: Path) -> None:
     ("change", "words"),
     [
         ({"path": "/nonexistent/x.tar"}, "no such file"),
-        ({"path": None, "url": "file:///nonexistent/x.tar"}, "can not download"),
+        ({"path": None, "url": "file:///nonexistent/x.tar"}, "cannot download"),
     ],
 )
 def test_missing_tarball(tmp_path: Path, cache: Path, change: dict[str, Any], words: str) -> None:
@@ -108,9 +108,9 @@ def test_git_wrong_ref(tmp_path: Path, cache: Path) -> None:
     data, _ = kernel_fake.repository(tmp_path / "repository")
     with pytest.raises(UsageError, match=r"no branch or tag 'v9.10' there"):
         resolve(data | {"ref": "v9.10"})
-    with pytest.raises(LabError, match="can not read it"):
+    with pytest.raises(LabError, match="cannot read it"):
         resolve(data | {"url": f"file://{tmp_path}/nowhere"})
-    with pytest.raises(LabError, match="can not fetch"):
+    with pytest.raises(LabError, match="cannot fetch"):
         source.fetch(resolve(data | {"ref": "1" * 40}), print)
     assert nothing_left(cache)
 

@@ -57,7 +57,7 @@ def test_no_device(machine: Machine) -> None:
 def test_device_that_can_not_be_opened(machine: Machine) -> None:
     machine.kvm.unlink()
     machine.kvm.mkdir()
-    assert "can not be opened: Is a directory" in choose(machine).reason
+    assert "cannot be opened: Is a directory" in choose(machine).reason
 
 
 def test_probe_that_hangs(machine: Machine) -> None:

@@ -351,7 +351,7 @@ def test_peers_are_the_two_of_a_pair() -> None:
         ({"virtual": None}, "incomplete"),
         ({"virtual": {"memory_mib": 1, "cpus": 1}}, "disk_mib"),
         ({"hosts": [{"name": "s1"}]}, "pair"),
-        ({"hosts": [{**FACTS["hosts"][0], "name": "a/../b"}]}, "can not be a host name"),
+        ({"hosts": [{**FACTS["hosts"][0], "name": "a/../b"}]}, "cannot be a host name"),
     ],
 )
 def test_incomplete_facts_are_one_line(change: dict[str, Any], expected: str) -> None:

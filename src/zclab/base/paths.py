@@ -25,7 +25,7 @@ def cache_dir() -> Path:
 
 
 def runs_dir() -> Path:
-    """Return the directory that holds one folder a run."""
+    """Return the directory that holds one folder per run."""
     return project_root() / "runs"
 
 

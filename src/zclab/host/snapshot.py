@@ -49,7 +49,7 @@ class CpuAccounting(Model):
 
 
 class HostFacts(Model):
-    """A host as it was when the run began; `cpu_accounting` null where its configuration can not be read."""
+    """A host as it was when the run began; `cpu_accounting` null where its configuration cannot be read."""
 
     name: str
     role: Literal["sender", "receiver"]

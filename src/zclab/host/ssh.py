@@ -62,7 +62,7 @@ class Process:
             self._stderr += self._channel.recv_stderr(65536)
 
     def _check_connection(self) -> None:
-        """Raise RemoteError if the connection went away before the command's end was told."""
+        """Raise RemoteError if the connection went away before the command's exit status arrived."""
         transport = self._channel.get_transport()
         if (transport is None or not transport.is_active()) and self._channel.exit_status < 0:
             raise RemoteError(f"{self.host}: the connection was lost during: {self.command}")
@@ -179,13 +179,13 @@ class _Proxy:
         """Close the socket, wait for the command's end, and return the last line that it wrote to stderr."""
         self.socket.close()
         try:
-            _, said = self._process.communicate(timeout=_PROXY_SECONDS)
+            _, printed = self._process.communicate(timeout=_PROXY_SECONDS)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(PermissionError):  # sudo runs it: it ends when it next reads
                 self._process.kill()
                 self._process.communicate()
             return ""
-        lines = said.decode(errors="replace").strip().splitlines()
+        lines = printed.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
 
@@ -344,7 +344,7 @@ class Remote:
 
 @contextlib.contextmanager
 def connected(names: list[str], ssh_config: Path) -> Iterator[dict[str, Remote]]:
-    """Yield a connection a host, all open; close them at the end."""
+    """Yield one open connection per host; close them at the end."""
     with contextlib.ExitStack() as stack:
         remotes = {name: stack.enter_context(Remote(name, ssh_config)) for name in names}
         for remote in remotes.values():

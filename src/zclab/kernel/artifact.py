@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of built kernels: one directory a key, complete or not there at all."""
+"""The store of built kernels: one directory per key, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def prune(keep: int) -> list[BuiltArtifact]:
     LabError when keep is negative.
     """
     if keep < 0:
-        raise LabError(f"kernel artifacts: can not keep {keep} of them: give a number that is not negative")
+        raise LabError(f"kernel artifacts: cannot keep {keep} of them: give a number that is not negative")
     removed = []
     for entry in stored()[keep:]:
         if time.time() - entry.used_at < _JUST_USED_SECONDS:

@@ -106,7 +106,7 @@ def find(
     """Return the artifact of a variant if it was built already, None if it would have to be built.
 
     Without requirements: whatever hosts it was built for. Builds nothing. Raises UsageError for inputs that
-    do not exist, LabError when a source can not be asked.
+    do not exist, LabError when a source cannot be asked.
     """
     return _remembered(_read_inputs(variant, spec, requirements, host_config))
 
@@ -120,7 +120,7 @@ def build(
 ) -> BuildResult:
     """Return the artifact of a variant; build it if there is none.
 
-    `requirements` are the drivers that the hosts can not boot without, `host_config` is their running
+    `requirements` are the drivers that the hosts cannot boot without, `host_config` is their running
     configuration (for config base "host"), `on_progress` gets a line of progress every few seconds.
 
     Raises UsageError (a source, patch or fragment that does not exist or does not fit), InvalidError (a

@@ -78,7 +78,7 @@ def _read(name: str, key: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UsageError(f"kernel {key} {name}: {path} can not be read: {reason}: correct it") from error
+        raise UsageError(f"kernel {key} {name}: {path} cannot be read: {reason}: correct it") from error
 
 
 def asked(fragments: Sequence[tuple[str, str]]) -> dict[str, Ask]:
@@ -121,7 +121,7 @@ def configure(
 
     `make` is the command that runs make for this tree and build directory. Raises InvalidError when an option
     that a fragment asks for is not in the result, UsageError for a line that is no option, LabError when the
-    tree can not be configured.
+    tree cannot be configured.
     """
     asks = asked(inputs.fragments)
     out.mkdir(exist_ok=True)
@@ -142,7 +142,7 @@ def configure(
     except CommandError as error:
         if NO_SPACE in error.output:
             raise
-        raise LabError(f"kernel config: make can not configure this source: {error}") from error
+        raise LabError(f"kernel config: make cannot configure this source: {error}") from error
     text = dotconfig.read_text(encoding="utf-8")
     _check_survival(tree, asks, values(text))
     return text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which option builds a driver, and whether a configuration has the drivers that a host can not miss."""
+"""Which option builds a driver, and whether a configuration has the drivers that a host cannot miss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPTION = re.compile(r"CONFIG_\w+")
 
 
 class Requirement(Model):
-    """One driver or file system that a host can not boot, or can not be reached, without."""
+    """One driver or file system that a host cannot boot, or cannot be reached, without."""
 
     driver: str
     purpose: Literal["root disk", "root filesystem", "NIC"]

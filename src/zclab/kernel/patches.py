@@ -55,7 +55,7 @@ def _touches(part: bytes, patterns: Sequence[str]) -> bool:
 def resolve(patches: Sequence[Patch]) -> tuple[PatchText, ...]:
     """Return the texts of a list of patches, in order.
 
-    Raises UsageError when an entry names nothing or holds no diff, LabError when a series can not be fetched.
+    Raises UsageError when an entry names nothing or holds no diff, LabError when a series cannot be fetched.
     """
     return tuple(text for patch in patches for text in _texts(patch))
 
@@ -85,7 +85,7 @@ def apply(tree: Path, patches: Sequence[PatchText], what: str = "") -> None:
 
 
 def blamed(patches: Sequence[PatchText], file: str, line: int) -> str | None:
-    """Return the patch, and its hunk if that can be told, that a line of the patched tree comes from.
+    """Return the patch, and its hunk if that is known, that a line of the patched tree comes from.
 
     None if no patch touches the file. Later patches may have moved the line: the last one that has it counts.
     """
@@ -106,7 +106,7 @@ def _hunks(text: PatchText) -> Iterator[tuple[str, list[tuple[int, int]]]]:
 
 
 def _first_failure(output: str) -> str:
-    """Return where a patch did not fit, as file:line and hunk, from the words of patch(1)."""
+    """Return where a patch did not fit, as file:line and hunk, from the output of patch(1)."""
     file = ""
     for line in output.splitlines():
         if found := re.match(r"(?:patching|checking) file (.+)", line):
@@ -124,7 +124,7 @@ def _first_failure(output: str) -> str:
         elif line.startswith("patch: ****"):
             return line.removeprefix("patch: ****").strip()
     lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "patch(1) said nothing"
+    return lines[-1] if lines else "patch(1) printed nothing"
 
 
 def _texts(patch: Patch) -> Iterator[PatchText]:
@@ -173,7 +173,7 @@ def _text(name: str, content: bytes) -> PatchText:
             f"patches: {name}: no diff in it: a patch in the form of `git format-patch` is expected"
         )
     if b"\nGIT binary patch\n" in content:
-        raise UsageError(f"patches: {name}: a binary change, which can not be applied: leave it out")
+        raise UsageError(f"patches: {name}: a binary change, which cannot be applied: leave it out")
     return PatchText(name, content[start.start() :])
 
 
@@ -219,7 +219,7 @@ def _series(message_id: str, archive: str | None) -> Iterator[PatchText]:
         except CommandError as error:
             place = "archive" if archive else "network"
             raise LabError(
-                f"patches: message_id {message_id}: b4 can not get it: check the id and the {place} ({error})"
+                f"patches: message_id {message_id}: b4 cannot get it: check the id and the {place} ({error})"
             ) from error
         boxes = sorted(Path(scratch).glob("*.mbx"))
         if not boxes:

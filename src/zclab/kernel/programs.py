@@ -78,7 +78,7 @@ def unpack(tree: Tree, work: Path, what: str, on_progress: Progress) -> None:
     """Copy a tree's files, patched, into an empty directory.
 
     Raises:
-        LabError: the tree can not be fetched.
+        LabError: the tree cannot be fetched.
         UsageError: a patch does not apply.
     """
     with sources.trees().using(tree.source.directory.name):

@@ -51,7 +51,7 @@ class ResolvedSource:
 def resolve(source: Source) -> ResolvedSource:
     """Return the exact content that a source means now, without fetching it.
 
-    Raises UsageError when there is no such thing, LabError when that can not be found out.
+    Raises UsageError when there is no such thing, LabError when that cannot be found out.
     """
     if isinstance(source, DebianSource):
         return ResolvedSource(source, f"debian {source.package} {_debian_version(source)}")
@@ -130,7 +130,7 @@ def _unpack_debian(source: DebianSource, version: str, tree: Path, on_progress: 
         run(command, cwd=download)
     except CommandError as error:
         raise LabError(
-            f"kernel source package {source.package} {version}: apt-get can not download it: "
+            f"kernel source package {source.package} {version}: apt-get cannot download it: "
             f"run `apt-get update`, or set another version ({_last_complaint(error)})"
         ) from error
     (package,) = download.glob("*.deb")
@@ -160,7 +160,7 @@ def _git_commit(source: GitSource) -> tuple[str, str]:
         listing = _git(["ls-remote", "--", source.url, source.ref, f"{source.ref}^{{}}"])
     except CommandError as error:
         raise LabError(
-            f"kernel source {source.url}: git can not read it: check the url and the network "
+            f"kernel source {source.url}: git cannot read it: check the url and the network "
             f"({_last_complaint(error)})"
         ) from error
     refs: dict[str, str] = {}
@@ -196,7 +196,7 @@ def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, on_progr
         )
     except CommandError as error:
         raise LabError(
-            f"kernel source {source.url}: git can not fetch {source.ref}: check the ref and the network "
+            f"kernel source {source.url}: git cannot fetch {source.ref}: check the ref and the network "
             f"({_last_complaint(error)})"
         ) from error
     fetched = _git(["-C", str(repository), "rev-parse", "FETCH_HEAD^{commit}"]).strip()
@@ -247,7 +247,7 @@ def _download(url: str, target: Path) -> None:
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
         raise LabError(
-            f"kernel source {url}: can not download it: check the url and the network ({reason})"
+            f"kernel source {url}: cannot download it: check the url and the network ({reason})"
         ) from error
 
 
@@ -263,7 +263,7 @@ def _untar(archive: Path, tree: Path, what: str) -> None:
     except CommandError as error:
         if NO_SPACE in error.output:
             raise
-        raise UsageError(f"kernel source {what}: tar can not unpack it ({_last_complaint(error)})") from error
+        raise UsageError(f"kernel source {what}: tar cannot unpack it ({_last_complaint(error)})") from error
     tops = list(unpacked.iterdir())
     if len(tops) != 1 or not tops[0].is_dir():
         raise UsageError(f"kernel source {what}: it must hold one directory, it holds {len(tops)} things")
@@ -275,5 +275,5 @@ def _untar(archive: Path, tree: Path, what: str) -> None:
 def _last_complaint(error: ZclabError) -> str:
     output = error.output if isinstance(error, CommandError) else str(error)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("E:", "fatal:", "error:", "tar:", "xz:"))]
-    return (told or lines or ["no output"])[0 if told else -1]
+    complaints = [line for line in lines if line.startswith(("E:", "fatal:", "error:", "tar:", "xz:"))]
+    return (complaints or lines or ["no output"])[0 if complaints else -1]

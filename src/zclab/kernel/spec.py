@@ -112,9 +112,7 @@ def check_variant_name(name: str) -> str:
         or name.startswith((".", "-"))
         or any(c.isspace() for c in name)
     ):
-        raise ValueError(
-            f"{name!r} can not name a kernel variant: use letters, digits, dot, dash, underscore"
-        )
+        raise ValueError(f"{name!r} cannot name a kernel variant: use letters, digits, dot, dash, underscore")
     return name
 
 

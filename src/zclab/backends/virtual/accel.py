@@ -81,7 +81,7 @@ def choose(machine: Machine | None = None, *, counting: bool = False) -> Acceler
 
 
 def _obstacle(machine: Machine) -> str:
-    """Return why KVM can not work here, as far as that can be seen without running anything."""
+    """Return why KVM cannot work here, as far as that can be seen without running anything."""
     if not re.search(r"^flags\s*:.*\b(vmx|svm)\b", machine.cpuinfo.read_text(), re.MULTILINE):
         return "the processor shows neither vmx nor svm"
     if not machine.kvm.exists():
@@ -89,7 +89,7 @@ def _obstacle(machine: Machine) -> str:
     try:
         os.close(os.open(machine.kvm, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        return f"{machine.kvm} can not be opened: {error.strerror}"
+        return f"{machine.kvm} cannot be opened: {error.strerror}"
     return ""
 
 
@@ -134,5 +134,5 @@ def _probe(machine: Machine) -> Accelerator:
             return Accelerator("tcg", f"a probe guest under KVM hung for {machine.probe_seconds:.0f} s")
     if done.returncode == _EXIT_STATUS:
         return Accelerator("kvm", "a probe guest ran")
-    said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return Accelerator("tcg", f"a probe guest under KVM failed: {said}")
+    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return Accelerator("tcg", f"a probe guest under KVM failed: {last}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find, among this machine's apt sources, those that provide Debian itself.
 
-Both formats are read (one line an entry, and deb822 stanzas). What comes out is deb822 text with nothing but
+Both formats are read (one line per entry, and deb822 stanzas). What comes out is deb822 text with nothing but
 the main component of the machine's own release, its updates and its security updates.
 """
 

@@ -52,7 +52,7 @@ def create(path: Path, size_mib: int) -> None:
 def mke2fs_command(path: Path, size_mib: int, root: Path, fs_uuid: uuid.UUID) -> list[str]:
     """Return the command that fills the partition of the image with an ext4 holding the tree `root`.
 
-    The features are spelled out, so that neither mke2fs.conf nor a newer mke2fs picks one that GRUB can not
+    The features are spelled out, so that neither mke2fs.conf nor a newer mke2fs picks one that GRUB cannot
     read. Tables are written here rather than by the guest's kernel in the background later.
     """
     offset = PARTITION_SECTOR * SECTOR_BYTES

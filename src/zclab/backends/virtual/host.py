@@ -2,7 +2,7 @@
 """One virtual host: its files and its emulator, whatever the lab declares of it now.
 
 Everything of a host lies in state_dir/hosts/NAME: its disk (an overlay over a base image of the cache), its
-host key, what the guest is told at boot (identity/), console.log, qemu.log, pid, and port (the SSH port that
+host key, what the guest reads at boot (identity/), console.log, qemu.log, pid, and port (the SSH port that
 it had last). Sockets lie in the cache, under a short path, where only this user can reach them.
 """
 
@@ -185,8 +185,8 @@ class Host:
 
     def login_problem(self) -> str:
         """Log in once, as every later connection does; return what is wrong with that, empty if nothing."""
-        said = self._ssh("true", 60.0)
-        return "" if said == "" else said or "no answer"
+        problem = self._ssh("true", 60.0)
+        return "no answer" if problem is None else problem
 
     def _ssh(self, command: str, seconds: float) -> str | None:
         """Run a command on the host; return "" if it worked, else ssh's last line, None without an end."""

@@ -73,7 +73,7 @@ class LabSpec:
         for host in spec.hosts:
             if not _NAME.fullmatch(host.name):
                 raise UsageError(
-                    f"virtual hosts: {host.name!r} can not be a host name: use letters, digits and -"
+                    f"virtual hosts: {host.name!r} cannot be a host name: use letters, digits and -"
                 )
         return spec
 

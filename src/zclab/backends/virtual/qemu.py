@@ -33,7 +33,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Emulator:
-    """What one emulator needs to be told. Paths are absolute.
+    """What one emulator is started with. Paths are absolute.
 
     firmware_files: name under opt/zclab/ -> file that the guest reads through the firmware interface.
     data_link: (own socket, the peer's socket), None without a data link. memory in MiB.
@@ -198,8 +198,8 @@ def launch(emulator: Emulator, command: Sequence[str], seconds: float = 30.0) ->
         while time.monotonic() < deadline:
             if child.poll() is not None:
                 _children.pop(child.pid, None)
-                said = emulator.log.read_text(errors="replace").strip().splitlines()
-                detail = said[-1] if said else f"exit status {child.returncode}"
+                printed = emulator.log.read_text(errors="replace").strip().splitlines()
+                detail = printed[-1] if printed else f"exit status {child.returncode}"
                 raise LabError(f"{emulator.name}: the emulator ended at once: {detail}: see {emulator.log}")
             if emulator.qmp.exists() and emulator.pidfile.exists() and ask(emulator.qmp, "query-status"):
                 return child.pid
@@ -260,7 +260,7 @@ def end(pid: int, uuid: str) -> None:
         if wait_gone(pid, uuid, seconds):
             return
     raise LabError(
-        f"the emulator with pid {pid} can not be killed: see what it waits for in /proc/{pid}/stack"
+        f"the emulator with pid {pid} cannot be killed: see what it waits for in /proc/{pid}/stack"
     )
 
 
