@@ -13,7 +13,7 @@ import pytest
 
 from zclab.probe import netns, zerocopy_sends
 from zclab.probe import table as probe_table
-from zclab.probe.completions import Completion, said
+from zclab.probe.completions import Completion, as_text
 from zclab.probe.netns import SCATTER_GATHER, TX_CHECKSUM
 from zclab.probe.sink import serve
 from zclab.probe.table import Bench, attempt
@@ -159,7 +159,7 @@ def test_option_memory_is_put_back_after_a_row_that_was_killed(
 
 
 @pytest.mark.parametrize(
-    ("told", "text"),
+    ("completions", "text"),
     [
         ([], "none"),
         ([Completion(2, 3, True), Completion(0, 1, True)], "0 to 3 copied"),
@@ -168,5 +168,5 @@ def test_option_memory_is_put_back_after_a_row_that_was_killed(
         ([Completion(0, 1, False), Completion(1, 2, False)], "0 to 1, 1 to 2"),
     ],
 )
-def test_completions_are_told_with_their_gaps(told: list[Completion], text: str) -> None:
-    assert said(told) == text
+def test_completions_are_told_with_their_gaps(completions: list[Completion], text: str) -> None:
+    assert as_text(completions) == text

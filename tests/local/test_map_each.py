@@ -118,7 +118,7 @@ def test_a_thread_is_seen_waiting_for_the_mapping_lock(bench: Bench) -> None:
 def test_a_thread_that_does_not_wait_is_not_seen_waiting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mmap_lock_waiter, "_hold_the_lock", lambda told: os.write(told, b"1"))
+    monkeypatch.setattr(mmap_lock_waiter, "_hold_the_lock", lambda ready: os.write(ready, b"1"))
     with bench.closing:
         assert not mmap_lock_waiter.kill_while_it_waits(Stream(bench).receiver.fileno())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel tells of MSG_ZEROCOPY sends: completions on the socket's error queue, and memory in use."""
+"""What the kernel reports about MSG_ZEROCOPY sends: completions on the error queue, and memory in use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Completion(NamedTuple):
 
 
 def take(sock: socket.socket) -> Completion | None:
-    """Return the next completion of a blocking socket, or None when there is none now.
+    """Return the next completion of a blocking socket, or None if its error queue is empty.
 
     Raises:
         ValueError: the error queue has something else.
@@ -63,21 +63,21 @@ def await_completions(sock: socket.socket, sends: int) -> list[Completion]:
     """Return the completions of as many sends; raise TimeoutError when they do not come."""
     poll = select.poll()
     poll.register(sock, 0)
-    told: list[Completion] = []
+    completions: list[Completion] = []
     deadline = time.monotonic() + SECONDS
-    while sum(one.hi - one.lo + 1 for one in told) < sends:
+    while sum(one.hi - one.lo + 1 for one in completions) < sends:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{sends} sends, but only these were completed: {said(told)}")
+            raise TimeoutError(f"{sends} sends, but only these were completed: {as_text(completions)}")
         poll.poll(100)
         while one := take(sock):
-            told.append(one)
-    return told
+            completions.append(one)
+    return completions
 
 
-def said(told: Iterable[Completion]) -> str:
+def as_text(completions: Iterable[Completion]) -> str:
     """Return completions as text, however many reads they came in: adjacent ones of a kind are joined."""
     joined: list[Completion] = []
-    for one in sorted(told):
+    for one in sorted(completions):
         if joined and joined[-1].hi + 1 == one.lo and joined[-1].copied == one.copied:
             one = joined.pop()._replace(hi=one.hi)
         joined.append(one)
@@ -85,9 +85,9 @@ def said(told: Iterable[Completion]) -> str:
 
 
 def settle(sock: socket.socket) -> None:
-    """Wait until all that was sent is acknowledged, and what this has to tell is on the error queue."""
+    """Wait until all that was sent is acknowledged, and its completions are on the error queue."""
     wait_until(lambda: not any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))))
-    # To ask for this takes the socket's lock, so that whoever has just freed the last buffer is done.
+    # This call takes the socket's lock: whatever freed the last buffer has finished then.
     _tcp_info(sock, *_OPTIONS)
 
 
@@ -107,7 +107,7 @@ def segments(sock: socket.socket) -> int:
 
 
 def syn_had_data(sock: socket.socket) -> bool:
-    """Tell whether the SYN carried data, and the peer acknowledged it."""
+    """Return whether the SYN carried data, and the peer acknowledged it."""
     return bool(_tcp_info(sock, *_OPTIONS) & _OPTION_SYN_DATA)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program that is killed while one of its threads waits, in mmap() of a socket, for the mapping lock."""
+"""A program that is killed while one of its threads waits, in mmap() of a socket, for mmap_lock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_BYTES = 64 << 20
 def kill_while_it_waits(fd: int) -> bool:
     """Fork a program that maps a page of a socket; kill it while that waits; return whether it was seen to.
 
-    Its mapping lock is held by another thread of it, which fills much memory at a time.
+    Another of its threads holds mmap_lock, and fills much memory at a time.
     """
     begin, begun = os.pipe()
     end, ended = os.pipe()
@@ -49,11 +49,11 @@ def kill_while_it_waits(fd: int) -> bool:
             os.close(one)
 
 
-def _hold_the_lock(told: int) -> None:
+def _hold_the_lock(ready: int) -> None:
     """Hold this program's mapping lock again and again, each time for as long as it takes to fill memory."""
     length = min(_MOST_BYTES, _available() // 4)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_POPULATE
-    os.write(told, b"1")
+    os.write(ready, b"1")
     while True:
         at = libc.mmap(None, length, READ_WRITE, flags, -1, 0)
         libc.munmap(at, length)
@@ -94,5 +94,5 @@ def _now(file: io.RawIOBase) -> bytes:
 
 
 def _sleeps(stat: bytes) -> bool:
-    """Return whether a thread sleeps and is not to be woken by most signals."""
+    """Return whether a thread is in uninterruptible sleep."""
     return stat.rpartition(b")")[2].split()[0] == b"D"

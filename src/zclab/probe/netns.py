@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces of a row's own: what is set in them is gone with the row's process."""
+"""Network namespaces of a test case's own: what is set in them ends with its process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VALUE = struct.Struct("=II")
 
 
 class Link(NamedTuple):
-    """Two network namespaces with a veth pair between them; the row is in that of `near`."""
+    """Two network namespaces with a veth pair between them; the test case runs in that of `near`."""
 
     near: str
     far: str
@@ -40,7 +40,7 @@ class Link(NamedTuple):
 
     @contextlib.contextmanager
     def beyond(self) -> Iterator[None]:
-        """Be in the other namespace: what is opened meanwhile belongs there."""
+        """Enter the other namespace: what is opened meanwhile belongs there."""
         here = _this_namespace()
         _enter(self.far_namespace)
         try:

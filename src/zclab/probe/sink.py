@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer of rows that need a second host: takes all that comes, and answers with what it was."""
+"""The peer of test cases that need a second host: reads all that comes, answers with length and hash."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import threading
 from typing import IO
 
 
-def serve(address: str, allowed: str, told: IO[str]) -> None:
-    """Serve connections from `allowed` on `address`, one thread each; write "listening PORT" to `told` first.
+def serve(address: str, allowed: str, output: IO[str]) -> None:
+    """Serve connections of `allowed` on `address`, a thread each; first write "listening PORT" to `output`.
 
     Each connection is read to its end; then the number of bytes and their SHA-256 are sent back, as
     "BYTES HEX" and a newline. Returns never: it ends with its process.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as listener:
-        print("listening", listener.getsockname()[1], file=told, flush=True)
+        print("listening", listener.getsockname()[1], file=output, flush=True)
         while True:
             connection, peer = listener.accept()
             if peer[0] != allowed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sockets and mappings for rows: what Python's standard library has no names or calls for."""
+"""Sockets and mappings for test cases: what Python's standard library has no names or calls for."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def wait_until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError("what the row waited for did not come")
+            raise TimeoutError("what the test case waited for did not come")
         time.sleep(0.002)
 
 
@@ -111,7 +111,7 @@ class Mapping(contextlib.AbstractContextManager["Mapping"]):
         self.unmap()
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        """Return bytes of the mapping; to touch what is not there kills the row by SIGBUS or SIGSEGV."""
+        """Return bytes of the mapping; reading what is not there is SIGBUS or SIGSEGV."""
         return ctypes.string_at(self.address + offset, self.length - offset if length is None else length)
 
     def view(self, offset: int = 0, length: int | None = None) -> memoryview:
@@ -120,7 +120,7 @@ class Mapping(contextlib.AbstractContextManager["Mapping"]):
         return memoryview((ctypes.c_char * length).from_address(self.address + offset)).cast("B")
 
     def there(self, offset: int = 0) -> bool:
-        """Return whether a byte of the mapping can be read. Nobody is killed by asking."""
+        """Return whether a byte of the mapping can be read, without a signal if it cannot."""
         memory = os.memfd_create("asked")
         try:
             return bool(libc.write(memory, self.address + offset, 1) == 1)

@@ -63,7 +63,7 @@ class Stream:
         return self
 
     def queue_corked(self, header: int, flags: int, length: int) -> Self:
-        """Send a header with some flags and then pages, held back until both can go."""
+        """Send a header with some flags and then pages, both under TCP_CORK until they can go together."""
         data = payload(header + length, 1 + len(self.sent))
         self.sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         self.sender.send(data[:header], flags)
@@ -108,6 +108,10 @@ class Stream:
             return f"{error_name(error)}, {inq(self.receiver)} queued"
         got = area.read(0, self.taken - start)
         return f"mapped {len(got)} {self.as_sent(got, start)}, {inq(self.receiver)} queued"
+
+    def map_then_rest(self, length: int) -> str:
+        """map(), and then rest(), which shows what the mapping has left."""
+        return f"{self.map(length)}; {self.rest()}"
 
     def as_sent(self, got: bytes, start: int) -> str:
         """Return whether bytes are those that were sent, from a position of the stream on."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mmap() of a TCP socket does on this host, while rows are tried that need it so."""
+"""What mmap() of a TCP socket does on this host, set for the test cases that need it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CONSUME = Path("/proc/sys/net/ipv4/tcp_mmap_consume")
 
 @contextlib.contextmanager
 def consuming() -> Iterator[None]:
-    """Have mmap() take what it maps off the receive queue.
+    """Have mmap() consume what it maps from the receive queue.
 
     Raises:
-        NotHereError: this kernel's mmap() can not.
+        NotHereError: this kernel's mmap() cannot.
     """
     if not CONSUME.exists():
         raise NotHereError(

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from .processes import KILLED_SECONDS, end_with, states, wait_for
 
 CASE_SECONDS = 60.0
-#: Signals by which whoever started the probe may end it.
+#: Signals that end the probe.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END = b"\0"
 _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
@@ -198,7 +198,7 @@ def _read_all(reader: int, seconds: float, watched: int | None) -> str | None:
         if not ready:
             return None
         if watched in ready:
-            raise SystemExit("whoever started this probe has gone")
+            raise SystemExit("the program that started this probe has ended")
         part = os.read(reader, 65536)
         if not part:
             break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections, memory, sends and reads for rows that send with MSG_ZEROCOPY."""
+"""Connections, memory, sends and reads for test cases that send with MSG_ZEROCOPY."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def read_to_end(receiver: socket.socket) -> bytes:
 
 
 def take_away(receiver: socket.socket, length: int) -> None:
-    """Read so many bytes that nobody looks at; raise RuntimeError when the stream ends before."""
+    """Read and discard so many bytes; raise RuntimeError if the stream ends before."""
     got = len(read(receiver, length))
     if got != length:
         raise RuntimeError(f"only {got} of {length} bytes came")

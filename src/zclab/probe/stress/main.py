@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stress: workers that do random operations on sockets and mappings, and what they leave of the memory.
+"""Stress: workers that do random operations on sockets and mappings, and how memory use changes.
 
 Worker i of a run with seed S does what a run with --seed S+i --workers 1 does.
 """
@@ -28,11 +28,11 @@ from .worker import OPERATIONS, Tally, Worker, prepare
 
 #: Seconds that a worker may take to end after its time: checks, children, the longest operation.
 _GRACE_SECONDS = 60.0
-#: Rounds of the same work before the one that counts: the first fills caches, the others tell what varies.
+#: Rounds of the same work before the one that counts: the first fills caches, the others show what varies.
 _CALIBRATIONS = 4
 _LONGEST_CALIBRATION = 10.0
 _MISMATCHES = 20
-_TELL_SECONDS = 5.0
+_ALIVE_SECONDS = 5.0
 _PROGRESS = struct.Struct("QH")
 
 
@@ -51,9 +51,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--ops", help=f"only these kinds of operations: {','.join(OPERATIONS)}")
-    parser.add_argument("--no-memory", action="store_true", help="leave out what tells of the memory")
+    parser.add_argument("--no-memory", action="store_true", help="do not watch the memory")
     parser.add_argument(
-        "--watch-stdin", action="store_true", help="end when stdin does, and tell that all goes on"
+        "--watch-stdin", action="store_true", help="end when stdin does, and print a line every few seconds"
     )
     options = parser.parse_args(arguments)
     kinds = options.ops.split(",") if options.ops else None
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
         parser.error(f"no operation is called {unknown[0]}")
     if options.watch_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-        threading.Thread(target=_tell_that_it_goes_on, daemon=True).start()
+        threading.Thread(target=_print_that_it_runs, daemon=True).start()
     found = stress(options.seconds, options.seed, options.workers, kinds, not options.no_memory)
     print(json.dumps(found), flush=True)
 
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
 def stress(
     seconds: float, seed: int, workers: int, kinds: list[str] | None, watch_memory: bool
 ) -> dict[str, Any]:
-    """Have workers do random operations; return what they did and what became of the memory."""
+    """Have workers do random operations; return what they did and how memory use changed."""
     if watch_memory:
         memory.own_mounts()
     watches_leaks = watch_memory and memory.kmemleak_begin()
@@ -134,20 +134,20 @@ def _round(seconds: float, seed: int, workers: int, kinds: list[str] | None) -> 
     deadline = time.monotonic() + seconds + _GRACE_SECONDS
     tally, problems = Tally(), []
     for one in running:
-        said = one.end(deadline)
-        if isinstance(said, str):
-            problems.append(said)
+        ended = one.end(deadline)
+        if isinstance(ended, str):
+            problems.append(ended)
         else:
-            tally.add(one.seed, said)
+            tally.add(one.seed, ended)
     return Round(tally, problems, any(one.stuck for one in running))
 
 
 class _Running:
-    """A worker in a process of its own, which tells where it is through shared memory."""
+    """A worker in a process of its own, which reports its progress through shared memory."""
 
     def __init__(self, seed: int, seconds: float, kinds: list[str] | None) -> None:
         self.seed = seed
-        self.stuck = False  # it can not be killed
+        self.stuck = False  # it cannot be killed
         self._names = ["begin", *OPERATIONS, "end"]
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
         self._reader, writer = os.pipe()
@@ -163,26 +163,26 @@ class _Running:
         try:
             prepare(self._parent)
             tally = Worker(self.seed, _families(), kinds, self._at).run(time.monotonic() + seconds)
-            said: dict[str, Any] = vars(tally)
+            result: dict[str, Any] = vars(tally)
         except NotHereError as reason:
-            said = {"failed": str(reason)}
+            result = {"failed": str(reason)}
         except BaseException:
-            said = {"failed": traceback.format_exc(limit=-3)}
+            result = {"failed": traceback.format_exc(limit=-3)}
         with os.fdopen(writer, "w", encoding="utf-8") as file:
-            json.dump(said, file)
+            json.dump(result, file)
         return 0
 
     def _at(self, number: int, kind: str) -> None:
         _PROGRESS.pack_into(self._progress, 0, number, self._names.index(kind))
 
     def end(self, deadline: float) -> dict[str, Any] | str:
-        """Return what the worker tells, or what is wrong with it; what can not be killed is left alone."""
-        said = b""
+        """Return the worker's tally, or what is wrong with it; one that cannot be killed is left alone."""
+        output = b""
         while select.select([self._reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
             part = os.read(self._reader, 1 << 16)
             if not part:
                 break
-            said += part
+            output += part
         else:
             os.kill(self._process, signal.SIGKILL)
         os.close(self._reader)
@@ -192,23 +192,23 @@ class _Running:
         if status is None:
             self.stuck = True
             return f"{where}: hangs and cannot be killed: {states(self._process)}"
-        if not said:
+        if not output:
             return (
                 f"{where}: killed by signal {os.WTERMSIG(status)}"
                 if os.WIFSIGNALED(status)
                 else f"{where}: ended"
             )
         try:
-            told: dict[str, Any] = json.loads(said)
+            tally: dict[str, Any] = json.loads(output)
         except ValueError:
             return f"{where}: did not end in time"
-        return f"{where}: {told['failed']}" if "failed" in told else told
+        return f"{where}: {tally['failed']}" if "failed" in tally else tally
 
 
-def _tell_that_it_goes_on() -> NoReturn:
+def _print_that_it_runs() -> NoReturn:
     while True:
         print(json.dumps({"goes_on": time.time()}), flush=True)
-        time.sleep(_TELL_SECONDS)
+        time.sleep(_ALIVE_SECONDS)
 
 
 def _end_with_stdin() -> NoReturn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory the kernel has given out: pages, slab objects, what TCP counts; and what kmemleak finds."""
+"""How much memory the kernel has allocated: pages, slab objects, what TCP counts; and what kmemleak finds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..libc import libc
 CACHES = re.compile(
     r"skbuff|^TCP|^tw_sock|^request_sock|sock_inode_cache|tcp_bind|^vm_area_struct$|^mm_struct$"
 )
-#: The kernel keeps so many pages of TCP's count on each CPU before the count tells of them.
+#: The kernel keeps so many pages of TCP's count on each CPU before the count includes them.
 _TCP_PAGES_A_CPU = 256
 #: A figure that still falls is read again, up to so often.
 _READS = 20
@@ -56,7 +56,7 @@ class Found(NamedTuple):
 
 
 def settled(pause: Callable[[float], None] = time.sleep) -> Figures:
-    """Return the figures once nothing that was given back is still kept, or they do not fall any more."""
+    """Return the figures once freed memory is no longer cached, or they no longer fall."""
     best: Figures = {}
     for _ in range(_READS):
         _drop_caches()
@@ -102,7 +102,7 @@ def own_mounts() -> None:
 
 
 def kmemleak_begin() -> bool:
-    """Forget what kmemleak has found so far; return false where this kernel has no kmemleak."""
+    """Discard what kmemleak has found so far; return false where this kernel has no kmemleak."""
     if not _KMEMLEAK.exists():
         libc.mount(b"none", b"/sys/kernel/debug", b"debugfs", 0, None)
     if not _KMEMLEAK.exists():
@@ -125,7 +125,7 @@ def kmemleak_found(pause: Callable[[float], None] = time.sleep) -> Found:
 
 
 def _drop_caches() -> None:
-    """Have the kernel give back what it keeps: page cache, empty slabs, objects held against reuse."""
+    """Have the kernel free what it caches: page cache, empty slabs, objects whose reuse is delayed."""
     os.sync()
     with contextlib.suppress(OSError):
         Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
@@ -138,7 +138,7 @@ def _drop_caches() -> None:
 
 
 def _purge_stacks() -> None:
-    """Have the kernel let go of the address ranges of stacks of tasks that have ended.
+    """Have the kernel free the address ranges of stacks of tasks that have ended.
 
     It does so once some 900 tasks have ended, else when it makes pages read-only, as it does with a packet
     filter. Where KASAN watches them, each such range keeps a page.

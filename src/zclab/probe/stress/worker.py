@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker of the stress: random operations on connections of its own, each byte held against its position.
+"""A worker of the stress: random operations on its own connections, each byte compared with its position's.
 
 The operations and their arguments follow from the seed alone. What the kernel makes of them also depends on
-timing, so that a fault may want several runs of the same seed.
+timing, so that a fault may need several runs of the same seed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _ENDED = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}
 
 
 class MismatchError(Exception):
-    """Bytes, a position or an error that can not be right."""
+    """Bytes, a position or an error that cannot be right."""
 
 
 @dataclass
@@ -65,12 +65,12 @@ class Tally:
     connections: int = 0
     mismatches: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, seed: int, told: dict[str, Any]) -> None:
-        """Add what a worker with this seed has told of its own tally."""
+    def add(self, seed: int, tally: dict[str, Any]) -> None:
+        """Add the tally of a worker with this seed, as it printed it."""
         for name in ("operations", "unsupported", "transferred", "refusals"):
-            getattr(self, name).update(told[name])
-        self.connections += told["connections"]
-        self.mismatches += [{"seed": seed, **found} for found in told["mismatches"]]
+            getattr(self, name).update(tally[name])
+        self.connections += tally["connections"]
+        self.mismatches += [{"seed": seed, **found} for found in tally["mismatches"]]
 
 
 class Pattern:
@@ -202,8 +202,8 @@ class Worker:
 
     def end(self) -> None:
         """Check and give back all that is kept."""
-        for pid, told in self.children:
-            self._join(pid, told)
+        for pid, writer in self.children:
+            self._join(pid, writer)
         self.children = []
         for one in self.kept:
             one.check(0, one.area.length)
@@ -281,10 +281,10 @@ class Worker:
         self.tally.transferred["sent"] += count
 
     def send_urgent(self) -> None:
-        """Send an urgent byte: one at a time, and only where none was sent that has not gone."""
+        """Send an urgent byte: one at a time, and only if nothing waits unsent."""
         one = self.connection
-        # With bytes before it that wait to be sent, TCP tells another place first; an older one that was not
-        # passed becomes a byte like others.
+        # With bytes before it that wait to be sent, TCP reports another position first; an older one
+        # that was not passed becomes a byte like others.
         if one.ended or one.urgent is not None or unsent(one.sender):
             return
         at = one.sent
@@ -293,7 +293,7 @@ class Worker:
             one.urgent = at
 
     def complete(self) -> None:
-        """Read what the kernel tells of sends."""
+        """Read the completions of sends."""
         with contextlib.suppress(OSError):
             while take(self.connection.sender):
                 pass
@@ -348,7 +348,7 @@ class Worker:
                 self.unmap()
 
     def map_what_is_refused(self) -> None:
-        """Ask for mappings that nobody gets."""
+        """Ask for mappings that are always refused."""
         if not self.consumes:
             self.tally.unsupported["map"] += 1
             return
@@ -364,10 +364,10 @@ class Worker:
                 (1 << 33, mmap.PROT_READ, 0, "EAGAIN EINVAL EIO ENOTCONN"),
             ]
         )
-        said = outcome(lambda: mapped(length, fd, protection, offset=offset))
-        self.tally.refusals[f"map {said}"] += 1
-        if said not in allowed.split():
-            raise MismatchError(f"mmap() of {length}, protection {protection}, offset {offset}: {said}")
+        result = outcome(lambda: mapped(length, fd, protection, offset=offset))
+        self.tally.refusals[f"map {result}"] += 1
+        if result not in allowed.split():
+            raise MismatchError(f"mmap() of {length}, protection {protection}, offset {offset}: {result}")
 
     def unmap(self) -> None:
         """Unmap something that is kept, whole or in part, after a look at it."""
@@ -394,9 +394,9 @@ class Worker:
         """Try to write to a mapping that is kept."""
         if self.kept:
             one = self.rng.choice(self.kept)
-            said = outcome(lambda: one.area.protect(READ_WRITE))
-            if said != "EACCES":
-                raise MismatchError(f"mprotect() to write: {said}")
+            result = outcome(lambda: one.area.protect(READ_WRITE))
+            if result != "EACCES":
+                raise MismatchError(f"mprotect() to write: {result}")
 
     def send_on(self) -> None:
         """Send a mapping on over a connection of its own, from where it is; it may be unmapped at once."""
@@ -423,7 +423,7 @@ class Worker:
         self._receive(self.rng.choice([1, 100, PAGE, PAGE, 3 * PAGE, 16 * PAGE]), 0)
 
     def read_to_a_page(self) -> None:
-        """Read what the kernel says is before the next page that can be mapped."""
+        """Read what recv_skip_hint counts before the next page that can be mapped."""
         hint = self._move(PAGE, 0)
         if hint:
             self._receive(min(hint, LARGEST), 0)
@@ -494,11 +494,11 @@ class Worker:
             copybuf_address=ctypes.addressof(buffer) if room else 0,
             copybuf_len=room,
         )
-        said = ask(one.receiver, request)
-        if said != "ok":
-            self.tally.refusals[f"zerocopy_receive {said}"] += 1
-            if said not in ("EIO", "EINVAL", "ENOTCONN", "EAGAIN"):
-                raise MismatchError(f"TCP_ZEROCOPY_RECEIVE fails with {said}")
+        result = ask(one.receiver, request)
+        if result != "ok":
+            self.tally.refusals[f"zerocopy_receive {result}"] += 1
+            if result not in ("EIO", "EINVAL", "ENOTCONN", "EAGAIN"):
+                raise MismatchError(f"TCP_ZEROCOPY_RECEIVE fails with {result}")
             return 0
         copied = max(request.copybuf_len, 0)
         got = one.area.read(0, request.length) + buffer.raw[:copied]
@@ -537,26 +537,26 @@ class Worker:
     # Several at once
 
     def fork(self) -> None:
-        """Have a child look at all that is mapped, now or when this program has gone on."""
+        """Have a child look at all that is mapped, at once or later."""
         if len(self.children) >= _CHILDREN:
             self._join(*self.children.pop(0))
-        waiting, told = os.pipe()
+        waiting, writer = os.pipe()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             end_with(parent)
-            os.close(told)
+            os.close(writer)
             os._exit(self._as_child(waiting))
         os.close(waiting)
-        self.children.append((pid, told))
+        self.children.append((pid, writer))
         if self.rng.random() < 0.5:
             self._join(*self.children.pop())
 
     def _as_child(self, waiting: int) -> int:
-        """Return 0 if all that was mapped is as it was, once the parent says so or has gone."""
+        """Return 0 if all that was mapped is unchanged, once the parent signals it or has ended."""
         try:
-            for _, told in self.children:
-                os.close(told)
+            for _, writer in self.children:
+                os.close(writer)
             os.read(waiting, 1)
             for one in self.kept:
                 one.check(0, one.area.length)
@@ -566,8 +566,8 @@ class Worker:
             return 1
         return 0
 
-    def _join(self, pid: int, told: int) -> None:
-        os.close(told)
+    def _join(self, pid: int, writer: int) -> None:
+        os.close(writer)
         _, status = os.waitpid(pid, 0)
         if status:
             raise MismatchError(f"a child that looked at the mappings ended with wait status {status}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that takes a TCP socket's lock and the mapping lock together, in either order.
+"""Everything that takes a TCP socket's lock and mmap_lock together, in either order.
 
-For kernels that watch the order of locks. Rows that take the mapping lock with the socket locked come first.
+For kernels with lockdep. Test cases that take the mapping lock with the socket locked come first.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def mapping_by_mmap(bench: Bench) -> str:
 
 @CASES.add("mmap() with nothing queued, then with a part of a page", "EAGAIN, EINVAL", "M13")
 def mapping_refused(bench: Bench) -> str:
-    """The locks are let go of where the mapping is refused, too: the socket can be used after."""
+    """The locks are released where the mapping is refused, too: the socket stays usable."""
     sender, receiver = pair(bench)
     empty = outcome(lambda: map_memory(bench, PAGE, receiver.fileno()))
     sender.sendall(payload(PAGE + 100))

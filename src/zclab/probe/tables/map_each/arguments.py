@@ -16,25 +16,25 @@ CASES = Cases()
 
 @CASES.add("a page queued, offset 4096", "EINVAL, 4096 queued", "M8")
 def offset(bench: Bench) -> str:
-    """A stream is mapped from where it stands."""
+    """A stream is mapped from its current position; there is no offset."""
     return Stream(bench).queue(PAGE).map(PAGE, offset=PAGE)
 
 
 @CASES.add("a page queued, offset 1", "EINVAL, 4096 queued", "M8")
 def offset_within_a_page(bench: Bench) -> str:
-    """No offset is possible, a whole page or not."""
+    """No offset is possible, page-aligned or not."""
     return Stream(bench).queue(PAGE).map(PAGE, offset=1)
 
 
 @CASES.add("a page queued, length 0", "EINVAL, 4096 queued", "M8")
 def no_length(bench: Bench) -> str:
-    """Nothing is mapped by nothing."""
+    """A mapping of length 0 is refused."""
     return Stream(bench).queue(PAGE).map(0)
 
 
 @CASES.add("a page queued, a length of 1 TiB", "EAGAIN, 4096 queued; mapped 4096 as sent, 0 queued", "M6")
 def huge_length(bench: Bench) -> str:
-    """So much is never queued."""
+    """So many bytes are never queued."""
     stream = Stream(bench).queue(PAGE)
     return f"{stream.map(1 << 40)}; {stream.map(PAGE)}"
 
@@ -46,7 +46,7 @@ def huge_length(bench: Bench) -> str:
     "M6",
 )
 def length_beyond_32_bits(bench: Bench) -> str:
-    """No length is cut down to one that fits 32 bits."""
+    """No length is truncated to 32 bits."""
     stream = Stream(bench).queue(PAGE)
     lengths = (1 << 31, 1 << 32, (1 << 31) + PAGE, (1 << 32) + PAGE, PAGE)
     return "; ".join(stream.map(length) for length in lengths)
@@ -54,14 +54,14 @@ def length_beyond_32_bits(bench: Bench) -> str:
 
 @CASES.add("a page queued, a length of 2**64 - 1", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
 def length_that_wraps(bench: Bench) -> str:
-    """Rounded up to whole pages the length is 0; mmap() itself refuses that, and the socket goes on."""
+    """Rounded up to whole pages the length is 0; mmap() itself refuses that, and the socket stays usable."""
     stream = Stream(bench).queue(PAGE)
     return f"{stream.map((1 << 64) - 1)}; {stream.map(PAGE)}"
 
 
 @CASES.add("a page queued, a length of 2**64 - 4096", "ENOMEM, 4096 queued; mapped 4096 as sent, 0 queued")
 def length_beyond_all_addresses(bench: Bench) -> str:
-    """There is no room for it; the socket goes on."""
+    """There is no room for it; the socket stays usable."""
     stream = Stream(bench).queue(PAGE)
     return f"{stream.map((1 << 64) - PAGE)}; {stream.map(PAGE)}"
 

@@ -43,7 +43,7 @@ def low_water_mark(bench: Bench) -> str:
     "M10",
 )
 def woken_for_a_chunk(bench: Bench) -> str:
-    """Who waits in poll() is woken when the chunk is whole."""
+    """A thread in poll() is woken when the chunk is complete."""
     stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4 * PAGE)
 

@@ -52,21 +52,21 @@ def two_threads(bench: Bench) -> str:
     "M13",
 )
 def killed_waiter(bench: Bench) -> str:
-    """Who is killed there takes nothing, and leaves the socket to others that share it."""
+    """A thread killed there consumes nothing, and leaves the socket usable by others that share it."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         with contextlib.ExitStack() as closing:  # there may be hundreds of tries
             stream = Stream(dataclasses.replace(bench, closing=closing)).queue(2 * PAGE)
             if kill_while_it_waits(stream.receiver.fileno()):
-                said = _all_of_it(stream)
-                if not said.startswith("4096 queued"):  # else it had its page before it died
-                    return said
+                result = _all_of_it(stream)
+                if not result.startswith("4096 queued"):  # else it had its page before it died
+                    return result
     raise NotHereError(f"within {SECONDS:.0f} s no thread was killed while it waited for its mapping lock")
 
 
 def _all_of_it(stream: Stream) -> str:
     """Return what a process that shares the socket reads.
 
-    It is a child: with the socket left locked, whoever asks waits for ever and can not be killed.
+    It is a child: with the socket left locked, a reader waits for ever and cannot be killed.
     """
     return forked(lambda: f"{inq(stream.receiver)} queued, {stream.rest()}") or "the socket stays locked"

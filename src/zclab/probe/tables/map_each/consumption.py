@@ -39,7 +39,7 @@ def mapping_goes_on(bench: Bench) -> str:
     "M1",
 )
 def mapping_and_reading(bench: Bench) -> str:
-    """A read goes on where a mapping ended, and the other way round."""
+    """A read continues where a mapping ended, and the other way round."""
     stream = Stream(bench).queue(3 * PAGE)
     return f"{stream.map(PAGE)}; {stream.read(PAGE)}; {stream.map(PAGE)}"
 
@@ -78,7 +78,7 @@ def below_the_low_water_mark(bench: Bench) -> str:
 
 @CASES.add("4 MiB through a small receive buffer to a reader that maps", "4194304 bytes came as sent", "M1")
 def mapping_opens_the_window(bench: Bench) -> str:
-    """What was mapped makes room for more, and the sender is told."""
+    """What was mapped opens the window again."""
     stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     stream.sent = payload(4 << 20)
@@ -104,7 +104,7 @@ def mapping_opens_the_window(bench: Bench) -> str:
 
 
 def _send(stream: Stream) -> None:
-    """Send all that a stream is to hold, unless the row ends before."""
+    """Send all that a stream is to hold, unless the test case ends before."""
     with contextlib.suppress(OSError):
         stream.sender.sendall(stream.sent, MSG_ZEROCOPY)
 

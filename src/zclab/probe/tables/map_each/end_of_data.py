@@ -51,16 +51,14 @@ def too_few_then_enough(bench: Bench) -> str:
     "100 bytes queued by a plain sender, one page mapped", "EAGAIN, 100 queued; read 100 as sent", "M6"
 )
 def too_few_and_not_mappable(bench: Bench) -> str:
-    """Too few bytes are told before it is looked whether they can be mapped."""
-    stream = Stream(bench).queue(100, pages=False)
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    """Too few bytes are reported before whether they can be mapped."""
+    return Stream(bench).queue(100, pages=False).map_then_rest(PAGE)
 
 
 @CASES.add("FIN, nothing queued", "EIO, 0 queued; read 0, then the end", "M7")
 def fin(bench: Bench) -> str:
     """No more can come."""
-    stream = Stream(bench).fin()
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    return Stream(bench).fin().map_then_rest(PAGE)
 
 
 @CASES.add(
@@ -87,27 +85,21 @@ def fin_behind_just_enough(bench: Bench) -> str:
 )
 def fin_is_no_byte(bench: Bench) -> str:
     """The end itself does not fill a page."""
-    stream = Stream(bench).queue(PAGE - 1).fin()
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    return Stream(bench).queue(PAGE - 1).fin().map_then_rest(PAGE)
 
 
 @CASES.add(
-    "FIN behind a page of a plain sender",
-    "EINVAL, 4096 queued; read 4096 as sent, then the end",
-    "M3",
-    "M5",
+    "FIN behind a page of a plain sender", "EINVAL, 4096 queued; read 4096 as sent, then the end", "M3", "M5"
 )
 def fin_behind_what_can_not_be_mapped(bench: Bench) -> str:
-    """Enough bytes that can not be mapped are EINVAL after the end, too."""
-    stream = Stream(bench).queue(PAGE, pages=False).fin()
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    """Enough bytes that cannot be mapped are EINVAL behind a FIN, too."""
+    return Stream(bench).queue(PAGE, pages=False).fin().map_then_rest(PAGE)
 
 
 @CASES.add("RST, nothing queued", "EIO, 0 queued; read 0, then ECONNRESET", "M7")
 def reset(bench: Bench) -> str:
-    """A reset is an end as well; that it was one is left to be told by a read."""
-    stream = Stream(bench).reset()
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    """A reset is an end as well; ECONNRESET is left for a read to report."""
+    return Stream(bench).reset().map_then_rest(PAGE)
 
 
 @CASES.add(

@@ -24,12 +24,12 @@ def unmapped_in_part(bench: Bench) -> str:
     """Any part may be unmapped; the rest stays."""
     stream = Stream(bench).queue(4 * PAGE)
     area = stream.area(4 * PAGE)
-    said = outcome(lambda: area.unmap(PAGE, PAGE))
+    result = outcome(lambda: area.unmap(PAGE, PAGE))
     pages = [
         stream.as_sent(area.read(at, PAGE), at) if area.there(at) else "gone"
         for at in range(0, 4 * PAGE, PAGE)
     ]
-    return f"{said}: {', '.join(pages)}; {inq(stream.receiver)} queued"
+    return f"{result}: {', '.join(pages)}; {inq(stream.receiver)} queued"
 
 
 @CASES.add("both sockets closed under a mapping of two pages", "as sent")
@@ -76,16 +76,16 @@ def outlived_by_a_child(bench: Bench) -> str:
     """The child's mapping is its own."""
     stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(2 * PAGE)
-    gone, told = os.pipe()
+    waiting, unmapped = os.pipe()
 
     def read() -> str:
-        os.read(gone, 1)
+        os.read(waiting, 1)
         return stream.as_sent(area.read(0, 2 * PAGE), 0)
 
     def unmap() -> None:
         area.unmap()
         stream.receiver.close()
-        os.write(told, b"1")
+        os.write(unmapped, b"1")
 
     return str(forked(read, unmap))
 
@@ -96,7 +96,7 @@ def outlived_by_a_child(bench: Bench) -> str:
     "M1",
 )
 def mapped_by_a_child(bench: Bench) -> str:
-    """Who shares a socket shares its stream: no byte comes twice."""
+    """Processes that share a socket share its stream: no byte comes twice."""
     stream = Stream(bench).queue(2 * PAGE)
     first = forked(lambda: stream.map(PAGE))
     stream.taken = PAGE
@@ -112,9 +112,9 @@ def fixed_over_an_older_mapping(bench: Bench) -> str:
     """The newer page takes the older one's place."""
     stream = Stream(bench).queue(2 * PAGE)
     older = stream.area(PAGE)
-    said = stream.map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=older.address)
+    result = stream.map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=older.address)
     same = "at the same address" if stream.as_sent(older.read(), PAGE) == "as sent" else "elsewhere"
-    return f"{said}, {same}"
+    return f"{result}, {same}"
 
 
 @CASES.add("a mapped page, grown with mremap()", "EFAULT, 4096 queued, as sent")
@@ -132,8 +132,8 @@ def doubled(bench: Bench) -> str:
 def _resized(bench: Bench, old: int, new: int, flags: int) -> str:
     stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(PAGE)
-    said = outcome(lambda: _mremap(area, old, new, flags))
-    return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
+    result = outcome(lambda: _mremap(area, old, new, flags))
+    return f"{result}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
 
 
 @CASES.add("two mapped pages, moved with mremap()", "as sent, gone from where they were")
@@ -152,8 +152,8 @@ def remapped_to_an_offset(bench: Bench) -> str:
     """A stream has no offsets there either."""
     stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(PAGE)
-    said = outcome(lambda: _remap_file_pages(area, 1))
-    return f"{said}, {inq(stream.receiver)} queued"
+    result = outcome(lambda: _remap_file_pages(area, 1))
+    return f"{result}, {inq(stream.receiver)} queued"
 
 
 @CASES.add("a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued")
@@ -161,8 +161,8 @@ def remapped_with_nothing_queued(bench: Bench) -> str:
     """It is mmap() by another name, with the same rules."""
     stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
-    said = outcome(lambda: _remap_file_pages(area, 0))
-    return f"{said}, {inq(stream.receiver)} queued"
+    result = outcome(lambda: _remap_file_pages(area, 0))
+    return f"{result}, {inq(stream.receiver)} queued"
 
 
 @CASES.add("a mapped page, TCP_ZEROCOPY_RECEIVE into it", "EINVAL, 4096 queued, as sent")
@@ -170,8 +170,8 @@ def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
     """What holds bytes that were taken is not an area to move others into."""
     stream = Stream(bench).queue(2 * PAGE)
     area = stream.area(PAGE)
-    said = ask(stream.receiver, Request(address=area.address, length=PAGE))
-    return f"{said}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
+    result = ask(stream.receiver, Request(address=area.address, length=PAGE))
+    return f"{result}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
 
 
 @CASES.add("a mapped page given to send()", "as sent")

@@ -17,21 +17,17 @@ CASES = Cases()
 @CASES.add("four pages queued by a plain sender", "EINVAL, 16384 queued; read 16384 as sent", "M3", "M5")
 def pages_that_can_not_be_mapped(bench: Bench) -> str:
     """Bytes in larger pages, which a plain send over loopback leaves, are never mapped."""
-    stream = Stream(bench).queue(4 * PAGE, pages=False)
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    return Stream(bench).queue(4 * PAGE, pages=False).map_then_rest(PAGE)
 
 
 @CASES.add("100 bytes and two pages queued", "EINVAL, 8292 queued; read 8292 as sent", "M3", "M5")
 def a_partial_page_first(bench: Bench) -> str:
     """A mapping begins with the first byte that is queued, or not at all."""
-    stream = Stream(bench).queue(100, pages=False).queue(2 * PAGE)
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    return Stream(bench).queue(100, pages=False).queue(2 * PAGE).map_then_rest(PAGE)
 
 
 @CASES.add(
-    "100 bytes and two pages queued, the bytes read",
-    "read 100 as sent; mapped 8192 as sent, 0 queued",
-    "M5",
+    "100 bytes and two pages queued, the bytes read", "read 100 as sent; mapped 8192 as sent, 0 queued", "M5"
 )
 def behind_a_partial_page(bench: Bench) -> str:
     """What comes behind a partial page is mapped once that was read."""
@@ -51,8 +47,7 @@ def _page_part_page(bench: Bench) -> Stream:
 )
 def a_partial_page_in_the_middle(bench: Bench) -> str:
     """One partial page refuses all: nothing before it is taken either."""
-    stream = _page_part_page(bench)
-    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+    return _page_part_page(bench).map_then_rest(2 * PAGE)
 
 
 @CASES.add(
@@ -79,7 +74,7 @@ def many_pages_before_what_can_not_be_mapped(bench: Bench) -> str:
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
     stream.queue(79 * PAGE)
     stream.queue(PAGE, pages=False)
-    return f"{stream.map(80 * PAGE)}; {stream.rest()}"
+    return stream.map_then_rest(80 * PAGE)
 
 
 @CASES.add(
@@ -89,17 +84,16 @@ def many_pages_before_what_can_not_be_mapped(bench: Bench) -> str:
     "M5",
 )
 def a_page_read_in_part(bench: Bench) -> str:
-    """What is left of a page is no whole page; behind it mapping goes on."""
+    """The rest of a page is not a whole page; behind it mapping continues."""
     stream = Stream(bench).queue(2 * PAGE)
-    said = [stream.read(100), stream.map(PAGE), stream.read(PAGE - 100), stream.map(PAGE)]
-    return "; ".join(said)
+    result = [stream.read(100), stream.map(PAGE), stream.read(PAGE - 100), stream.map(PAGE)]
+    return "; ".join(result)
 
 
 @CASES.add("two half pages queued, one page mapped", "EINVAL, 4096 queued; read 4096 as sent", "M3", "M5")
 def two_half_pages(bench: Bench) -> str:
-    """Two fragments that make a page are no page."""
-    stream = Stream(bench).queue(PAGE // 2).queue(PAGE // 2)
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    """Two fragments that add up to a page are not a page."""
+    return Stream(bench).queue(PAGE // 2).queue(PAGE // 2).map_then_rest(PAGE)
 
 
 @CASES.add("two pages of a file, sent with sendfile()", "EINVAL, 8192 queued; read 8192 as sent", "M3", "M5")
@@ -112,7 +106,7 @@ def pages_of_a_file(bench: Bench) -> str:
         file.flush()
         os.sendfile(stream.sender.fileno(), file.fileno(), 0, 2 * PAGE)
         wait_until(lambda: inq(stream.receiver) == 2 * PAGE)
-        return f"{stream.map(PAGE)}; {stream.rest()}"
+        return stream.map_then_rest(PAGE)
 
 
 # Urgent data
@@ -121,8 +115,7 @@ def pages_of_a_file(bench: Bench) -> str:
 @CASES.add("an urgent byte and two pages queued", "EINVAL, 0 queued; read 8192 as sent", "M4", "M5")
 def urgent_first(bench: Bench) -> str:
     """The first byte is urgent; FIONREAD stops there, a read goes past it."""
-    stream = Stream(bench).queue_urgent(2 * PAGE)
-    return f"{stream.map(PAGE)}; {stream.rest()}"
+    return Stream(bench).queue_urgent(2 * PAGE).map_then_rest(PAGE)
 
 
 @CASES.add(
@@ -133,8 +126,7 @@ def urgent_first(bench: Bench) -> str:
 )
 def urgent_in_the_area(bench: Bench) -> str:
     """Urgent data in the area refuse all: nothing before them is taken."""
-    stream = Stream(bench).queue(PAGE).queue_urgent(2 * PAGE)
-    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+    return Stream(bench).queue(PAGE).queue_urgent(2 * PAGE).map_then_rest(2 * PAGE)
 
 
 @CASES.add(
@@ -142,8 +134,7 @@ def urgent_in_the_area(bench: Bench) -> str:
 )
 def urgent_at_the_end_of_the_area(bench: Bench) -> str:
     """The last byte of the area belongs to it."""
-    stream = Stream(bench).queue(PAGE).queue(PAGE - 1).queue_urgent()
-    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+    return Stream(bench).queue(PAGE).queue(PAGE - 1).queue_urgent().map_then_rest(2 * PAGE)
 
 
 @CASES.add(
@@ -162,9 +153,8 @@ def urgent_behind_the_area(bench: Bench) -> str:
     "a page and an urgent byte queued, two pages mapped", "EINVAL, 4096 queued; read 4096 as sent", "M4"
 )
 def urgent_before_too_few(bench: Bench) -> str:
-    """Urgent data in the area are told before too few bytes are: to wait would not help."""
-    stream = Stream(bench).queue(PAGE).queue_urgent()
-    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+    """Urgent data are reported before too few bytes: waiting would not help."""
+    return Stream(bench).queue(PAGE).queue_urgent().map_then_rest(2 * PAGE)
 
 
 @CASES.add(
@@ -187,12 +177,12 @@ def urgent_received(bench: Bench) -> str:
     "M5",
 )
 def urgent_inline(bench: Bench) -> str:
-    """In line it is urgent all the same, and is read as a byte like others."""
+    """With SO_OOBINLINE it is still urgent, and is read as a byte like others."""
     stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     stream.queue(PAGE)
     stream.queue_urgent(PAGE)
-    return f"{stream.map(2 * PAGE)}; {stream.rest()}"
+    return stream.map_then_rest(2 * PAGE)
 
 
 @CASES.add(
@@ -201,7 +191,7 @@ def urgent_inline(bench: Bench) -> str:
     "M4",
 )
 def urgent_passed(bench: Bench) -> str:
-    """Once the urgent byte was read, mapping goes on."""
+    """Once the urgent byte was read, mapping continues."""
     stream = Stream(bench)
     stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     stream.queue_urgent()

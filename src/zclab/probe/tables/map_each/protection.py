@@ -16,13 +16,13 @@ CASES = Cases()
 
 @CASES.add("a page queued, PROT_READ | PROT_WRITE", "EPERM, 4096 queued", "M2")
 def asking_to_write(bench: Bench) -> str:
-    """Nobody gets to write to what others may share."""
+    """Pages that others may share cannot be written."""
     return Stream(bench).queue(PAGE).map(PAGE, READ_WRITE)
 
 
 @CASES.add("a page queued, PROT_WRITE", "EPERM, 4096 queued", "M2")
 def asking_to_write_only(bench: Bench) -> str:
-    """Nor does one who does not want to read."""
+    """Nor with write access alone."""
     return Stream(bench).queue(PAGE).map(PAGE, mmap.PROT_WRITE)
 
 
@@ -34,13 +34,13 @@ def asking_to_write_privately(bench: Bench) -> str:
 
 @CASES.add("a page queued, PROT_READ | PROT_EXEC", "EPERM, 4096 queued", "M2")
 def asking_to_execute(bench: Bench) -> str:
-    """What came over a network is not run."""
+    """Received bytes cannot be executed."""
     return Stream(bench).queue(PAGE).map(PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
 
 
 @CASES.add("a page queued, PROT_NONE", "EPERM, 4096 queued", "M2")
 def asking_for_nothing(bench: Bench) -> str:
-    """A mapping that can not be read would only lose the bytes."""
+    """A mapping that cannot be read would only lose the bytes."""
     return Stream(bench).queue(PAGE).map(PAGE, PROT_NONE)
 
 
@@ -65,26 +65,26 @@ def made_executable(bench: Bench) -> str:
 def _protected(bench: Bench, protection: int, flags: int) -> str:
     stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE, flags=flags)
-    said = outcome(lambda: area.protect(protection))
-    return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
+    result = outcome(lambda: area.protect(protection))
+    return f"{result}, the page is {stream.as_sent(area.read(), 0)}"
 
 
 @CASES.add("a mapped page, written through /proc/self/mem", "EIO, the page is as sent", "M2")
 def written_as_a_debugger_does(bench: Bench) -> str:
-    """The way of debuggers, which may write to read-only memory, leads nowhere either."""
+    """Writing as a debugger does, which may write to read-only memory, fails, too."""
     stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
     with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
         memory.seek(area.address)
-        said = outcome(lambda: memory.write(b"changed"))
-    return f"{said}, the page is {stream.as_sent(area.read(), 0)}"
+        result = outcome(lambda: memory.write(b"changed"))
+    return f"{result}, the page is {stream.as_sent(area.read(), 0)}"
 
 
 @CASES.add(
     "a mapped page, mprotect() to PROT_NONE and back to PROT_READ", "ok, gone, ok, the page is as sent"
 )
 def hidden_and_shown(bench: Bench) -> str:
-    """The right to read may be given up and taken again."""
+    """Read permission may be dropped and restored."""
     stream = Stream(bench).queue(PAGE)
     area = stream.area(PAGE)
     hidden = outcome(lambda: area.protect(PROT_NONE))

@@ -31,7 +31,7 @@ def listening(bench: Bench) -> str:
 
 @CASES.add("a socket that was never connected", "ENOTCONN", "M8")
 def unconnected(bench: Bench) -> str:
-    """Nor has one that nobody speaks to."""
+    """Nor has one without a peer."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
     return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
 
@@ -47,7 +47,7 @@ def disconnected(bench: Bench) -> str:
 
 @CASES.add("a socket that is being connected", "EAGAIN", "M6")
 def connecting(bench: Bench) -> str:
-    """Nothing came yet, but it may."""
+    """No data yet, but some may come."""
     listening = listener(bench, backlog=0)
     for _ in range(8):  # the listener's queue is full after a few, and the next waits
         sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
@@ -67,10 +67,10 @@ def arguments_come_first(bench: Bench) -> str:
     """The offset is looked at first, then the protection, then the socket."""
     fd = listener(bench, backlog=0).fileno()
 
-    def said(protection: int, offset: int) -> str:
+    def refusal(protection: int, offset: int) -> str:
         return outcome(lambda: map_memory(bench, PAGE, fd, protection, offset=offset))
 
-    return ", ".join([said(mmap.PROT_READ, PAGE), said(READ_WRITE, 0), said(READ_WRITE, PAGE)])
+    return ", ".join([refusal(mmap.PROT_READ, PAGE), refusal(READ_WRITE, 0), refusal(READ_WRITE, PAGE)])
 
 
 @CASES.add("a socket of UDP", "ENODEV")
@@ -85,7 +85,7 @@ def datagrams(bench: Bench) -> str:
     "EPERM, 4096 queued; mapped 4096 as sent, 0 queued",
 )
 def under_repair(bench: Bench) -> str:
-    """As a read, which a connection that is being moved refuses, too."""
+    """As with a read, which TCP_REPAIR refuses, too."""
     stream = Stream(bench).queue(PAGE)
     stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     refused = stream.map(PAGE)

@@ -26,9 +26,9 @@ def switched_off(bench: Bench) -> str:
     there = "something" if area.there() else "nothing"
     before = f"{inq(stream.receiver)} queued, {there} there"
     request = Request(address=area.address, length=2 * PAGE)
-    said = ask(stream.receiver, request)
-    if said != "ok":
-        return f"{before}; {said}"
+    result = ask(stream.receiver, request)
+    if result != "ok":
+        return f"{before}; {result}"
     got = stream.as_sent(area.read(0, request.length), 0)
     return f"{before}; mapped {request.length} {got}, {inq(stream.receiver)} queued"
 
@@ -41,10 +41,10 @@ def values_of_the_switch(bench: Bench) -> str:
         return outcome(lambda: CONSUME.write_text(value, encoding="ascii"))
 
     before = CONSUME.read_text(encoding="ascii").strip()
-    said = ", ".join(write(value) for value in ("2", "-1", "256"))
+    result = ", ".join(write(value) for value in ("2", "-1", "256"))
     now = CONSUME.read_text(encoding="ascii").strip()
     CONSUME.write_text(before, encoding="ascii")
-    return f"{said}; it is {now}"
+    return f"{result}; it is {now}"
 
 
 @CASES.add(
@@ -53,7 +53,7 @@ def values_of_the_switch(bench: Bench) -> str:
 )
 def a_switch_of_each_namespace(bench: Bench) -> str:
     """Each network namespace has its own, which is off at first."""
-    with standing():  # where this row came from
+    with standing():  # in the namespace that this test case came from
 
         def there() -> str:
             own_network()
@@ -61,5 +61,5 @@ def a_switch_of_each_namespace(bench: Bench) -> str:
             CONSUME.write_text("1", encoding="ascii")
             return f"{first} there; {CONSUME.read_text(encoding='ascii').strip()} there"
 
-        said = forked(there)
-        return f"{said}, {CONSUME.read_text(encoding='ascii').strip()} where it was not written"
+        result = forked(there)
+        return f"{result}, {CONSUME.read_text(encoding='ascii').strip()} where it was not written"

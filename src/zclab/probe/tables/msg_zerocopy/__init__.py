@@ -12,13 +12,6 @@ from . import completion, failed_sends, lifetime, limits, payload, support
 
 TABLE = Table(
     "msg_zerocopy",
-    [
-        *completion.CASES,
-        *support.CASES,
-        *limits.CASES,
-        *failed_sends.CASES,
-        *payload.CASES,
-        *lifetime.CASES,
-    ],
+    [*completion.CASES, *support.CASES, *limits.CASES, *failed_sends.CASES, *payload.CASES, *lifetime.CASES],
     limits.optmem_max_kept,
 )

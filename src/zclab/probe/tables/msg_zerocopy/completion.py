@@ -6,7 +6,7 @@ from __future__ import annotations
 import select
 import socket
 
-from ...completions import await_completions, optmem, said, settle, take
+from ...completions import as_text, await_completions, optmem, settle, take
 from ...sockets import PAGE, payload
 from ...table import Bench, Cases, NotHereError
 from ...zerocopy_sends import (
@@ -30,16 +30,16 @@ def each_send_is_told(bench: Bench) -> str:
     """Sends are counted from 0, and each has its completion."""
     sender, _ = connected(bench)
     area = memory(bench, payload(PAGE))
-    told = []
+    completions = []
     for _ in range(3):
         send(sender, area.view())
-        told += await_completions(sender, 1)
-    return "; ".join(map(str, told))
+        completions += await_completions(sender, 1)
+    return "; ".join(map(str, completions))
 
 
 @CASES.add("three sends complete before the first completion is read", "0 to 2 copied; then none", "Z1", "Z2")
 def adjacent_completions_merge(bench: Bench) -> str:
-    """What is not read yet is one range."""
+    """Completions that were not read yet are merged into one range."""
     sender, _ = connected(bench)
     area = memory(bench, payload(PAGE))
     for _ in range(3):
@@ -59,7 +59,7 @@ def merging_is_bounded(bench: Bench) -> str:
         send(sender, area.view())
     notifications = optmem(sender) / one
     take_away(receiver, len(FRONT) + 16 * (1 << 16))
-    return f"{notifications:g} notifications, {said(await_completions(sender, 16))}"
+    return f"{notifications:g} notifications, {as_text(await_completions(sender, 16))}"
 
 
 @CASES.add("2^32 sends on one socket", "the range goes on at 0", "Z1")
@@ -85,9 +85,9 @@ def a_completion_is_no_error(bench: Bench) -> str:
     error = sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     answer = sender.recv(6, socket.MSG_WAITALL)
     disturbed = "reads are not disturbed" if answer == b"answer" else "reads are disturbed"
-    told = said(await_completions(sender, 1))
+    completions = as_text(await_completions(sender, 1))
     after = "POLLERR" if poll.poll(0) else "no POLLERR"
-    return f"{polled}, SO_ERROR {error}, {disturbed}; {told}, then {after}"
+    return f"{polled}, SO_ERROR {error}, {disturbed}; {completions}, then {after}"
 
 
 @CASES.add(
@@ -102,9 +102,9 @@ def what_loops_back_is_copied(bench: Bench) -> str:
     sent = payload(4 * PAGE)
     area = memory(bench, sent)
     send(sender, area.view())
-    told = await_completions(sender, 1)
+    completions = await_completions(sender, 1)
     area.view()[:] = bytes(len(sent))
-    return f"{said(told)}, {whole(read(receiver, len(sent)), sent)}"
+    return f"{as_text(completions)}, {whole(read(receiver, len(sent)), sent)}"
 
 
 @CASES.add("sends to the other host", "0 to 3, content whole", "Z1", "Z3")
@@ -115,5 +115,5 @@ def not_copied_on_the_link(bench: Bench) -> str:
     area = memory(bench, sent)
     for at in range(0, len(sent), 1 << 16):
         send(sender, area.view(at, 1 << 16))
-    told = await_completions(sender, 4)
-    return f"{said(told)}, {sink_says(sender, sent)}"
+    completions = await_completions(sender, 4)
+    return f"{as_text(completions)}, {sink_says(sender, sent)}"

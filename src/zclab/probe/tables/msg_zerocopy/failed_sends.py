@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 
-from ...completions import await_completions, said, settle, take
+from ...completions import as_text, await_completions, settle, take
 from ...sockets import PAGE, map_memory, outcome, payload
 from ...table import Bench, Cases
 from ...zerocopy_sends import FRONT, SO_SNDBUFFORCE, connected, memory, read, send, stalled, take_away, whole
@@ -27,12 +27,12 @@ def bad_address_leaves_no_gap(bench: Bench) -> str:
     send(sender, area.view(PAGE))
     content = whole(read(receiver, len(sent)), sent)
     settle(sender)
-    return f"{failed}, {said(await_completions(sender, 2))}, {content}"
+    return f"{failed}, {as_text(await_completions(sender, 2))}, {content}"
 
 
 @CASES.add("a send whose second page is not there, then a send", "EFAULT, 0 to 0 copied, content whole", "Z9")
 def partly_bad_address(bench: Bench) -> str:
-    """A buffer that is there only in part is refused, its first pages too."""
+    """A buffer that is mapped only in part is refused, including its first pages."""
     sender, receiver = connected(bench)
     sent = payload(PAGE)
     area = memory(bench, payload(2 * PAGE, seed=2))
@@ -43,16 +43,14 @@ def partly_bad_address(bench: Bench) -> str:
     send(sender, memory(bench, sent).view())
     content = whole(read(receiver, len(sent)), sent)
     settle(sender)
-    return f"{failed}, {said(await_completions(sender, 1))}, {content}"
+    return f"{failed}, {as_text(await_completions(sender, 1))}, {content}"
 
 
 @CASES.add(
-    "a send that waits, one that finds the buffer full, a send",
-    "EAGAIN, 0 to 1 copied, content whole",
-    "Z9",
+    "a send that waits, one that finds the buffer full, a send", "EAGAIN, 0 to 1 copied, content whole", "Z9"
 )
 def full_buffer_leaves_no_gap(bench: Bench) -> str:
-    """A send that is refused is not counted, although it had a part in the notification of one that waits."""
+    """A refused send is not counted, although it shared the notification of one that waits."""
     sender, receiver = stalled(bench)
     sent = payload(2 * PAGE)
     area = memory(bench, sent)
@@ -65,16 +63,16 @@ def full_buffer_leaves_no_gap(bench: Bench) -> str:
     take_away(receiver, len(FRONT))
     content = whole(read(receiver, len(sent)), sent)
     settle(sender)
-    return f"{failed}, {said(await_completions(sender, 2))}, {content}"
+    return f"{failed}, {as_text(await_completions(sender, 2))}, {content}"
 
 
 @CASES.add("a send, then one after shutdown()", "EPIPE, 0 to 0 copied, then none", "Z9")
 def send_after_shutdown(bench: Bench) -> str:
-    """A send on a connection that is shut is not told."""
+    """A send after shutdown() has no completion."""
     sender, _ = connected(bench)
     area = memory(bench, payload(PAGE))
     send(sender, area.view())
     sender.shutdown(socket.SHUT_WR)
     failed = outcome(lambda: send(sender, area.view()))
     settle(sender)
-    return f"{failed}, {said(await_completions(sender, 1))}, then {take(sender) or 'none'}"
+    return f"{failed}, {as_text(await_completions(sender, 1))}, then {take(sender) or 'none'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 
-from ...completions import await_completions, said, settle
+from ...completions import as_text, await_completions, settle
 from ...netns import own_network, run
 from ...processes import SECONDS
 from ...sockets import PAGE, payload
@@ -52,7 +52,7 @@ def unmapped_while_pending(bench: Bench) -> str:
     area.unmap()
     memory(bench, other, at)
     content = whole(read(receiver, len(FRONT) + len(sent)), FRONT + sent)
-    return f"{content}, {said(await_completions(sender, 1))}"
+    return f"{content}, {as_text(await_completions(sender, 1))}"
 
 
 @CASES.add("the sending process ends with completions pending", "sent; content whole", "Z13")
@@ -80,7 +80,7 @@ def unmapped_on_the_link(bench: Bench) -> str:
         send(sender, area.view())
         area.unmap()
     content = sink_says(sender, sent)
-    return f"{content}, {said(await_completions(sender, 4))}"
+    return f"{content}, {as_text(await_completions(sender, 4))}"
 
 
 @CASES.add(
@@ -112,11 +112,11 @@ def filter_reads_payload(bench: Bench) -> str:
         content += read(receiver, len(marked))
         settle(sender)
     arrived = whole(content, marked + other + marked)
-    return f"{_copies(tap, marked, other)}, {arrived}, {said(await_completions(sender, 3))}"
+    return f"{_copies(tap, marked, other)}, {arrived}, {as_text(await_completions(sender, 3))}"
 
 
 def _copies(tap: socket.socket, marked: bytes, other: bytes) -> str:
-    """Return what of a row's two marked sends and another one a tap has seen."""
+    """Return whether a tap has seen two marked sends, and not the one without a mark."""
     seen = 0
     while seen < 2:
         frame = tap.recv(1 << 17)

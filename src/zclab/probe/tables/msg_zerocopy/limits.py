@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ...completions import Completion, await_completions, optmem, said, settle, take
+from ...completions import Completion, as_text, await_completions, optmem, settle, take
 from ...netns import own_network
 from ...sockets import PAGE, SO_ZEROCOPY, Mapping, error_name, outcome, payload
 from ...table import Bench, Cases
@@ -26,7 +26,7 @@ USER = 1_000_000_000
 
 @contextlib.contextmanager
 def optmem_max_kept() -> Iterator[None]:
-    """Put net.core.optmem_max back at the end: before 6.8 a row can only set it for the whole host."""
+    """Restore net.core.optmem_max at the end: before 6.8 a test case can only set it for the whole host."""
     before = OPTMEM_MAX.read_text(encoding="ascii")
     try:
         yield
@@ -65,8 +65,8 @@ def option_memory_is_bounded(bench: Bench) -> str:
     set_optmem_max(1048576)
     cured = outcome(lambda: send(sender, area.view()))
     take_away(receiver, len(FRONT) + plain + PAGE * (sends + 2))
-    told = said(await_completions(sender, sends + 1))
-    gap = "completions without a gap" if told == str(Completion(0, sends, True)) else told
+    completions = as_text(await_completions(sender, sends + 1))
+    gap = "completions without a gap" if completions == str(Completion(0, sends, True)) else completions
     return f"{refused or 'no error'}; as a copy {copied}; then {cured}; {gap}"
 
 
@@ -84,10 +84,10 @@ def locked_memory_is_bounded(bench: Bench) -> str:
     area = memory(bench, payload(4 * PAGE))
     first = _try(user, sender, area, 3)
     take_away(receiver, len(FRONT) + 8 * PAGE)
-    told = await_completions(sender, 2)
+    completions = await_completions(sender, 2)
     again = _try(user, sender, area, 1)
-    told += await_completions(sender, 1)
-    return f"{first}; then {again}; {said(told)}"
+    completions += await_completions(sender, 1)
+    return f"{first}; then {again}; {as_text(completions)}"
 
 
 @CASES.add(
@@ -108,7 +108,7 @@ def locked_memory_is_counted_by_user(bench: Bench) -> str:
 
 @CASES.add("a privileged user with the same limit (CAP_IPC_LOCK)", "ok, ok, ok, ok", "Z8")
 def privilege_escapes_the_limit(bench: Bench) -> str:
-    """Who may lock any memory is not counted."""
+    """CAP_IPC_LOCK lifts the limit."""
     sender, _ = stalled(bench)
     area = memory(bench, payload(4 * PAGE))
     return _try(0, sender, area, 4)
@@ -140,9 +140,9 @@ def reset_unlocks(bench: Bench) -> str:
     first = _try(user, sender, area, 3)
     # Closed with data unread: the peer is sent a reset, and drops all that it has queued.
     receiver.close()
-    told = said(await_completions(sender, 2))
+    completions = as_text(await_completions(sender, 2))
     other, _ = stalled(bench)
-    return f"{first}; {told}; after the reset {_try(user, other, area, 1)}"
+    return f"{first}; {completions}; after the reset {_try(user, other, area, 1)}"
 
 
 def _try(user: int, sender: socket.socket, area: Mapping, times: int) -> str:
@@ -170,7 +170,7 @@ def _refusal(sender: socket.socket, error: OSError, limit: int) -> str:
 
 
 def _optmem_setting(bench: Bench) -> Callable[[int], object]:
-    """Move to a network of the row's own, and return what sets its net.core.optmem_max.
+    """Move to a network namespace of its own, and return a function that sets its net.core.optmem_max.
 
     Before 6.8 that is the host's, which is put back with the bench.
     """

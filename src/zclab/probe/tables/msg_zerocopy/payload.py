@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 
-from ...completions import Completion, await_completions, said, segments, settle, take, unsent
+from ...completions import Completion, as_text, await_completions, segments, settle, take, unsent
 from ...libc import READ_WRITE
 from ...netns import RX_CHECKSUM, SCATTER_GATHER, TX_CHECKSUM, linked, offload
 from ...sockets import MSG_ZEROCOPY, PAGE, map_memory, outcome, payload
@@ -39,7 +39,7 @@ LENGTHS = (1, 100, PAGE, 3 * PAGE, 1 << 16, 1 << 23)
     "Z10",
 )
 def change_in_flight(bench: Bench) -> str:
-    """Pages are not write-protected: who changes them changes what he sends, and nothing else."""
+    """Pages are not write-protected: a change changes what is sent, and nothing else."""
     sender, receiver = stalled(bench)
     other_sender, other_receiver = stalled(bench)
     mine, others, changed, after = (payload(2 * PAGE, seed) for seed in (1, 2, 3, 4))
@@ -64,13 +64,13 @@ def change_in_flight(bench: Bench) -> str:
     "Z11",
 )
 def lengths(bench: Bench) -> str:
-    """Any length can be sent; a send of nothing is not told."""
+    """Any length can be sent; a send of no bytes has no completion."""
     return _lengths(bench, *connected(bench))
 
 
 @CASES.add("the same under TCP_CORK", "0: none; then 0 to 5 copied, content whole", "Z11")
 def lengths_corked(bench: Bench) -> str:
-    """So it is where segments wait to be filled."""
+    """The same where segments wait to be filled."""
     sender, receiver = connected(bench)
     sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     return _lengths(bench, sender, receiver)
@@ -78,7 +78,7 @@ def lengths_corked(bench: Bench) -> str:
 
 @CASES.add("the same with MSG_MORE", "0: none; then 0 to 5 copied, content whole", "Z11")
 def lengths_with_more(bench: Bench) -> str:
-    """So it is where the program says that more will come."""
+    """The same where the program announces more data."""
     return _lengths(bench, *connected(bench), flags=socket.MSG_MORE)
 
 
@@ -94,7 +94,7 @@ def corked_among_copies(bench: Bench) -> str:
         sender.sendall(sent[at : at + 3000])
         send(sender, area.view(at + 3000, 3000))
     sender.shutdown(socket.SHUT_WR)
-    return f"{said(await_completions(sender, 8))}, {whole(received(), sent)}"
+    return f"{as_text(await_completions(sender, 8))}, {whole(received(), sent)}"
 
 
 @CASES.add(
@@ -104,19 +104,19 @@ def corked_among_copies(bench: Bench) -> str:
     "Z11",
 )
 def datagram_lengths(bench: Bench) -> str:
-    """Datagrams of any length can be sent, and one that is too long is not counted. An empty one is told."""
+    """Datagrams of any length, even empty ones, are counted; one that is too long is not."""
     sender, receiver = udp_pair(bench)
     largest = 65535 - 8 - (20 if bench.family == 4 else 0)
     sent = payload(largest + 1)
     area = memory(bench, sent)
-    told, content = [], True
+    completions, content = [], True
     for length in (0, 1, 100, PAGE, largest):
         send(sender, area.view(0, length))
         content &= receiver.recv(1 << 17) == sent[:length]
-        told += await_completions(sender, 1)
+        completions += await_completions(sender, 1)
     failed = outcome(lambda: send(sender, area.view()))
     arrived = "content whole" if content else "content changed"
-    return f"{said(told)}, {arrived}, {failed}, then {take(sender) or 'none'}"
+    return f"{as_text(completions)}, {arrived}, {failed}, then {take(sender) or 'none'}"
 
 
 @CASES.add(
@@ -133,7 +133,7 @@ def datagram_corked(bench: Bench) -> str:
     send(sender, area.view(3000))
     got = receiver.recv(1 << 16)
     datagrams = "one datagram" if len(got) == len(sent) else f"a datagram of {len(got)}"
-    return f"{datagrams}, {whole(got, sent)}, {said(await_completions(sender, 2))}"
+    return f"{datagrams}, {whole(got, sent)}, {as_text(await_completions(sender, 2))}"
 
 
 @CASES.add("the interface has scatter-gather off (veth)", "off; 0: none; then 0 to 5, content whole", "Z11")
@@ -142,7 +142,7 @@ def scatter_gather_off(bench: Bench) -> str:
     link = linked(bench)
     setting = _on_off(offload(link.near, SCATTER_GATHER, False))
     # Which of them the kernel calls copied depends on how they were cut into segments.
-    return f"{setting}; {_lengths(bench, *across(bench, link), tell=_ranges)}"
+    return f"{setting}; {_lengths(bench, *across(bench, link), form=_ranges)}"
 
 
 @CASES.add(
@@ -152,7 +152,7 @@ def scatter_gather_off(bench: Bench) -> str:
     document="off; 0 to 0 copied; 1 to 1 copied; content whole",
 )
 def copies_of_segments_are_not_told(bench: Bench) -> str:
-    """A copy that is made when the kernel cuts a send into packets is not told as one."""
+    """A copy that is made when the kernel segments a send is not reported as one."""
     link = linked(bench)
     setting = _on_off(offload(link.near, SCATTER_GATHER, False))
     sender, receiver = across(bench, link)
@@ -161,11 +161,11 @@ def copies_of_segments_are_not_told(bench: Bench) -> str:
     area = memory(bench, sent)
     send(sender, area.view(0, packet))
     content = read(receiver, packet)
-    told = [said(await_completions(sender, 1))]
+    completions = [as_text(await_completions(sender, 1))]
     send(sender, area.view(packet))
     content += read(receiver, 2 * packet)
-    told.append(said(await_completions(sender, 1)))
-    return f"{setting}; {'; '.join(told)}; {whole(content, sent)}"
+    completions.append(as_text(await_completions(sender, 1)))
+    return f"{setting}; {'; '.join(completions)}; {whole(content, sent)}"
 
 
 @CASES.add("scatter-gather is turned off while sends wait (veth)", "off; 0 to 3, content whole", "Z11")
@@ -194,8 +194,8 @@ def checksum_offload_off(bench: Bench) -> str:
     with link.beyond():
         receiving = _on_off(offload(link.far, RX_CHECKSUM, False))
     sending = _on_off(offload(link.near, TX_CHECKSUM, False))
-    told = _lengths(bench, *across(bench, link))
-    return f"receiving {receiving}, sending {sending}; {told}"
+    completions = _lengths(bench, *across(bench, link))
+    return f"receiving {receiving}, sending {sending}; {completions}"
 
 
 @CASES.add(
@@ -206,8 +206,8 @@ def checksum_offload_off(bench: Bench) -> str:
 def lengths_on_the_link(bench: Bench) -> str:
     """Any length goes out without a copy."""
     sender = to_sink(bench)
-    nothing, told, sent = _send_lengths(bench, sender, 0)
-    return f"0: {nothing}; then {said(told)}, {sink_says(sender, sent)}"
+    nothing, completions, sent = _send_lengths(bench, sender, 0)
+    return f"0: {nothing}; then {as_text(completions)}, {sink_says(sender, sent)}"
 
 
 @CASES.add("buffers that begin 1, 7, 2048 and 4095 bytes into a page", "0 to 3 copied, content whole", "Z12")
@@ -217,7 +217,7 @@ def unaligned_buffers(bench: Bench) -> str:
     received = reading(receiver)
     sent = _send_unaligned(bench, sender)
     sender.shutdown(socket.SHUT_WR)
-    return f"{said(await_completions(sender, 4))}, {whole(received(), sent)}"
+    return f"{as_text(await_completions(sender, 4))}, {whole(received(), sent)}"
 
 
 @CASES.add(
@@ -229,7 +229,7 @@ def unaligned_on_the_link(bench: Bench) -> str:
     """A device takes them from there."""
     sender = to_sink(bench)
     sent = _send_unaligned(bench, sender)
-    return f"{said(await_completions(sender, 4))}, {sink_says(sender, sent)}"
+    return f"{as_text(await_completions(sender, 4))}, {sink_says(sender, sent)}"
 
 
 @CASES.add(
@@ -245,7 +245,7 @@ def pieces_make_small_segments(bench: Bench) -> str:
     scattered = map_memory(bench, 80 * PAGE, protection=READ_WRITE)
     pieces = []
     for number in range(40):
-        # With a page between two of them, so that they can not be joined.
+        # With a page between two of them, so that they cannot be joined.
         piece = scattered.view(2 * number * PAGE, 400)
         piece[:] = sent[400 * number : 400 * (number + 1)]
         pieces.append(piece)
@@ -257,8 +257,10 @@ def pieces_make_small_segments(bench: Bench) -> str:
     content += read(receiver, len(sent))
     settle(sender)
     more = "more" if segments(sender) - first > first else "no more"
-    told = said(await_completions(sender, 2))
-    return f"{'one segment' if first == 1 else first}, then {more}; {told}, {whole(content, sent + sent)}"
+    completions = as_text(await_completions(sender, 2))
+    return (
+        f"{'one segment' if first == 1 else first}, then {more}; {completions}, {whole(content, sent + sent)}"
+    )
 
 
 def _lengths(
@@ -266,16 +268,16 @@ def _lengths(
     sender: socket.socket,
     receiver: socket.socket,
     flags: int = 0,
-    tell: Callable[[Iterable[Completion]], str] = said,
+    form: Callable[[Iterable[Completion]], str] = as_text,
 ) -> str:
     received = reading(receiver)
-    nothing, told, sent = _send_lengths(bench, sender, flags)
+    nothing, completions, sent = _send_lengths(bench, sender, flags)
     sender.shutdown(socket.SHUT_WR)
-    return f"0: {nothing}; then {tell(told)}, {whole(received(), sent)}"
+    return f"0: {nothing}; then {form(completions)}, {whole(received(), sent)}"
 
 
 def _send_lengths(bench: Bench, sender: socket.socket, flags: int) -> tuple[str, list[Completion], bytes]:
-    """Send nothing, then each of LENGTHS; return what was told of nothing and of them, and what was sent."""
+    """Send no bytes, then each of LENGTHS; return the completions of both, and what was sent."""
     sent = payload(sum(LENGTHS))
     area = memory(bench, sent)
     send(sender, area.view(0, 0), flags)
@@ -288,9 +290,9 @@ def _send_lengths(bench: Bench, sender: socket.socket, flags: int) -> tuple[str,
     return nothing, await_completions(sender, len(LENGTHS)), sent
 
 
-def _ranges(told: Iterable[Completion]) -> str:
+def _ranges(completions: Iterable[Completion]) -> str:
     """Return completions as text, without which of them were copied."""
-    return said(one._replace(copied=False) for one in told)
+    return as_text(one._replace(copied=False) for one in completions)
 
 
 def _send_unaligned(bench: Bench, sender: socket.socket) -> bytes:

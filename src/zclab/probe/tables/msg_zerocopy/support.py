@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from ...completions import await_completions, said, settle, syn_had_data, take
+from ...completions import as_text, await_completions, settle, syn_had_data, take
 from ...netns import own_network
 from ...sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, error_name, listener, outcome, payload, unconnected
 from ...table import Bench, Cases
@@ -47,7 +47,7 @@ def option_off_and_on(bench: Bench) -> str:
         sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, on)
         send(sender, area.view())
     settle(sender)
-    return said(await_completions(sender, 2))
+    return as_text(await_completions(sender, 2))
 
 
 @CASES.add("SO_ZEROCOPY set to 1, 2 and -1", "ok, EINVAL, EINVAL, and it is 1", "Z4")
@@ -71,7 +71,7 @@ def option_is_inherited(bench: Bench) -> str:
     if not accepted.getsockopt(socket.SOL_SOCKET, SO_ZEROCOPY):
         return "an accepted socket does not have it"
     send(accepted, memory(bench, payload(PAGE)).view())
-    return f"an accepted socket has it, {said(await_completions(accepted, 1))}"
+    return f"an accepted socket has it, {as_text(await_completions(accepted, 1))}"
 
 
 @CASES.add(
@@ -80,7 +80,7 @@ def option_is_inherited(bench: Bench) -> str:
     "Z5",
 )
 def protocols_without_it(bench: Bench) -> str:
-    """What can not send without a copy refuses the option, with an error that programs know."""
+    """Protocols that cannot send without a copy refuse the option with EOPNOTSUPP."""
     kinds = [
         (socket.AF_UNIX, socket.SOCK_STREAM, 0),
         (bench.address_family, socket.SOCK_RAW, socket.IPPROTO_UDP),
@@ -101,11 +101,11 @@ def protocols_without_it(bench: Bench) -> str:
     document="UDP was left out for now: the option is refused",
 )
 def udp_has_it(bench: Bench) -> str:
-    """UDP has it too, by now."""
+    """UDP has it, too."""
     sender, receiver = udp_pair(bench)
     sent = payload(2 * PAGE)
     send(sender, memory(bench, sent).view())
-    return f"{whole(receiver.recv(1 << 16), sent)}, {said(await_completions(sender, 1))}"
+    return f"{whole(receiver.recv(1 << 16), sent)}, {as_text(await_completions(sender, 1))}"
 
 
 @CASES.add(
@@ -131,9 +131,9 @@ def fast_open(bench: Bench) -> str:
         return error_name(error)
     receiver = bench.keep(listening.accept()[0])
     content = whole(read(receiver, taken), sent)
-    told = said(await_completions(sender, 1))
+    completions = as_text(await_completions(sender, 1))
     syn = "the SYN had data" if syn_had_data(sender) else "the SYN had no data"
-    return f"{taken} bytes sent, {syn}, {content}, {told}"
+    return f"{taken} bytes sent, {syn}, {content}, {completions}"
 
 
 @CASES.add(
@@ -154,7 +154,7 @@ def fast_open_is_off(bench: Bench) -> str:
     sender.connect(address)
     bench.keep(listening.accept()[0])
     send(sender, area.view())
-    return f"{refused}, then {said(await_completions(sender, 1))}"
+    return f"{refused}, then {as_text(await_completions(sender, 1))}"
 
 
 def _fast_open_setting(value: int) -> None:

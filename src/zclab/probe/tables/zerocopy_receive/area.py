@@ -22,7 +22,7 @@ def length_zero(bench: Bench) -> str:
 
 @CASES.add("two pages queued, length 100", "mapped 0, hint 100, 8192 queued")
 def length_below_a_page(bench: Bench) -> str:
-    """Less than a page asked for is hinted at: the hint is never more than was asked for."""
+    """A length below a page maps nothing; recv_skip_hint never exceeds the length."""
     return Reader(bench).queue(2 * PAGE).take(length=100)
 
 
@@ -69,7 +69,7 @@ def address_null(bench: Bench) -> str:
 
 @CASES.add("100 bytes queued, address 0", "mapped 0, hint 100, 100 queued")
 def address_not_needed(bench: Bench) -> str:
-    """Where nothing can be mapped, nobody looks for the mapping."""
+    """Where nothing can be mapped, the mapping is not looked up."""
     return Reader(bench).queue(100, pages=False).take(address=0)
 
 
@@ -99,7 +99,7 @@ def area_of_another_socket(bench: Bench) -> str:
 
 @CASES.add("two pages queued, an area that was unmapped", "EINVAL, 8192 queued")
 def area_unmapped(bench: Bench) -> str:
-    """What is no mapping any more is not filled."""
+    """An unmapped area is not filled."""
     reader = Reader(bench).queue(2 * PAGE)
     gone = map_memory(bench, PAGE, reader.receiver.fileno())
     gone.unmap()
@@ -147,12 +147,12 @@ def area_for_execution(bench: Bench) -> str:
     "EACCES, EACCES, mapped 8192, hint 0, as sent, 0 queued",
 )
 def area_made_writable(bench: Bench) -> str:
-    """A mapping can not be made writable later."""
+    """A mapping cannot be made writable later."""
     reader = Reader(bench).queue(2 * PAGE)
     protection = READ_WRITE
     before = outcome(lambda: reader.mapping.protect(protection))
-    said = reader.take()
-    return f"{before}, {outcome(lambda: reader.mapping.protect(protection))}, {said}"
+    result = reader.take()
+    return f"{before}, {outcome(lambda: reader.mapping.protect(protection))}, {result}"
 
 
 @CASES.add("mprotect() for execution", "EACCES")
@@ -187,16 +187,15 @@ def area_filled_in_part_again(bench: Bench) -> str:
 
 
 @CASES.add(
-    "two pages mapped, then one of the two that were asked for, then the second is read",
-    "killed by signal 7",
+    "two pages mapped, then one of the two that were asked for, then the second is read", "killed by signal 7"
 )
 def area_emptied_in_part(bench: Bench) -> str:
-    """What an earlier call mapped is gone where the next one was to map and could not."""
+    """What an earlier call mapped is removed where the next one was to map and could not."""
     reader = Reader(bench).queue(3 * PAGE)
     reader.take(length=2 * PAGE)
     reader.queue(PAGE, pages=False)
-    said = reader.take()
-    return f"{said}; read {reader.mapping.read(PAGE, 1)!r}"
+    result = reader.take()
+    return f"{result}; read {reader.mapping.read(PAGE, 1)!r}"
 
 
 @CASES.add(

@@ -27,7 +27,7 @@ def listening_with_address_unaligned(bench: Bench) -> str:
 
 @CASES.add("a socket that was never connected", "ok, mapped 0, hint 0")
 def unconnected(bench: Bench) -> str:
-    """It is not told from a connection with nothing queued, where recv() is ENOTCONN."""
+    """It looks like a connection with nothing queued, whereas recv() fails with ENOTCONN."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
     request = Request(length=PAGE)
     return f"{ask(sock, request)}, mapped {request.length}, hint {request.recv_skip_hint}"
@@ -50,7 +50,7 @@ def fin_behind_pages(bench: Bench) -> str:
     "FIN, 100 bytes queued, no copy buffer", "mapped 0, hint 100, 100 queued; read 100 as sent; EIO, 0 queued"
 )
 def fin_behind_less_than_a_page(bench: Bench) -> str:
-    """What can not be mapped is hinted at before the end, too."""
+    """recv_skip_hint counts what cannot be mapped before the end of the stream, too."""
     reader = Reader(bench).queue(100, pages=False).fin()
     return f"{reader.take()}; {reader.read(PAGE)}; {reader.take()}"
 
@@ -74,7 +74,7 @@ def fin_with_length_zero(bench: Bench) -> str:
 
 @CASES.add("FIN, a page and 100 bytes queued", "mapped 4096, inq 101")
 def fin_counts_as_queued(bench: Bench) -> str:
-    """The end counts as a byte in inq, so that a reader goes on to it."""
+    """The FIN counts as a byte in inq, so that a reader continues up to it."""
     reader = Reader(bench).queue(PAGE + 100).fin()
     request = reader.request()
     ask(reader.receiver, request)
@@ -83,14 +83,14 @@ def fin_counts_as_queued(bench: Bench) -> str:
 
 @CASES.add("RST, nothing queued", "mapped 0, hint 0, err ECONNRESET, 0 queued; mapped 0, hint 0, 0 queued")
 def reset(bench: Bench) -> str:
-    """The reset is told once, in err and not by the call; after that all looks open and empty."""
+    """The reset is reported once, in err and not by the call; then the socket looks open and empty."""
     reader = Reader(bench).reset()
     return f"{reader.take()}; {reader.take()}"
 
 
 @CASES.add("RST, two pages queued", "mapped 8192, hint 0, err ECONNRESET, as sent, 0 queued")
 def reset_behind_pages(bench: Bench) -> str:
-    """What was queued is mapped, and the same call tells the reset."""
+    """What was queued is mapped, and the same call reports the reset."""
     return Reader(bench).queue(2 * PAGE).reset().take()
 
 
@@ -100,22 +100,22 @@ def reset_behind_pages(bench: Bench) -> str:
     "S2",
 )
 def reset_behind_what_is_copied(bench: Bench) -> str:
-    """What was queued is copied, and the same call tells the reset."""
+    """What was queued is copied, and the same call reports the reset."""
     return Reader(bench).queue(100, pages=False).reset().take(PAGE)
 
 
 @CASES.add("RST, nothing queued, optlen 20", "ok, then SO_ERROR ECONNRESET")
 def reset_without_room_for_it(bench: Bench) -> str:
-    """A structure without err leaves the error to others."""
+    """A structure without err leaves the error pending on the socket."""
     reader = Reader(bench).reset()
-    said = ask(reader.receiver, reader.request(), end_of("inq"))
+    result = ask(reader.receiver, reader.request(), end_of("inq"))
     error = reader.receiver.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return f"{said}, then SO_ERROR {errno.errorcode.get(error, error)}"
+    return f"{result}, then SO_ERROR {errno.errorcode.get(error, error)}"
 
 
 @CASES.add("shutdown(SHUT_RD) by the reader, nothing queued", "mapped 0, hint 0, 0 queued")
 def reading_shut_down(bench: Bench) -> str:
-    """The reader's own shutdown is no end: recv() returns 0 there, this call finds nothing queued."""
+    """The reader's own shutdown is not an end: recv() returns 0, this call reports an empty queue."""
     reader = Reader(bench)
     reader.receiver.shutdown(socket.SHUT_RD)
     return reader.take()
@@ -130,7 +130,7 @@ def _urgent(bench: Bench, before: int) -> Reader:
 
 
 def _all_queued(reader: Reader) -> int:
-    """Return what the kernel tells as inq: all that is queued, urgent or behind it, too."""
+    """Return the inq field: all that is queued, including urgent data and what follows it."""
     request = reader.request(length=0)
     ask(reader.receiver, request)
     return int(request.inq)
@@ -141,7 +141,7 @@ def _all_queued(reader: Reader) -> int:
     "mapped 8192, hint 0, as sent, 0 queued; mapped 0, hint 0, 0 queued, inq 4097",
 )
 def urgent_behind_pages(bench: Bench) -> str:
-    """Mapping stops at the urgent byte; there it looks as if nothing were queued, but for inq."""
+    """Mapping stops at the urgent byte; from there on only inq shows that something is queued."""
     reader = _urgent(bench, 2 * PAGE)
     return f"{reader.take()}; {reader.take()}, inq {_all_queued(reader)}"
 
@@ -165,7 +165,7 @@ def urgent_behind_less_than_a_page(bench: Bench) -> str:
     "mapped 0, hint 4097, copied 8192, as sent, 0 queued",
 )
 def urgent_behind_what_is_copied(bench: Bench) -> str:
-    """A copy stops at the urgent byte, too; the hint is about what comes from there on."""
+    """A copy stops at the urgent byte, too; recv_skip_hint counts from there on."""
     return _urgent(bench, 2 * PAGE).take(2 * PAGE)
 
 
@@ -174,7 +174,7 @@ def urgent_behind_what_is_copied(bench: Bench) -> str:
     "mapped 8192, hint 1, as sent, 4097 queued",
 )
 def urgent_inline(bench: Bench) -> str:
-    """In line it is a byte like others, which is in no page of its own."""
+    """With SO_OOBINLINE it is a byte like others, but not in a page of its own."""
     reader = Reader(bench)
     reader.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     return reader.queue(2 * PAGE).queue_urgent().queue(PAGE).take()

@@ -73,7 +73,7 @@ def copy_buffer_for_what_comes_before(bench: Bench) -> str:
     "mapped 0, hint 40, copied 60, as sent, 8232 queued",
 )
 def copy_buffer_for_some_of_what_comes_before(bench: Bench) -> str:
-    """The hint says what is still to be read before the next page."""
+    """recv_skip_hint is what is still to be read before the next page."""
     return Reader(bench).queue(100, pages=False).queue(2 * PAGE).take(60)
 
 
@@ -93,7 +93,7 @@ def copy_buffer_of_negative_length(bench: Bench) -> str:
     document="EINVAL, 1000 queued",
 )
 def copy_buffer_out_of_range(bench: Bench) -> str:
-    """A 64-bit address always fits a pointer; one that is none is EFAULT, and nothing is consumed."""
+    """A 64-bit address always fits a pointer; an invalid one is EFAULT, and nothing is consumed."""
     return Reader(bench).queue(1000, pages=False).take(PAGE, copybuf_address=NOT_CANONICAL)
 
 
@@ -104,20 +104,20 @@ def copy_buffer_out_of_range(bench: Bench) -> str:
     document="EINVAL, 1000 queued",
 )
 def copy_buffer_of_the_kernel(bench: Bench) -> str:
-    """The kernel's own memory is no copy buffer."""
+    """The kernel's own memory is not a valid copy buffer."""
     return Reader(bench).queue(1000, pages=False).take(PAGE, copybuf_address=KERNEL_ADDRESS)
 
 
 @CASES.add("1000 bytes queued, a copy buffer that is not mapped", "EFAULT, 1000 queued; read 1000 as sent")
 def copy_buffer_not_there(bench: Bench) -> str:
-    """Memory that the program does not have is EFAULT, and all can still be read."""
+    """Memory that is not mapped is EFAULT, and everything can still be read."""
     reader = Reader(bench).queue(1000, pages=False)
     return f"{reader.take(PAGE, copybuf_address=PAGE)}; {reader.rest()}"
 
 
 @CASES.add("1000 bytes queued, a copy buffer that can only be read", "EFAULT, 1000 queued; read 1000 as sent")
 def copy_buffer_read_only(bench: Bench) -> str:
-    """Memory that can not be written is EFAULT."""
+    """Memory that cannot be written is EFAULT."""
     reader = Reader(bench).queue(1000, pages=False)
     memory = map_memory(bench, PAGE)
     return f"{reader.take(PAGE, copybuf_address=memory.address)}; {reader.rest()}"
@@ -127,13 +127,13 @@ def copy_buffer_read_only(bench: Bench) -> str:
     "1000 bytes queued, a copy buffer that ends after 500 of 4096", "EFAULT, 1000 queued; read 1000 as sent"
 )
 def copy_buffer_there_in_part(bench: Bench) -> str:
-    """A copy that does not come to its end consumes nothing."""
+    """A copy that fails half-way consumes nothing."""
     reader = Reader(bench).queue(1000, pages=False)
     memory = map_memory(bench, 2 * PAGE, protection=READ_WRITE)
     memory.unmap(PAGE, PAGE)
-    said = reader.take(PAGE, copybuf_address=memory.address + PAGE - 500)
+    result = reader.take(PAGE, copybuf_address=memory.address + PAGE - 500)
     memory.length = PAGE
-    return f"{said}; {reader.rest()}"
+    return f"{result}; {reader.rest()}"
 
 
 @CASES.add(
@@ -144,6 +144,6 @@ def copy_buffer_not_there_for_the_rest(bench: Bench) -> str:
     """Pages that were mapped are not given back: the error is in copybuf_len."""
     reader = Reader(bench).queue(2 * PAGE + 100)
     request = reader.request(PAGE, copybuf_address=PAGE)
-    said = ask(reader.receiver, request)
+    result = ask(reader.receiver, request)
     copy = errno.errorcode.get(-request.copybuf_len, str(request.copybuf_len))
-    return f"{said}, mapped {request.length}, copybuf_len {copy}, {inq(reader.receiver)} queued"
+    return f"{result}, mapped {request.length}, copybuf_len {copy}, {inq(reader.receiver)} queued"

@@ -20,7 +20,7 @@ TCP_CMSG_TS = 2
 
 @CASES.add("two pages queued, a clean area, the TLB clean hint", "mapped 8192, hint 0, as sent, 0 queued")
 def tlb_clean_hint(bench: Bench) -> str:
-    """A caller that knows its area to be empty says so."""
+    """A caller that knows its area to be empty sets the flag."""
     return Reader(bench).queue(2 * PAGE).take(flags=TLB_CLEAN_HINT)
 
 
@@ -37,7 +37,7 @@ def tlb_clean_hint_not_true(bench: Bench) -> str:
 
 @CASES.add("two pages queued, every flag that has no meaning", "mapped 8192, hint 0, as sent, 0 queued")
 def unknown_flags(bench: Bench) -> str:
-    """Unknown flags are not refused: a program can not learn from them what a kernel knows."""
+    """Unknown flags are not refused: a program cannot probe with them what a kernel supports."""
     return Reader(bench).queue(2 * PAGE).take(flags=0xFFFFFFFE)
 
 
@@ -85,7 +85,7 @@ def time_stamp_of_a_copy(bench: Bench) -> str:
     "mapped 8192, hint 0, as sent, 0 queued; msg_flags MSG_CTRUNC, 8 bytes of control free",
 )
 def time_stamp_that_does_not_fit(bench: Bench) -> str:
-    """A control buffer that is too short is told as recvmsg() tells it."""
+    """A control buffer that is too short is reported as by recvmsg()."""
     return _control(_stamped(bench).queue(2 * PAGE), 8)
 
 
@@ -107,8 +107,8 @@ def _control(reader: Reader, length: int, copy: int = 0) -> str:
     request = reader.request(
         copy, msg_control=ctypes.addressof(buffer), msg_controllen=length, msg_flags=TCP_CMSG_TS
     )
-    said = reader.answer(request)
+    result = reader.answer(request)
     flags = "MSG_CTRUNC" if request.msg_flags == socket.MSG_CTRUNC else str(request.msg_flags)
     header = struct.unpack("Qii", buffer.raw[:16])
     stamp = ", a time stamp" if header == (32, socket.SOL_SOCKET, SO_TIMESTAMPNS) else ""
-    return f"{said}; msg_flags {flags}, {request.msg_controllen} bytes of control free{stamp}"
+    return f"{result}; msg_flags {flags}, {request.msg_controllen} bytes of control free{stamp}"

@@ -67,13 +67,13 @@ def below_the_low_water_mark(bench: Bench) -> str:
 
 @CASES.add("1000 bytes queued, no copy buffer", "mapped 0, hint 1000, 1000 queued", "S3")
 def less_than_a_page(bench: Bench) -> str:
-    """Too little to map is only hinted at."""
+    """Less than a page is only counted in recv_skip_hint."""
     return Reader(bench).queue(1000, pages=False).take()
 
 
 @CASES.add("1000 bytes queued, no copy buffer, then recv()", "read 1000 as sent", "S3")
 def less_than_a_page_is_left_to_recv(bench: Bench) -> str:
-    """What was hinted at is read as ever."""
+    """What recv_skip_hint counts can be read with recv()."""
     reader = Reader(bench).queue(1000, pages=False)
     reader.take()
     return reader.rest()
@@ -84,7 +84,7 @@ def less_than_a_page_is_left_to_recv(bench: Bench) -> str:
     "mapped 4096, hint 0, as sent, 100 queued; mapped 0, hint 100, 100 queued",
 )
 def a_partial_page_behind(bench: Bench) -> str:
-    """The first call tells nothing of the rest; the second hints at it."""
+    """The first call returns recv_skip_hint 0; the second counts the rest there."""
     reader = Reader(bench).queue(PAGE + 100)
     return f"{reader.take()}; {reader.take()}"
 
@@ -94,28 +94,24 @@ def a_partial_page_behind(bench: Bench) -> str:
     "mapped 0, hint 100, 8292 queued; read 100 as sent; mapped 8192, hint 0, as sent, 0 queued",
 )
 def a_partial_page_before(bench: Bench) -> str:
-    """Pages behind what can not be mapped wait until that was read."""
+    """Pages behind what cannot be mapped stay queued until that was read."""
     reader = Reader(bench).queue(100, pages=False).queue(2 * PAGE)
     return f"{reader.take()}; {reader.read(100)}; {reader.take()}"
 
 
-@CASES.add(
-    "two pages queued of which 100 bytes were read",
-    "mapped 0, hint 8092, 8092 queued",
-)
+@CASES.add("two pages queued of which 100 bytes were read", "mapped 0, hint 8092, 8092 queued")
 def a_page_read_in_part(bench: Bench) -> str:
-    """A page of which something was read is not mapped; the hint goes to the end of its segment."""
+    """A page that was read in part is not mapped; recv_skip_hint extends to the end of its segment."""
     reader = Reader(bench).queue(2 * PAGE)
     reader.read(100)
     return reader.take()
 
 
 @CASES.add(
-    "a page, 100 bytes and a page queued, no copy buffer",
-    "mapped 4096, hint 100, as sent, 4196 queued",
+    "a page, 100 bytes and a page queued, no copy buffer", "mapped 4096, hint 100, as sent, 4196 queued"
 )
 def a_partial_page_between(bench: Bench) -> str:
-    """The hint says how many bytes are to be read before the next page."""
+    """recv_skip_hint is the number of bytes to read before the next page."""
     return Reader(bench).queue(PAGE).queue(100, pages=False).queue(PAGE).take()
 
 

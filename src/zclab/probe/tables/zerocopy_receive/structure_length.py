@@ -19,15 +19,15 @@ UNTOUCHED = 77
 
 
 def _fields(bench: Bench, optlen: int) -> str:
-    """Call with a page and 100 bytes queued and this optlen; say which of the fields the kernel filled."""
+    """Call with a page and 100 bytes queued and this optlen; return the fields that the kernel filled."""
     reader = Reader(bench).queue(PAGE + 100)
     request = reader.request(recv_skip_hint=UNTOUCHED, inq=UNTOUCHED, err=UNTOUCHED)
-    said = ask(reader.receiver, request, optlen)
-    if said != "ok":
-        return f"{said}, {inq(reader.receiver)} queued"
+    result = ask(reader.receiver, request, optlen)
+    if result != "ok":
+        return f"{result}, {inq(reader.receiver)} queued"
     names = ("recv_skip_hint", "inq", "err")
-    told = [f"{name} {getattr(request, name)}" for name in names if getattr(request, name) != UNTOUCHED]
-    return ", ".join([f"mapped {request.length}", *told, f"{inq(reader.receiver)} queued"])
+    filled = [f"{name} {getattr(request, name)}" for name in names if getattr(request, name) != UNTOUCHED]
+    return ", ".join([f"mapped {request.length}", *filled, f"{inq(reader.receiver)} queued"])
 
 
 @CASES.add("optlen -1", "EINVAL, 4196 queued")
@@ -38,19 +38,19 @@ def optlen_negative(bench: Bench) -> str:
 
 @CASES.add("optlen 0", "EINVAL, 4196 queued")
 def optlen_zero(bench: Bench) -> str:
-    """There is no answer of no bytes."""
+    """A structure of no bytes is refused."""
     return _fields(bench, 0)
 
 
 @CASES.add("optlen 11: less than address and length", "EINVAL, 4196 queued")
 def optlen_below_the_first_form(bench: Bench) -> str:
-    """Address and length are the least."""
+    """Address and length are the minimum."""
     return _fields(bench, end_of("length") - 1)
 
 
 @CASES.add("optlen 12: address and length", "mapped 4096, 100 queued")
 def optlen_of_the_length(bench: Bench) -> str:
-    """So short a call learns nothing but what was mapped."""
+    """The shortest structure returns only what was mapped."""
     return _fields(bench, end_of("length"))
 
 
@@ -68,13 +68,13 @@ def optlen_of_inq(bench: Bench) -> str:
 
 @CASES.add("optlen 24: to err", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
 def optlen_of_err(bench: Bench) -> str:
-    """The third form tells the socket's error."""
+    """The third form returns the socket's error."""
     return _fields(bench, end_of("err"))
 
 
 @CASES.add("optlen 22: into the middle of err", "mapped 4096, recv_skip_hint 0, 100 queued")
 def optlen_within_a_field(bench: Bench) -> str:
-    """A length that ends within a field is taken, and inq and err are left as they were."""
+    """A length that ends within a field is accepted, and inq and err are left as they were."""
     return _fields(bench, end_of("inq") + 2)
 
 
@@ -99,9 +99,9 @@ def optlen_before_the_copy_buffer(bench: Bench) -> str:
     """What lies behind optlen is neither read nor written."""
     reader = Reader(bench).queue(100, pages=False)
     request = reader.request(PAGE)
-    said = ask(reader.receiver, request, end_of("err"))
+    result = ask(reader.receiver, request, end_of("err"))
     queued = inq(reader.receiver)
-    return f"{said}, hint {request.recv_skip_hint}, copybuf_len {request.copybuf_len}, {queued} queued"
+    return f"{result}, hint {request.recv_skip_hint}, copybuf_len {request.copybuf_len}, {queued} queued"
 
 
 def _longer(bench: Bench, more: bytes) -> str:
@@ -117,39 +117,39 @@ def _longer(bench: Bench, more: bytes) -> str:
 
 @CASES.add("optlen 72, zeros at the end", "mapped 8192, optlen 64 afterwards, 0 queued")
 def optlen_longer_with_zeros(bench: Bench) -> str:
-    """A program built for a later kernel is told how much this one knows."""
+    """A program built for a later kernel gets the size that this kernel knows."""
     return _longer(bench, bytes(8))
 
 
 @CASES.add("optlen 72, something at the end", "EINVAL, 8192 queued")
 def optlen_longer_with_something(bench: Bench) -> str:
-    """What this kernel does not know it does not ignore."""
+    """Unknown fields that are not zero are refused."""
     return _longer(bench, b"\0" * 7 + b"\1")
 
 
 @CASES.add("two pages queued, no structure: address 0", "EFAULT, 8192 queued")
 def structure_not_there(bench: Bench) -> str:
-    """A structure that can not be read is EFAULT, and nothing is consumed."""
+    """A structure that cannot be read is EFAULT, and nothing is consumed."""
     reader = Reader(bench).queue(2 * PAGE)
-    said = outcome(lambda: getsockopt(reader.receiver, 0, SIZE))
-    return f"{said}, {inq(reader.receiver)} queued"
+    result = outcome(lambda: getsockopt(reader.receiver, 0, SIZE))
+    return f"{result}, {inq(reader.receiver)} queued"
 
 
 @CASES.add("two pages queued, a structure that can only be read", "EFAULT, 0 queued")
 def structure_read_only(bench: Bench) -> str:
-    """A structure that can not be written is EFAULT, too, but its bytes are taken and lost to the queue."""
+    """A structure that cannot be written is EFAULT, too, but the bytes are consumed and lost."""
     reader = Reader(bench).queue(2 * PAGE)
     memory = map_memory(bench, PAGE, protection=READ_WRITE)
     request = reader.request()
     ctypes.memmove(memory.address, ctypes.byref(request), SIZE)
     memory.protect(mmap.PROT_READ)
-    said = outcome(lambda: getsockopt(reader.receiver, memory.address, SIZE))
-    return f"{said}, {inq(reader.receiver)} queued"
+    result = outcome(lambda: getsockopt(reader.receiver, memory.address, SIZE))
+    return f"{result}, {inq(reader.receiver)} queued"
 
 
 @CASES.add("setsockopt() instead of getsockopt()", "ENOPROTOOPT")
 def setsockopt_instead(bench: Bench) -> str:
-    """The option can not be set."""
+    """The option cannot be set."""
     reader = Reader(bench)
     option = bytes(reader.request())
     return outcome(lambda: reader.receiver.setsockopt(socket.IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, option))
