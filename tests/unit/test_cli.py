@@ -414,7 +414,7 @@ def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def run(playbook: str, lab_dir: Path, artifacts: Path, say: Any, extra: Any = None) -> Outcome:
-        asked.append((playbook, lab_dir.name, extra))
+        asked.append((playbook, lab_dir.name, extra.pop("zclab")["kernel"]["variant"], extra))
         return Outcome(artifacts, [Timing("kernel compile", 300.0)], {"receiver1": 0, "sender1": 2})
 
     monkeypatch.setattr(playbooks, "run", run)
@@ -425,9 +425,9 @@ def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
     zclab("up", "--promote", "--lab", "connectx3")
     zclab("up", "--kernel", "full")
     assert asked == [
-        ("site", "virtual", {"zclab_variant": "stock"}),
-        ("site", "connectx3", {"zclab_variant": "stock", "zclab_promote": True}),
-        ("site", "virtual", {"zclab_variant": "full"}),
+        ("site", "virtual", "stock", {}),
+        ("site", "connectx3", "stock", {"zclab_promote": True}),
+        ("site", "virtual", "full", {}),
     ]
 
 

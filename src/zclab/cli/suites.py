@@ -14,7 +14,7 @@ from rich.console import Console
 from zclab.base.errors import UsageError
 from zclab.cli.options import boot_option, diff_option, json_option, lab_option
 from zclab.cli.output import Document, Output, in_lines
-from zclab.deploy import bring_up, playbooks
+from zclab.deploy import bring_up
 from zclab.lab import inventory
 from zclab.lab.model import Lab
 from zclab.suites import lockdep
@@ -138,7 +138,7 @@ def stress(
     out = Output(as_json)
 
     def reset(host: str) -> None:
-        playbooks.run("reset", lab.lab_dir, lab.state_dir / "playbooks", out.say, {"zclab_host": host})
+        bring_up.reset(lab, host, out.say)
 
     bring_up.bring_up_missing(lab, out.say)
     drawn = secrets.randbelow(2**32) if seed is None else seed
