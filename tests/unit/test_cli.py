@@ -22,9 +22,10 @@ from tests.factories import changed
 from zclab.backends.virtual import lab as hosts
 from zclab.base.errors import InvalidError, LabError, UsageError, ZclabError
 from zclab.base.paths import project_root
+from zclab.base.timing import Timing
 from zclab.cli import main as cli
 from zclab.deploy import cache, playbooks
-from zclab.deploy.playbooks import Outcome, Timing
+from zclab.deploy.playbooks import Outcome
 from zclab.host import console
 from zclab.lab import inventory
 from zclab.lab.model import Lab

@@ -14,8 +14,9 @@ import yaml
 
 from zclab.base.errors import LabError
 from zclab.base.paths import project_root
+from zclab.base.timing import Timing
 from zclab.deploy import playbooks
-from zclab.deploy.playbooks import Outcome, Timing
+from zclab.deploy.playbooks import Outcome
 
 
 class Heard:
@@ -27,7 +28,7 @@ class Heard:
 
     def hear(self, kind: str, **data: Any) -> None:
         stdout = data.pop("stdout", "")
-        assert self.listener.hear({"event": kind, "stdout": stdout, "event_data": data}) is True
+        assert self.listener.handle_event({"event": kind, "stdout": stdout, "event_data": data}) is True
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_failure_that_is_forgiven_is_none(heard: Heard) -> None:
 )
 def test_events_of_unknown_shape_are_passed_over(event: dict[str, Any]) -> None:
     """An exception in a listener would end the whole run."""
-    assert playbooks._Listener(lambda line: None).hear(event) is True
+    assert playbooks._Listener(lambda line: None).handle_event(event) is True
 
 
 # ------------------------------------------------------------------------------------------------ real runs

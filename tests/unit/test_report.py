@@ -16,7 +16,7 @@ from zclab.analysis import measurement, verdict
 from zclab.backends.virtual import lab as virtual
 from zclab.backends.virtual.backend import VirtualHosts
 from zclab.backends.virtual.lab import HostStatus
-from zclab.deploy.playbooks import Timing
+from zclab.base.timing import Timing
 from zclab.plan import schedule
 from zclab.report import console as report
 from zclab.runs.folder import Run

@@ -12,10 +12,10 @@ import click
 from zclab.analysis import verdict
 from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
+from zclab.base.timing import Timing
 from zclab.cli.options import json_option, kernel_option, lab_option, listed
 from zclab.cli.output import Output, console_for_stdout
 from zclab.deploy import bring_up
-from zclab.deploy.playbooks import Timing
 from zclab.lab import inventory
 from zclab.measure import engine
 from zclab.plan import plan as plans
@@ -137,9 +137,9 @@ def crosscheck(
     lab = inventory.load(lab_name)
     chosen = crosscheck_run.modes_of(lab, listed(modes, str, "--modes"))
     out = Output(as_json)
-    tools = crosscheck_tools.prepare(lab, out.say)
-    bring_up.bring_up_missing(lab, out.say)
-    crosscheck_install.install(lab, tools.files, out.say)
+    tools = crosscheck_tools.prepare(lab, out.on_progress)
+    bring_up.bring_up_missing(lab, out.on_progress)
+    crosscheck_install.install(lab, tools.files, out.on_progress)
     drawn = secrets.randbelow(2**32) if seed is None else seed
     total = len(crosscheck_run.order(chosen, repeats, drawn))
     progress = crosscheck_table.Progress(out.console, total)

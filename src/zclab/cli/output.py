@@ -33,14 +33,14 @@ _D = TypeVar("_D", bound=Document)
 
 
 class Output:
-    """Where a command tells of its work and what came of it; with --json stdout has that alone."""
+    """Where a command reports its progress and its result; with --json stdout has the result alone."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self.console = Console(stderr=True) if as_json else console_for_stdout()
 
-    def say(self, line: str) -> None:
-        """Tell a line."""
+    def on_progress(self, line: str) -> None:
+        """Print a line of progress."""
         print_line(self.console, line)
 
     def result(self, document: _D, show: Callable[[Console, _D], None]) -> None:
@@ -52,7 +52,7 @@ class Output:
 
 
 def in_lines(lines: Callable[[_D], list[str]]) -> Callable[[Console, _D], None]:
-    """Return what shows a document that is told in lines."""
+    """Return what shows a document as lines."""
 
     def show(console: Console, document: _D) -> None:
         for line in lines(document):

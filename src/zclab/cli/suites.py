@@ -71,7 +71,7 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
     lab = inventory.load(lab_name)
     lab.check_kernels(variant)
     out = Output(as_json)
-    with bring_up.booted(lab, variant, out.say) as booted:
+    with bring_up.booted(lab, variant, out.on_progress) as booted:
         found = lockdep.carry_out(lab.with_kernel(booted))
     out.result(found, in_lines(lockdep.lines))
     sys.exit(found.exit_code)
@@ -138,15 +138,15 @@ def stress(
     out = Output(as_json)
 
     def reset(host: str) -> None:
-        bring_up.reset(lab, host, out.say)
+        bring_up.reset(lab, host, out.on_progress)
 
-    bring_up.bring_up_missing(lab, out.say)
+    bring_up.bring_up_missing(lab, out.on_progress)
     drawn = secrets.randbelow(2**32) if seed is None else seed
-    with bring_up.booted(lab, variant, out.say) as booted:
-        document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.say)
+    with bring_up.booted(lab, variant, out.on_progress) as booted:
+        document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.on_progress)
         out.result(document, in_lines(stress_document.lines))
         if booted and any(host.recovered for host in document.hosts):
-            bring_up.boot(lab, booted, out.say)
+            bring_up.boot(lab, booted, out.on_progress)
     sys.exit(document.exit_code)
 
 
@@ -177,11 +177,11 @@ def _try_or_compare(
         raise UsageError("--diff names its two kernels itself: leave --kernel out")
     lab.check_kernels(variant, *(diff or ()))
     out = Output(as_json)
-    bring_up.bring_up_missing(lab, out.say)
+    bring_up.bring_up_missing(lab, out.on_progress)
 
     def tried(name: str | None) -> _D:
-        with bring_up.booted(lab, name, out.say):
-            return suite.carry_out(lab, out.say)
+        with bring_up.booted(lab, name, out.on_progress):
+            return suite.carry_out(lab, out.on_progress)
 
     if diff:
         a, b = (suite.kept(lab, name) or tried(name) for name in diff)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zclab.backends.choice import backend_of
+from zclab.base.timing import Timing
 from zclab.deploy import playbooks
 from zclab.deploy import state as deploy_state
-from zclab.deploy.playbooks import Timing
 from zclab.lab.model import Lab
 
 

@@ -16,16 +16,10 @@ from typing import Any, NamedTuple
 
 from zclab.base.errors import LabError
 from zclab.base.paths import project_root
+from zclab.base.timing import Timing
 
 #: Playbook runs kept in a lab's state directory.
 _KEPT_RUNS = 10
-
-
-class Timing(NamedTuple):
-    """How long one part of bringing a lab up really took; a part that had nothing to do has none."""
-
-    part: str
-    seconds: float
 
 
 class Outcome(NamedTuple):
@@ -40,7 +34,7 @@ def run(
     playbook: str,
     lab_dir: Path,
     artifacts: Path,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
     extra_vars: dict[str, Any] | None = None,
 ) -> Outcome:
     """Run playbooks/<playbook>.yml on a lab; artifacts go to a new folder under `artifacts`.
@@ -52,7 +46,7 @@ def run(
 
     directory = artifacts / f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{playbook}"
     directory.mkdir(parents=True)
-    listener = _Listener(say)
+    listener = _Listener(on_progress)
     with _signals_put_back():
         result = ansible_runner.run(
             private_data_dir=str(directory),
@@ -64,7 +58,7 @@ def run(
                 "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             },
-            event_handler=listener.hear,
+            event_handler=listener.handle_event,
             quiet=True,
         )
     _drop_old(artifacts)
@@ -99,13 +93,13 @@ def _drop_old(artifacts: Path) -> None:
 class _Listener:
     """Turns ansible-runner's events into lines, timings and failures."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, on_progress: Callable[[str], None]) -> None:
+        self._on_progress = on_progress
         self._task = ""
         self.timings: list[Timing] = []
         self.failures: list[str] = []
 
-    def hear(self, event: dict[str, Any]) -> bool:
+    def handle_event(self, event: dict[str, Any]) -> bool:
         """Take one event; an exception here would end the whole run, so unknown shapes are passed over."""
         data = event.get("event_data") or {}
         kind = event.get("event")
@@ -119,13 +113,13 @@ class _Listener:
         elif kind == "runner_on_unreachable":
             self.failures.append(f"{data.get('host')}: unreachable: {_reason(result)}")
         elif kind == "verbose" and (line := str(event.get("stdout", "")).strip()):
-            self._say(f"    {line}")
+            self._on_progress(f"    {line}")
         return True
 
     def _start(self, task: str) -> None:
         if "Validating arguments" not in task and task != self._task:
             self._task = task
-            self._say(task)
+            self._on_progress(task)
 
     def _keep_timings(self, found: Any, data: dict[str, Any]) -> None:
         for one in found if isinstance(found, list) else [found]:

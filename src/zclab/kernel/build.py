@@ -19,6 +19,7 @@ from zclab.base.locks import locked
 from zclab.base.paths import kernel_cache
 from zclab.base.process import require_tools, run
 from zclab.base.progress import Progress
+from zclab.base.timing import Timing
 from zclab.kernel import artifact as store
 from zclab.kernel import compilation, drivers
 from zclab.kernel import config as configuration
@@ -35,14 +36,6 @@ _MANY_MODULES = 500
 
 # Objects compiled per option that is set, for a configuration that was never built here.
 _OBJECTS_PER_OPTION = 1.8
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long one part of the work took, in seconds."""
-
-    part: str
-    seconds: float
 
 
 @dataclass(frozen=True)

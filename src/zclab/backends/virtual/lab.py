@@ -21,6 +21,7 @@ from zclab.base.errors import LabError, UsageError, ZclabError
 from zclab.base.locks import lab_lock
 from zclab.base.process import interruptible
 from zclab.base.progress import Progress, quiet
+from zclab.base.timing import Timing
 from zclab.host import ssh_keys
 
 # An emulated guest on a busy machine takes a minute; a guest that is not there after this never comes.
@@ -76,14 +77,6 @@ class LabSpec:
                     f"virtual hosts: {host.name!r} cannot be a host name: use letters, digits and -"
                 )
         return spec
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long a part took that was really done."""
-
-    part: str
-    seconds: float
 
 
 @dataclass
