@@ -87,7 +87,6 @@ def lab(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
     config = server.ssh_config.read_text(encoding="utf-8")
     server.ssh_config.write_text(config.replace("Host host1", "Host sender1 receiver1"), encoding="utf-8")
     runs("6.1.90-zclab", monkeypatch)
-    monkeypatch.setattr(deploy_state, "accelerator", lambda lab: None)
     return factories.lab("namespaces").model_copy(update={"state_dir": tmp_path})
 
 

@@ -25,6 +25,7 @@ from tests import factories
 from tests.ssh_server import SshServer
 
 from zclab.backends.namespaces import lab as namespaces
+from zclab.backends.namespaces.backend import Namespaces
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.base.paths import project_root
 from zclab.cli import main as cli
@@ -317,7 +318,7 @@ class Bench:
         self.console.write_text("[    0.1] before\n" + REPORT, encoding="utf-8")
         monkeypatch.setattr(run, "runs_dir", lambda: directory / "runs")
         monkeypatch.setattr(run, "_BOOT_ID", f"cat {self.boot}")
-        monkeypatch.setattr(deploy_state, "accelerator", lambda lab: "tcg")
+        monkeypatch.setattr(Namespaces, "accelerator", lambda self: "tcg")
         found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
         monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
 

@@ -164,3 +164,29 @@ def test_a_planted_circle_is_seen(planted: Path) -> None:
 
 def test_a_planted_name_at_second_hand_is_seen(planted: Path) -> None:
     assert second_hand(modules(planted)) == ["planted.three: thing of planted.one"]
+
+
+def kinds_asked_for(path: Path) -> list[int]:
+    """Return the lines of a module that compare or match a lab's kind."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        asked = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        asked += [node.subject] if isinstance(node, ast.Match) else []
+        found += [
+            one.lineno for one in asked if isinstance(one, ast.Attribute) and ast.unparse(one) == "lab.kind"
+        ]
+    return found
+
+
+def test_only_the_choice_of_a_backend_asks_for_the_kind_of_a_lab() -> None:
+    paths = [*SRC.rglob("*.py"), *(project_root() / "lab_tests").glob("*.py")]
+    asking = [path for path in paths if kinds_asked_for(path)]
+    assert asking == [SRC / "backends" / "choice.py"]
+
+
+def test_a_planted_question_for_the_kind_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(
+        'def f(lab):\n    return 1 if lab.kind in ("virtual",) else "virtual" == lab.kind\n', "utf-8"
+    )
+    assert kinds_asked_for(path) == [2, 2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which backend a lab has."""
+"""Which backend a lab has: the one place that asks for its kind."""
 
 from __future__ import annotations
 
