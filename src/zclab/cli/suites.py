@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from zclab.base.errors import UsageError
+from zclab.base.progress import Progress
 from zclab.cli.options import boot_option, diff_option, json_option, lab_option
 from zclab.cli.output import Document, Output, in_lines
 from zclab.deploy import bring_up
@@ -157,7 +158,7 @@ _C = TypeVar("_C", bound=Document)
 class _Suite(NamedTuple, Generic[_D, _C]):
     """What is tried on a kernel and compared between two."""
 
-    carry_out: Callable[[Lab, Callable[[str], None]], _D]
+    carry_out: Callable[[Lab, Progress], _D]
     kept: Callable[[Lab, str], _D | None]
     compare: Callable[[_D, _D], _C]
     show: Callable[[Console, _D], None]

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from zclab.base.errors import LabError
 from zclab.base.paths import project_root
+from zclab.base.progress import Progress
 from zclab.base.timing import Timing
 
 #: Playbook runs kept in a lab's state directory.
@@ -34,7 +35,7 @@ def run(
     playbook: str,
     lab_dir: Path,
     artifacts: Path,
-    on_progress: Callable[[str], None],
+    on_progress: Progress,
     extra_vars: dict[str, Any] | None = None,
 ) -> Outcome:
     """Run playbooks/<playbook>.yml on a lab; artifacts go to a new folder under `artifacts`.
@@ -93,7 +94,7 @@ def _drop_old(artifacts: Path) -> None:
 class _Listener:
     """Turns ansible-runner's events into lines, timings and failures."""
 
-    def __init__(self, on_progress: Callable[[str], None]) -> None:
+    def __init__(self, on_progress: Progress) -> None:
         self._on_progress = on_progress
         self._task = ""
         self.timings: list[Timing] = []
