@@ -143,27 +143,6 @@ def test_garbage_is_one_line(said: str) -> None:
         read(said)
 
 
-# ------------------------------------------------------------------------------------------------- build id
-
-
-@pytest.mark.parametrize(
-    ("notes", "found"),
-    [
-        (NOTES, factories.BUILD_ID),
-        (NOTES[20:], factories.BUILD_ID),
-        (NOTES[:20], None),
-        (b"", None),
-        (b"\0" * 11, None),
-        (
-            bytes.fromhex("050000000500000003000000") + b"GNU2\0\0\0\0" + b"12345\0\0\0" + NOTES,
-            factories.BUILD_ID,
-        ),
-    ],
-)
-def test_build_id(notes: bytes, found: str | None) -> None:
-    assert hostfacts.build_id(notes) == found
-
-
 @pytest.mark.parametrize(
     ("route", "mtu"),
     [

@@ -90,13 +90,6 @@ def test_rings() -> None:
     assert link.parse_rings(text) == {"rx": 256, "tx": 512}
 
 
-@pytest.mark.parametrize(
-    ("mtu", "wanted"), [(4168, 4148), (4148, 4148), (8264, 8244), (1500, None), (9000, 8244)]
-)
-def test_ipv4_mtu_that_carries_whole_pages(mtu: int, wanted: int | None) -> None:
-    assert link.whole_page_ipv4_mtu(mtu) == wanted
-
-
 # The module on a real interface
 
 

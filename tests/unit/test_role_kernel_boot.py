@@ -28,7 +28,6 @@ from tests.kernel_boot_fake import (
 )
 from tests.role_modules import load, run_module, write_tree
 
-zclab_host = load("common/module_utils/zclab_host.py")
 install = load("kernel_boot/action_plugins/zclab_kernel_install.py")
 reboot = load("kernel_boot/action_plugins/zclab_kernel_reboot.py")
 
@@ -127,21 +126,6 @@ def test_where_grub_cannot_write(abstraction: str, filesystem: str, problem: str
 
 
 # Choices
-
-
-def test_build_id_is_read_from_the_notes() -> None:
-    def note(name: bytes, kind: int, data: bytes) -> bytes:
-        def padded(part: bytes) -> bytes:
-            return part + b"\0" * (-len(part) % 4)
-
-        sizes = b"".join(number.to_bytes(4, "little") for number in (len(name), len(data), kind))
-        return sizes + padded(name) + padded(data)
-
-    wanted = bytes(range(20))
-    notes = note(b"Linux\0", 3, b"x") + note(b"GNU\0", 1, b"12345") + note(b"GNU\0", 3, wanted)
-    assert zclab_host.build_id(notes) == wanted.hex()
-    assert zclab_host.build_id(notes[:20]) == ""
-    assert zclab_host.build_id(b"") == ""
 
 
 def test_running_needs_release_and_build_id() -> None:
