@@ -24,7 +24,7 @@ PLAYS = [
     if "hosts" in play
 ]
 #: Roles that only root of a host can run.
-ROOT_ROLES = {"link_tuning", "host_limits", "kernel_boot", "traffic_tool", "crosscheck_tools"}
+ROOT_ROLES = {"link_tuning", "host_limits", "kernel_boot", "traffic_tool", "host_programs"}
 
 
 def _yaml(path: Path) -> dict[str, Any]:

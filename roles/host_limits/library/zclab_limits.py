@@ -39,7 +39,7 @@ options:
     default: ""
   machine_sysctls:
     description:
-      - Numbers by name that this host can not set for itself, as a network namespace can not set all. Each
+      - Numbers by name that this host cannot set for itself, as a network namespace cannot set all. Each
         has to be at least so large, if it is to be seen from here.
       - One that is among I(sysctls) too is set where this host has it for itself.
     type: dict

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Module: which drivers a host can not boot, or not be reached, without."""
+"""Module: which drivers a host cannot boot, or not be reached, without."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class Host:
 
 
 def read(path: Path) -> str:
-    """Return the text of a file, empty if it can not be read."""
+    """Return the text of a file, empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

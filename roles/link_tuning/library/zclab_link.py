@@ -368,7 +368,7 @@ class Interface(zclab_host.Host):
     # What is wanted against what is: each step is (words for people, commands)
 
     def steps(self, params: dict[str, Any]) -> list[tuple[str, str, str, list[str]]]:
-        """Return the differences as (what, is, wanted, command), in the order in which to mend them.
+        """Return the differences as (what, is, wanted, command), in the order in which to apply them.
 
         What makes a driver restart its rings comes first, the address last.
         """

@@ -23,10 +23,10 @@ def install(lab: Lab, files: list[Path], say: Callable[[str], None], directory: 
     """
     if not _installed(lab, files, directory):
         what: dict[str, Any] = {
-            "crosscheck_tools_path": directory,
-            "crosscheck_tools_files": [str(file) for file in files],
+            "host_programs_path": directory,
+            "host_programs_files": [str(file) for file in files],
         }
-        playbooks.run("crosscheck", lab.lab_dir, lab.state_dir / "playbooks", say, what)
+        playbooks.run("host_programs", lab.lab_dir, lab.state_dir / "playbooks", say, what)
 
 
 def _installed(lab: Lab, files: list[Path], directory: str) -> bool:

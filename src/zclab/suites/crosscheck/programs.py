@@ -17,7 +17,7 @@ from zclab.base.model import Model, SendMode
 from zclab.host.ssh import Completed
 from zclab.lab.model import Host
 
-#: Where the role crosscheck_tools puts the files.
+#: Where the role host_programs puts the files.
 DIRECTORY = "/var/lib/zclab/crosscheck"
 #: Seconds until a sender that does not end by SIGTERM is killed.
 _PATIENCE_SECONDS = 5
