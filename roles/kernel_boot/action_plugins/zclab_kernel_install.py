@@ -64,7 +64,10 @@ def describe_package(deb: Path, release: str) -> dict[str, Any]:
 
 
 class ActionModule(ActionBase):
-    """Runs the module zclab_kernel with state C(prepared), and copies the package if the host lacks it."""
+    """Arguments: release, build_id, mark (those of zclab_kernel), package (path on the controller).
+
+    It lets zclab_kernel refuse the host before anything is changed, and copies the package if need be.
+    """
 
     TRANSFERS_FILES = True
 

@@ -74,7 +74,11 @@ class Console:
 
 
 class ActionModule(ActionBase):
-    """The task's arguments are described in library/zclab_kernel_reboot.py."""
+    """Arguments: release, build_id, mark, promote, keep, console_log, reset_command, timeout (seconds).
+
+    build_id: in hexadecimal; "" compares the release only, and neither promotes nor prunes. console_log and
+    reset_command belong to the controller, "" if there is none; the others are those of zclab_kernel.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result for the kernel that came up; failed if it is not the wanted one."""
