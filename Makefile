@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # make lab    bring the virtual lab up from nothing, measure it, say the verdict
-# make test   all of the project's tests
+# make unit   the tests that need no root, no compiler and no host: under a minute
+# make test   linters and all tiers of tests: unit, local (root, compiler, namespaces), lab (virtual hosts, kernels)
 # make nightly  what takes hours: each kernel of the series, stress, receive designs compared, slow tests
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help lab test nightly check unit format controller docs lock
+LINTERS := ruff mypy yamllint shellcheck ansible-lint
+# Tests run on two processors, as many as the smallest machine for the lab has.
+PYTEST := $(BIN)/pytest -n 2
+
+.PHONY: help lab unit test nightly check $(LINTERS) format controller docs lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -21,22 +26,36 @@ controller: bootstrap
 lab:
 	@since=$$(date +%s.%N) && scripts/bootstrap && $(BIN)/zclab run --up --since "$$since"
 
-test: controller check unit
+unit: bootstrap
+	@$(PYTEST) tests/unit
+
+# Guests use every processor by themselves.
+test: controller check
+	@$(PYTEST) tests/local tests/unit
+	@$(BIN)/pytest tests/lab
 
 nightly: controller
 	@$(BIN)/python -m zclab.jobs.nightly
 
 # Linters, none of them with anything to forgive.
 check: bootstrap
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target $(LINTERS)
+
+ruff:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/yamllint --strict .
-	shellcheck scripts/* .ci/run src/zclab/backends/namespaces/sshd_in_netns.sh
-	$(BIN)/ansible-lint --offline --strict </dev/null
 
-unit: bootstrap
-	$(BIN)/pytest tests
+mypy:
+	$(BIN)/mypy
+
+yamllint:
+	$(BIN)/yamllint --strict .
+
+shellcheck:
+	shellcheck scripts/* .ci/run src/zclab/backends/namespaces/sshd_in_netns.sh
+
+ansible-lint:
+	$(BIN)/ansible-lint --offline --strict </dev/null
 
 format: bootstrap
 	$(BIN)/ruff check --fix

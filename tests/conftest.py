@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures that several test files share."""
+"""What all tiers of the tests share: tests/unit, tests/local and tests/lab."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.traffic_lab import TRAFFIC, Lab, run
 
 from zclab.runs import folder
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -23,47 +24,35 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    out = tmp_path_factory.mktemp("traffic")
-    command = ["make", "--silent", "-C", str(TRAFFIC), f"OUT={out}", "all", "sanitize"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    suffixes = {"normal": "", "sanitize": "-sanitize", "races": "-races"}
-    return {build: str(out / f"zclab-traffic{suffix}") for build, suffix in suffixes.items()}
-
-
 @pytest.fixture
-def binary(binaries: dict[str, str]) -> str:
-    return binaries["normal"]
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache in place of the user's own."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("ZCLAB_CACHE", str(directory))
+    return directory
 
 
-@pytest.fixture
-def lab(tmp_path: Path, binary: str) -> Iterator[Lab]:
-    lab = Lab(tmp_path, binary)
-    yield lab
-    lab.close()
-
-
-@pytest.fixture
-def veth(lab: Lab) -> Iterator[Lab]:
-    """A lab with each end in a namespace of its own, joined at MTU 4168: 4096 bytes of payload over IPv6."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("network namespaces need root and ip")
-    names = [f"zct-{os.getpid()}-{side}" for side in ("r", "s")]
+@contextlib.contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    """Hold a lock of a file or directory of this checkout; the kernel drops it when the holder dies."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        for name in names:
-            run("ip", "netns", "add", name)
-        veth = f"type veth peer name data0 netns {names[1]} mtu 4168".split()
-        run("ip", "link", "add", "data0", "mtu", "4168", "netns", names[0], *veth)
-        for number, name in enumerate(names, 1):
-            run("ip", "-n", name, "link", "set", "lo", "up")
-            run("ip", "-n", name, "address", "add", f"fd00:7a63::{number}/64", "dev", "data0", "nodad")
-            run("ip", "-n", name, "link", "set", "data0", "up")
-        lab.receive_prefix = ["ip", "netns", "exec", names[0]]
-        lab.send_prefix = ["ip", "netns", "exec", names[1]]
-        yield lab
+        fcntl.flock(descriptor, kind)
+        try:
+            yield
+        finally:
+            # A child that a test has left behind may have the descriptor too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
-        lab.close()
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        os.close(descriptor)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is marked `alone` wait for the tests of the other workers, and these for it."""
+    alone = item.get_closest_marker("alone") is not None
+    with contextlib.ExitStack() as stack:
+        # Who waits for all others holds the door, so that no new test goes before it.
+        with _locked(HERE / "conftest.py", fcntl.LOCK_EX):
+            stack.enter_context(_locked(HERE, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,17 @@ from zclab.backends.virtual.accel import Machine, choose
 from zclab.base.errors import LabError
 
 
+def machine_in(directory: Path) -> Machine:
+    """Return a machine that looks as if it had KVM."""
+    (directory / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu vmx sse\n")
+    (directory / "kvm").write_text("")
+    (directory / "boot_id").write_text("one\n")
+    return Machine(directory / "cpuinfo", directory / "kvm", directory / "boot_id", "/nonexistent", 0.5)
+
+
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine that looks as if it had KVM."""
-    monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu vmx sse\n")
-    (tmp_path / "kvm").write_text("")
-    (tmp_path / "boot_id").write_text("one\n")
-    return Machine(tmp_path / "cpuinfo", tmp_path / "kvm", tmp_path / "boot_id", "/nonexistent", 0.5)
+def machine(tmp_path: Path, cache: Path) -> Machine:
+    return machine_in(tmp_path)
 
 
 def emulator(machine: Machine, script: str) -> Machine:
@@ -103,12 +105,3 @@ def test_a_device_that_vanished_is_noticed_in_spite_of_the_memory(machine: Machi
 def test_no_emulator(machine: Machine) -> None:
     with pytest.raises(LabError, match="/nonexistent is not installed"):
         choose(machine)
-
-
-@pytest.mark.skipif(shutil.which(accel.EMULATOR) is None, reason="the emulator is not installed")
-def test_the_probe_guest_itself_works(machine: Machine) -> None:
-    """The same guest under emulation reaches its end: what hangs under KVM is then KVM."""
-    script = f"""set -- "$@"
-for word; do shift; case $word in kvm) word=tcg ;; host) word=max ;; esac; set -- "$@" "$word"; done
-exec {accel.EMULATOR} "$@\""""
-    assert choose(replace(emulator(machine, script), probe_seconds=60)).accelerator == "kvm"

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import paramiko
 import pytest
 
 from zclab.backends.virtual import ports, qemu
 from zclab.backends.virtual.accel import Accelerator
 from zclab.base.errors import LabError
-from zclab.host import ssh_keys
 
 TCG = Accelerator("tcg", "test")
 KVM = Accelerator("kvm", "test")
@@ -171,68 +168,6 @@ def test_port_in_use_and_its_owner() -> None:
         assert ports.owner(port).startswith(f"pid {os.getpid()} (")
     assert ports.is_free(port)
     assert ports.owner(port) == "another process"
-
-
-# ---------------------------------------------------------------------------------------- keys
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_key_is_made_once_and_private(tmp_path: Path) -> None:
-    path = tmp_path / "keys/id_ed25519"
-    public = ssh_keys.ensure_key(path, "zclab")
-    assert public.startswith("ssh-ed25519 ") and public.endswith(" zclab")
-    assert mode(path) == 0o600 and mode(path.parent) == 0o700
-    path.chmod(0o644)
-    assert ssh_keys.ensure_key(path, "zclab") == public
-    assert mode(path) == 0o600
-    assert sorted(one.name for one in path.parent.iterdir()) == ["id_ed25519", "id_ed25519.pub"]
-
-
-def test_key_without_its_public_half_is_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    public = ssh_keys.ensure_key(path, "zclab")
-    path.with_name("key.pub").unlink()
-    assert ssh_keys.ensure_key(path, "zclab") != public
-
-
-def test_missing_ssh_keygen_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LabError, match="ssh-keygen is not installed"):
-        ssh_keys.ensure_key(tmp_path / "key", "zclab")
-
-
-def test_private_file_changes_only_when_its_text_does(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    assert ssh_keys.write_private(path, "a")
-    assert not ssh_keys.write_private(path, "a")
-    assert ssh_keys.write_private(path, "b")
-    assert path.read_text() == "b" and mode(path) == 0o600
-
-
-def test_both_ssh_and_paramiko_read_the_files(tmp_path: Path) -> None:
-    lab = tmp_path / "a lab"
-    at = ssh_keys.Endpoint(ports.LOOPBACK, 2201)
-    public = ssh_keys.ensure_key(lab / "key", "zclab")
-    known = lab / "known_hosts"
-    ssh_keys.write_private(known, ssh_keys.known_hosts({"sender1": (at, public)}))
-    config = lab / "ssh_config"
-    ssh_keys.write_private(config, ssh_keys.ssh_config({"sender1": at}, lab / "key", known))
-
-    done = subprocess.run(
-        ["ssh", "-F", str(config), "-G", "sender1"], capture_output=True, text=True, check=True
-    )
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert said["hostname"] == "127.0.0.1" and said["port"] == "2201" and said["user"] == "root"
-    assert said["stricthostkeychecking"] in ("yes", "true")
-    assert str(known) in said["userknownhostsfile"] and str(lab / "key") in said["identityfile"]
-
-    found = paramiko.SSHConfig.from_path(str(config)).lookup("sender1")
-    assert found["port"] == "2201"
-    assert paramiko.HostKeys(str(known)).lookup("[127.0.0.1]:2201") is not None
-    assert paramiko.HostKeys(str(known)).lookup("sender1") is not None
 
 
 def test_a_child_that_another_thread_has_just_forgotten(

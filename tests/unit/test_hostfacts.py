@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import factories
-from tests.ssh_server import SshServer
 
 from zclab.host import facts as hostfacts
 from zclab.host.snapshot import Snapshot
-from zclab.host.ssh import Completed, Remote, RemoteError
-from zclab.lab.model import Host
+from zclab.host.ssh import Completed, RemoteError
 
 HOST = factories.manifest().pair[1]
 NIC = "/sys/class/net/data0"
@@ -157,73 +153,6 @@ def test_mtu_of_the_ipv4_route(route: str, mtu: int | None) -> None:
 
 
 # -------------------------------------------------------------------------------------- for real, and facts
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Iterator[Remote]:
-    server = SshServer(tmp_path)
-    with Remote("host1", server.ssh_config) as opened:
-        yield opened
-    server.close()
-
-
-def loopback() -> Host:
-    data = factories.manifest().pair[1].model_dump() | {"name": "host1", "data_interface": "lo"}
-    return Host.model_validate(data)
-
-
-@pytest.mark.skipif(not Path("/sys/kernel/notes").is_file(), reason="this kernel shows no notes")
-def test_this_machine_answers(remote: Remote) -> None:
-    """The command line as it is, run by a shell; loopback is on every machine."""
-    state = hostfacts.snapshot({"host1": remote}, [loopback()])["host1"]
-    assert state.kernel_release == Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").strip()
-    assert state.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    assert state.mtu == int(Path("/sys/class/net/lo/mtu").read_text(encoding="utf-8"))
-    assert "127.0.0.1/8" in state.addresses
-    assert state.header_split is None
-
-
-def test_an_interface_that_is_not_there(remote: Remote) -> None:
-    host = loopback().model_copy(update={"data_interface": "nosuch0"})
-    with pytest.raises(
-        RemoteError, match=r"^host1: cannot read the state of nosuch0.*is the interface there"
-    ):
-        hostfacts.snapshot({"host1": remote}, [host])
-
-
-def test_facts_of_this_machine(remote: Remote) -> None:
-    lab = factories.lab()
-    artifact = factories.ARTIFACT
-    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER))
-    facts = hostfacts.facts(remote, loopback(), lab, artifact, state)
-    assert (facts.kernel_release, facts.artifact_key) == (artifact.release, artifact.key)
-    assert facts.nic.name == "lo"
-    assert facts.nic.driver is None
-    assert facts.nic.speed_mbps is None
-    assert set(facts.sysctls) == set(lab.limits.sysctls)
-    assert len(str(facts.sysctls["net.ipv4.tcp_rmem"]).split()) in (0, 1, 3)
-
-
-def test_a_sysctl_that_only_the_machine_has(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A namespace may not show what is the machine's; where hosts are elsewhere nothing is made up."""
-    shown = "driver:veth\nspeed:\n/proc/sys/net/ipv4/tcp_mtu_probing:0\n"
-    monkeypatch.setattr(remote, "output", lambda command: shown)
-    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER))
-    lab = factories.lab("namespaces")
-    facts = hostfacts.facts(remote, loopback(), lab, None, state)
-    assert (facts.nic.driver, facts.artifact_key) == ("veth", None)
-    machine = int(Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii"))
-    assert facts.sysctls["net.core.rmem_max"] == machine
-    assert facts.sysctls["net.ipv4.tcp_mtu_probing"] == 0
-    assert facts.sysctls["net.ipv4.tcp_rmem"] is None
-    elsewhere = lab.model_copy(update={"kind": "hardware"})
-    assert hostfacts.facts(remote, loopback(), elsewhere, None, state).sysctls["net.core.rmem_max"] is None
-
-
-def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:
-    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER, kernel_build_id="00"))
-    facts = hostfacts.facts(remote, loopback(), factories.lab(), factories.manifest().artifact, state)
-    assert facts.artifact_key is None
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,7 @@ from zclab.base.errors import LabError, UsageError
 from zclab.kernel import source
 from zclab.kernel.spec import parse_variant
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def resolve(data: dict[str, Any]) -> source.ResolvedSource:
