@@ -12,21 +12,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
+from tests.virtual_lab import LabUnderTest
 
 from zclab.base.paths import project_root, runs_dir
-from zclab.host.ssh import Remote, RemoteError
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 
@@ -59,96 +53,6 @@ SHORT_PLAN = {
 }
 
 
-class Done(NamedTuple):
-    """What a command printed and how it ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    def __str__(self) -> str:
-        return f"status {self.status}\n{self.stdout[-6000:]}\n{self.stderr[-3000:]}"
-
-
-class LabUnderTest:
-    """A copy of the virtual inventory with a state of its own, driven by the commands a user types."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "virtual"
-        shutil.copytree(project_root() / "inventory" / "virtual", self.directory)
-        self.plan = directory / "short.yml"
-        self.plan.write_text(yaml.safe_dump(SHORT_PLAN), encoding="utf-8")
-        self._set("lab.yml", "zclab_plan", str(self.plan))
-
-    @property
-    def lab(self) -> Lab:
-        return inventory.load(self.directory)
-
-    def _set(self, file: str, key: str, value: Any) -> None:
-        """Replace one top-level key of a file in group_vars (all/ unless the file is a group's own)."""
-        path = self.directory / "group_vars" / file
-        if not path.exists():
-            path = self.directory / "group_vars" / "all" / file
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        data[key] = value
-        path.write_text(yaml.safe_dump(data), encoding="utf-8")
-
-    def set(self, file: str, key: str, value: Any) -> None:
-        self._set(file, key, value)
-
-    def run_tool(self, *command: str, seconds: float = 1500) -> Done:
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
-            cwd=project_root(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    def zclab(self, command: str, *arguments: str) -> Done:
-        return self.run_tool("zclab", command, "--lab", str(self.directory), *arguments)
-
-    def playbook(self, name: str, *arguments: str) -> Done:
-        return self.run_tool(
-            "ansible-playbook", "-i", str(self.directory), f"playbooks/{name}.yml", *arguments
-        )
-
-    def up(self) -> str:
-        done = self.zclab("up")
-        assert done.status == 0, str(done)
-        return done.stdout
-
-    def measure(self, *plan: str) -> tuple[Done, dict[str, Any]]:
-        """Carry out a plan, else the short one; return what was printed and the run's document."""
-        done = self.zclab("run", *plan)
-        match = re.search(r"^run (\S+):", done.stdout, re.MULTILINE)
-        assert match, str(done)
-        document = json.loads(self.run_tool("zclab", "show", match[1], "--json").stdout)
-        shutil.rmtree(runs_dir() / match[1])
-        return done, document
-
-    def remote(self, host: str) -> Remote:
-        return Remote(host, self.lab.state_dir / "ssh_config")
-
-    def shell(self, host: str, command: str) -> str:
-        with self.remote(host) as remote:
-            return remote.output(command)
-
-    def wait_for_reboot(self, host: str, boot_id: str) -> None:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            try:
-                if self.shell(host, "cat /proc/sys/kernel/random/boot_id").strip() != boot_id:
-                    return
-            except RemoteError:
-                time.sleep(2)
-        raise AssertionError(f"{host} did not come back")
-
-
 def is_running(pid: int) -> bool:
     """Return whether a process lives; one that ended and that nobody has waited for yet does not."""
     try:
@@ -166,13 +70,10 @@ def changed_counts(stdout: str) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def virtual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
-    lab = LabUnderTest(tmp_path_factory.mktemp("lab"))
-    try:
-        lab.up()
-        yield lab
-    finally:
-        lab.zclab("down")
+def virtual(shared_lab: LabUnderTest) -> LabUnderTest:
+    """The shared lab with its stock kernel and the short plan."""
+    shared_lab.use("stock", SHORT_PLAN)
+    return shared_lab
 
 
 def reasons(document: dict[str, Any]) -> str:
@@ -261,7 +162,11 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
     ("lie", "reason"),
     [
         ("ip link set data0 mtu 1500", "receiver1: MTU is 1500, the lab declares 4168"),
-        ("sysctl -qw net.ipv4.tcp_timestamps=0", "receiver1: net.ipv4.tcp_timestamps is 0, not 1"),
+        pytest.param(
+            "sysctl -qw net.ipv4.tcp_timestamps=0",
+            "receiver1: net.ipv4.tcp_timestamps is 0, not 1",
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=["MTU 1500", "timestamps off"],
 )
@@ -307,6 +212,7 @@ def test_the_distribution_kernel_is_not_the_artifact(virtual: LabUnderTest) -> N
     assert virtual.measure()[1]["verdict"] == "pass"
 
 
+@pytest.mark.nightly
 def test_a_receiver_without_header_split_is_invalid(virtual: LabUnderTest) -> None:
     """virtio-net as the receiver's NIC maps nothing, whether or not the inventory owns up to it."""
     virtual.set("receivers.yml", "zclab_nic_model", "virtio-net")
@@ -352,10 +258,10 @@ def compare_kernels(virtual: LabUnderTest) -> None:
 
 
 def test_switching_variants_costs_one_install_and_one_reboot(virtual: LabUnderTest) -> None:
-    stock = virtual.lab.kernel_variants["stock"].model_dump(mode="json")
+    variants = {name: one.model_dump(mode="json") for name, one in virtual.lab.kernel_variants.items()}
     patch = project_root() / "tests" / "data" / "kernel" / "patches-6.1" / "tcp-message.patch"
-    both = {"stock": stock, "patched": {**stock, "patches": [{"file": str(patch)}]}}
-    virtual.set("kernel.yml", "zclab_kernel_variants", both)
+    variants["patched"] = {**variants["stock"], "patches": [{"file": str(patch)}]}
+    virtual.set("kernel.yml", "zclab_kernel_variants", variants)
     virtual.set("kernel.yml", "zclab_kernel_variant", "patched")
     assert virtual.zclab("run").status == 5  # the hosts still run stock
     virtual.up()

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel series on two virtual hosts of this test's own: interfaces, locks, what it leaves alone."""
+"""The kernel series on two virtual hosts: interfaces, locks, what it leaves alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
-from tests.lab.test_lab import LabUnderTest
+from tests.virtual_lab import LabUnderTest
 
 from zclab.plan import claims
 
@@ -43,16 +41,10 @@ PLAN = {
 
 
 @pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
-    """A lab whose own kernel is the whole series."""
-    lab = LabUnderTest(tmp_path_factory.mktemp("lab"))
-    lab.set("kernel.yml", "zclab_kernel_variant", "full")
-    lab.plan.write_text(yaml.safe_dump(PLAN), encoding="utf-8")
-    try:
-        lab.up()
-        yield lab
-    finally:
-        lab.zclab("down")
+def series(shared_lab: LabUnderTest) -> LabUnderTest:
+    """The shared lab with a kernel of the whole series."""
+    shared_lab.use("full", PLAN)
+    return shared_lab
 
 
 def test_mmap_that_consumes_maps_what_the_link_brings(series: LabUnderTest) -> None:
@@ -87,6 +79,7 @@ def test_every_rule_of_every_interface_holds(series: LabUnderTest) -> None:
     assert skipped == {("map_each", "in-a-sockmap"), ("msg_zerocopy", "counter-wraps")}
 
 
+@pytest.mark.nightly
 def test_locks_and_memory_hold_on_a_kernel_that_checks_them(series: LabUnderTest) -> None:
     series.set("kernel.yml", "zclab_kernel_variant", "full-debug")
     series.up()

@@ -24,6 +24,7 @@ from zclab.lab.model import Lab
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.xdist_group("runs"),  # they look for what is new in runs/
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 BIN = Path(sys.executable).parent
