@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -28,6 +29,17 @@ _REGISTRIES = """
 """
 _HOSTS = [".".join(words.split()) for words in _REGISTRIES.split(";")]
 FORBIDDEN = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _HOSTS))})\b", re.IGNORECASE)
+_KERNEL, _FORGES = _HOSTS[9], "|".join(map(re.escape, (_HOSTS[9], *_HOSTS[-2:])))
+#: What a document may link to: a commit, and a document of the kernel.
+LINK = re.compile(
+    rf"https://(?:(?:git\.)?(?:{_FORGES})/[\w./~-]+/commit/(?:\?id=)?[0-9a-f]{{12,40}}\b"
+    rf"|docs\.{re.escape(_KERNEL)}/[\w./#-]+|www\.{re.escape(_KERNEL)}/doc/[\w./#-]+)"
+)
+
+
+def registries(name: str, text: str) -> list[str]:
+    """Return the registries that a file names; links that a document may have do not count."""
+    return [match[0] for match in FORBIDDEN.finditer(LINK.sub("", text) if name.endswith(".md") else text)]
 
 
 @functools.cache
@@ -93,17 +105,45 @@ def test_the_license_is_here() -> None:
 
 def test_no_file_names_a_registry() -> None:
     found = [
-        f"{path.relative_to(ROOT)}: {match[0]}"
+        f"{path.relative_to(ROOT)}: {name}"
         for path in files()
         if path.name not in ("requirements.lock", "LICENSE")
-        for match in FORBIDDEN.finditer(text_of(path))
+        for name in registries(path.name, text_of(path))
     ]
     assert found == []
 
 
 @pytest.mark.parametrize("host", [*_HOSTS, f"lore.{_HOSTS[9]}", f"https://{_HOSTS[0]}/debian"])
 def test_a_registry_is_seen(host: str) -> None:
-    assert FORBIDDEN.search(f"get it from {host} now")
+    for name in ("build.py", "Makefile", "lab.yml", "README.md"):
+        assert registries(name, f"get it from {host} now")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f"https://git.{_KERNEL}/pub/scm/linux/kernel/git/torvalds/linux.git/commit/?id=05255b823a61",
+        f"https://{_HOSTS[-2]}/torvalds/linux/commit/05255b823a617d1ba8bd2a5a4b9a4e7ee2d0f9d9",
+        f"https://docs.{_KERNEL}/networking/msg_zerocopy.html#notification-reception",
+        f"https://www.{_KERNEL}/doc/Documentation/networking/ip-sysctl.txt",
+    ],
+)
+def test_only_a_document_links_to_a_commit_or_a_document_of_the_kernel(link: str) -> None:
+    assert registries("measuring.md", f"see [this]({link}).") == []
+    assert registries("measure.py", f"# see {link}") and registries("lab.yml", f"# see {link}")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f"https://{_HOSTS[-2]}/torvalds/linux",
+        f"https://{_HOSTS[-2]}/torvalds/linux/archive/v6.1.tar.gz",
+        f"https://cdn.{_KERNEL}/pub/linux/kernel/v6.x/linux-6.1.tar.xz",
+        f"https://{_HOSTS[6]}/simple/commit/05255b823a61",
+    ],
+)
+def test_a_document_names_no_other_place(link: str) -> None:
+    assert registries("measuring.md", f"see [this]({link}).")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +199,13 @@ def test_the_lock_has_every_dependency_with_its_hashes() -> None:
 )
 def test_the_house_has_its_rooms(name: str) -> None:
     assert (ROOT / name).exists()
+
+
+@pytest.mark.parametrize("program", ["cc", "gcc", "sudo", "ip", "sshd", "qemu-img"])
+def test_a_unit_test_finds_no_compiler_no_sudo_and_no_host(program: str) -> None:
+    assert shutil.which("git") and shutil.which(program) is None
+    with pytest.raises(FileNotFoundError):
+        subprocess.run([program], check=False)
 
 
 def test_no_task_forgives_its_errors() -> None:
