@@ -10,7 +10,7 @@ import pytest
 
 #: What every Debian machine with git and make has, and what a unit test may start.
 PROGRAMS = """
-    awk bash cat chmod cp cut dpkg-deb echo env false git grep head kill ln ls make mkdir mkfifo mktemp mv
+    awk bash cat chmod cp cut dpkg-deb echo env false git grep head kill ln ls make mkdir mktemp mv
     printf rm sed sh sha256sum sleep sort tail tar tee touch tr true uname wc
 """
 
