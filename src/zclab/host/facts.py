@@ -190,5 +190,5 @@ def _sysctl_file(key: str) -> str:
 def _of_machine(lab: Lab, key: str) -> str:
     """Return a sysctl that the lab's namespaces do not show: this machine's own holds for them."""
     path = Path(_sysctl_file(key))
-    here = key in lab.limits.machine_sysctls and path.is_file()
+    here = lab.traits.one_machine and key in lab.limits.machine_sysctls and path.is_file()
     return path.read_text(encoding="ascii") if here else ""
