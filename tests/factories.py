@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
+from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.base.paths import project_root
-from zclab.kernel.identity import Artifact
+from zclab.kernel.identity import Artifact, KernelIdentity
 from zclab.lab import inventory
-from zclab.lab.model import Lab
+from zclab.lab.model import Expectations, Lab
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
@@ -82,6 +83,22 @@ def lab(name: str = "virtual") -> Lab:
 
 
 # ----------------------------------------------------------------------------------- the plan, the manifest
+
+
+def common(kind: str, **changes: Any) -> dict[str, Any]:
+    """Return what the manifest of any kind has in common: finished on the lab's artifact."""
+    data = {
+        "kind": kind,
+        "run_id": f"20260101T000000.000Z-virtual-{kind}-abcd",
+        "lab": "virtual",
+        "emulated": False,
+        "accelerator": "kvm",
+        "started_at": "2026-01-01T00:00:00.000+00:00",
+        "finished_at": "2026-01-01T00:10:00.000+00:00",
+        "versions": {"zclab": "0.1.0"},
+        **KernelIdentity.of(ARTIFACT).model_dump(),
+    }
+    return data | changes
 
 
 def plan(**changes: Any) -> Plan:
@@ -161,16 +178,24 @@ ARTIFACT = Artifact(variant="stock", key="0a1b2c3d4e", release=RELEASE, build_id
 
 
 def manifest(**changes: Any) -> Manifest:
-    """Return the manifest of a finished run on hardware-like hosts; `changes` replace whole fields."""
+    """Return the manifest of a finished run on hardware-like hosts.
+
+    `changes` replace whole fields, also of its expectations; `artifact` null: this machine's own kernel.
+    """
+    artifact = changes.pop("artifact", ARTIFACT)
     bounds = {"copy": {"at_least": 0.99}, "zerocopy": {"at_least": 0.97}}
     data = {
-        "run_id": "20260101T000000Z-virtual-abcd",
-        "lab": "virtual",
-        "emulated": False,
-        "accelerator": "kvm",
-        "started_at": "2026-01-01T00:00:00.000+00:00",
-        "finished_at": "2026-01-01T00:10:00.000+00:00",
+        **common("run"),
         "plan": plan(),
+        "pair": [
+            _host(SENDER, "sender", "fd5a::1", RECEIVER, "fd5a::2", "virtio-net"),
+            _host(RECEIVER, "receiver", "fd5a::2", SENDER, "fd5a::1", "e1000e"),
+        ],
+        "hosts": [_facts(SENDER, "sender", "virtio_net"), _facts(RECEIVER, "receiver", "e1000e")],
+    }
+    if artifact is None:
+        data |= {"kernel_variant": None, "artifact_key": None}
+    expected = {
         "smallest_effect": 0.02,
         "link": {"ip_version": 6, "mtu": 4168},
         "validity": {
@@ -181,15 +206,10 @@ def manifest(**changes: Any) -> Manifest:
         },
         "thresholds": [],
         "rcvlowat_bytes": LOW_WATER,
-        "pair": [
-            _host(SENDER, "sender", "fd5a::1", RECEIVER, "fd5a::2", "virtio-net"),
-            _host(RECEIVER, "receiver", "fd5a::2", SENDER, "fd5a::1", "e1000e"),
-        ],
-        "artifact": ARTIFACT,
-        "hosts": [_facts(SENDER, "sender", "virtio_net"), _facts(RECEIVER, "receiver", "e1000e")],
-        "versions": {"zclab": "0.1.0"},
     }
-    return Manifest.model_validate(data | changes)
+    own = {key: value for key, value in changes.items() if key not in Expectations.model_fields}
+    expected |= {key: value for key, value in changes.items() if key not in own}
+    return Manifest.model_validate({**data, "expectations": expected, **own})
 
 
 # ------------------------------------------------------------------------------------ documents and records
@@ -380,10 +400,10 @@ def records(of: Manifest, ratio: float = 0.4, spread: float = 0.02) -> list[Reco
     return made
 
 
-def stored_run(directory: Path, of: Manifest, made: list[Record]) -> Run:
+def stored_run(directory: Path, of: Manifest, made: list[Record]) -> MeasuringRun:
     """Write a run's folder, as the engine leaves it, and return the run."""
     directory.mkdir(parents=True)
-    run = Run(directory)
+    run = Run(directory, RUN)
     run.write_manifest(of.model_copy(update={"run_id": run.id}))
     for one in made:
         run.append(one)

@@ -13,8 +13,8 @@ import pytest
 import testinfra
 from rich.console import Console
 
-from zclab.analysis import verdict
 from zclab.analysis.document import RunDocument
+from zclab.analysis.verdict import MeasuringRun
 from zclab.base.errors import ZclabError
 from zclab.base.paths import project_root
 from zclab.host.ssh import Remote, connected
@@ -25,7 +25,6 @@ from zclab.plan import claims
 from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
 from zclab.report import console as report
-from zclab.runs.folder import Run
 
 _RUN = pytest.StashKey[Path]()
 _JUNIT = pytest.StashKey[Path]()
@@ -49,7 +48,7 @@ class PairUnderTest(NamedTuple):
 class Measured(NamedTuple):
     """The run that this test session made, judged."""
 
-    run: Run
+    run: MeasuringRun
     document: RunDocument
 
 
@@ -147,4 +146,4 @@ def measured(lab: Lab, pytestconfig: pytest.Config) -> Measured:
     except ZclabError as error:
         pytest.exit(str(error), returncode=error.exit_code)
     pytestconfig.stash[_RUN] = run.directory
-    return Measured(run, verdict.judge(run.manifest(), run.records()))
+    return Measured(run, run.document())

@@ -252,7 +252,7 @@ def compare_kernels(virtual: LabUnderTest) -> None:
     path.write_text(yaml.safe_dump(plan), encoding="utf-8")
     done, document = virtual.measure(str(path))
     assert done.status == 0, str(done)
-    assert [one["kernel"] for one in document["measurements"]] == [None, "stock", "stock", None]
+    assert [one["kernel_variant"] for one in document["measurements"]] == [None, "stock", "stock", None]
     assert all(one["valid"] for one in document["measurements"])
     assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")  # its own kernel again
 

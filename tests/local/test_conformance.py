@@ -21,12 +21,12 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from rich.console import Console
 from tests import factories
+from tests.pretended_session import session_on
 from tests.ssh_server import SshServer
 
 from zclab.backends.namespaces import lab as namespaces
@@ -34,7 +34,7 @@ from zclab.base.errors import InvalidError, LabError
 from zclab.cli import main as cli
 from zclab.deploy import bring_up
 from zclab.deploy import state as deploy_state
-from zclab.host import console, facts
+from zclab.host import console
 from zclab.kernel.identity import Artifact
 from zclab.kernel.spec import parse_variant
 from zclab.lab import inventory
@@ -42,10 +42,16 @@ from zclab.lab.model import Lab
 from zclab.probe import sysctl, tables
 from zclab.probe import table as probe_table
 from zclab.probe.table import NotHereError, Table, attempt
+from zclab.runs.folder import Run
 from zclab.suites import probe_command
 from zclab.suites.conformance import document as documents
 from zclab.suites.conformance import run, show
-from zclab.suites.conformance.document import ConformanceDocument, RowDocument
+from zclab.suites.conformance.document import (
+    CONFORMANCE,
+    ConformanceDocument,
+    ConformanceManifest,
+    RowDocument,
+)
 
 INJECTED = Path(__file__).parents[1] / "data" / "conformance"
 #: How many test cases each table has: none is lost unseen.
@@ -82,28 +88,28 @@ def server(tmp_path: Path) -> Iterator[SshServer]:
 
 
 @pytest.fixture
-def lab(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def lab(server: SshServer, tmp_path: Path, runs: Path) -> Lab:
     """A lab of this machine, on a kernel of no release that there is."""
     config = server.ssh_config.read_text(encoding="utf-8")
     server.ssh_config.write_text(config.replace("Host host1", "Host sender1 receiver1"), encoding="utf-8")
-    runs("6.1.90-zclab", monkeypatch)
     return factories.lab("namespaces").model_copy(update={"state_dir": tmp_path})
 
 
-def runs(release: str, monkeypatch: pytest.MonkeyPatch, build_ids: tuple[str, str] = ("b", "b")) -> None:
-    """Have the hosts seem to run a kernel."""
-    found = {
-        name: SimpleNamespace(kernel_release=release, kernel_build_id=build_id)
-        for name, build_id in zip(("sender1", "receiver1"), build_ids, strict=True)
-    }
-    monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
+#: What the hosts seem to run, unless a test has another.
+KERNELS = dict.fromkeys(("sender1", "receiver1"), ("6.1.90-zclab", "b"))
 
 
 def carry_out(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, *names: str, role: str = "receiver"
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+    *names: str,
+    role: str = "receiver",
+    kernels: dict[str, tuple[str, str]] = KERNELS,
+    artifact: Artifact | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
 ) -> ConformanceDocument:
     monkeypatch.setattr(probe_command, "ABIS", dict.fromkeys(names, role))
-    return run.carry_out(lab, lambda line: None)
+    return run.carry_out(lab, on_progress, lambda lab: session_on(lab, kernels, artifact))
 
 
 def by_row(document: ConformanceDocument, family: int = 6) -> dict[str, RowDocument]:
@@ -145,7 +151,7 @@ def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
             "peered": ("skipped", None, "no other host"),
         }
     assert (rows["wrong"].claim_ids, rows["wrong"].document) == (["S2"], "as written")
-    assert documents.kept(lab, "machine") == document
+    assert documents.latest(lab, None) == document
     assert document.rows == ConformanceDocument.model_validate_json(document.model_dump_json()).rows
 
 
@@ -229,16 +235,15 @@ def test_a_sender_has_its_peer_on_the_receiver(
 
 
 def test_hosts_with_different_kernels(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs("6.1.90", monkeypatch, ("b", "another"))
+    kernels = {"sender1": ("6.1.90", "b"), "receiver1": ("6.1.90", "another")}
     with pytest.raises(InvalidError, match=r"^receiver1: runs 6\.1\.90 \(build id another\), not .* \(b\)"):
-        carry_out(lab, monkeypatch, "inject_outcomes")
+        carry_out(lab, monkeypatch, "inject_outcomes", kernels=kernels)
 
 
 def test_another_kernel_than_the_recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = Artifact(variant="stock", key="k" * 64, release="6.1.90", build_id="c")
-    monkeypatch.setattr(deploy_state, "running_kernel", lambda lab: artifact)
     with pytest.raises(InvalidError, match="sender1: runs"):
-        carry_out(lab, monkeypatch, "inject_outcomes")
+        carry_out(lab, monkeypatch, "inject_outcomes", artifact=artifact)
 
 
 def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,8 +255,7 @@ def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
         with path.open("a", encoding="utf-8") as file:
             file.write("[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1\n")
 
-    monkeypatch.setattr(probe_command, "ABIS", {"inject_missing": "receiver"})
-    document = run.carry_out(lab, told)
+    document = carry_out(lab, monkeypatch, "inject_missing", on_progress=told)
     assert document.console_reports == {
         "receiver1": ["[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1"] * 2
     }
@@ -399,7 +403,7 @@ def test_what_mmap_does_is_set_and_put_back(
 # ---------------------------------------------------------------------------------------- between two kernels
 
 
-def result(kernel: str, **outcomes: str | None) -> ConformanceDocument:
+def result(kernel: str, /, fingerprint: str = "m", **outcomes: str | None) -> ConformanceDocument:
     """Return a result with one row of each interface; a null outcome was skipped."""
     rows = []
     for abi, outcome in {"map_each": None, "zerocopy_receive": "x", "msg_zerocopy": "x", **outcomes}.items():
@@ -408,18 +412,18 @@ def result(kernel: str, **outcomes: str | None) -> ConformanceDocument:
         rows += [
             documents.judged(abi, row, family, "6.1", outcome, reason) for family in probe_command.FAMILIES
         ]
-    return ConformanceDocument(
-        lab="virtual",
-        emulated=True,
-        kernel=kernel,
-        artifact_key="k",
-        kernel_release="6.1.90",
-        kernel_build_id="b",
-        made_of="m",
-        started_at="2026-01-01T00:00:00Z",
-        console_reports={},
-        rows=rows,
-    )
+    manifest = factories.common("conformance", kernel_variant=kernel, fingerprint=fingerprint)
+    return documents.judge(ConformanceManifest.model_validate(manifest), rows)
+
+
+def stored(document: ConformanceDocument) -> ConformanceDocument:
+    """Keep a result as a run of its own."""
+    run_of_it = Run.create("virtual", CONFORMANCE)
+    fields = {name: getattr(document, name) for name in ConformanceManifest.model_fields}
+    run_of_it.write_manifest(ConformanceManifest(**{**fields, "run_id": run_of_it.id}))
+    for row in document.rows:
+        run_of_it.append(row)
+    return run_of_it.document()
 
 
 def shown(show_it: Callable[[Console], None]) -> str:
@@ -449,7 +453,8 @@ def test_a_fixed_row_that_moved_is_a_failure(abi: str) -> None:
 
 @pytest.mark.parametrize("abi", documents.FIXED)
 def test_rows_that_were_not_tried_show_nothing(abi: str) -> None:
-    diff = documents.diff(result("stock", **{abi: None}), result("full", **{abi: None}))
+    not_tried: dict[str, Any] = {abi: None}
+    diff = documents.diff(result("stock", **not_tried), result("full", **not_tried))
     assert diff.exit_code == 4
     text = shown(lambda console: show.show_diff(console, diff))
     assert f"{abi}: no row was tried on both kernels" in text
@@ -458,9 +463,7 @@ def test_rows_that_were_not_tried_show_nothing(abi: str) -> None:
 
 def test_a_row_that_failed_on_both_is_not_passed_over() -> None:
     failing = result("stock")
-    failing = failing.model_copy(
-        update={"rows": [row.model_copy(update={"verdict": "fail"}) for row in failing.rows]}
-    )
+    failing = documents.judge(failing, [row.model_copy(update={"verdict": "fail"}) for row in failing.rows])
     assert documents.diff(failing, failing).exit_code == 1
 
 
@@ -482,26 +485,31 @@ def test_what_is_shown_of_a_kernel(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_result_is_kept_until_something_changes(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     patch = tmp_path / "a.patch"
     patch.write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", encoding="utf-8")
     source = {"kind": "debian", "package": "linux-source-6.1"}
     variant = parse_variant({"source": source, "patches": [{"file": str(patch)}]})
-    lab = lab.model_copy(update={"kernel_variants": {"mine": variant}})
-    document = result("mine").model_copy(update={"made_of": documents.made_of(variant)})
-    assert documents.kept(lab, "mine") is None
-    documents.keep(lab, document)
-    assert documents.kept(lab, "mine") == document
+    lab = factories.lab().model_copy(update={"kernel_variants": {"mine": variant}})
+    assert documents.latest(lab, "mine") is None
+    document = stored(result("mine", documents.fingerprint(variant)))
+    assert documents.latest(lab, "mine") == document
     text = patch.read_text(encoding="utf-8")
     patch.write_text(text.replace("+b", "+c"), encoding="utf-8")
-    assert documents.kept(lab, "mine") is None
+    assert documents.latest(lab, "mine") is None
     patch.write_text(text, encoding="utf-8")
-    assert documents.kept(lab, "mine") == document
+    assert documents.latest(lab, "mine") == document
+    newer = stored(result("mine", documents.fingerprint(variant)))
+    assert documents.latest(lab, "mine") == newer != document
+    for damage in ('{"schema_version": 99}', "{", ""):
+        (runs / newer.run_id / "manifest.json").write_text(damage, encoding="utf-8")
+        assert documents.latest(lab, "mine") == document
+    unfinished = result("mine", documents.fingerprint(variant)).model_copy(update={"finished_at": None})
+    stored(unfinished)
+    assert documents.latest(lab, "mine") == document
     monkeypatch.setattr(probe_command, "archive", lambda: b"other rows")
-    assert documents.kept(lab, "mine") is None
-    (tmp_path / "conformance" / "mine.json").write_text("{", encoding="utf-8")
-    assert documents.kept(lab, "mine") is None
+    assert documents.latest(lab, "mine") is None
 
 
 # --------------------------------------------------------------------------------------------------- command
@@ -532,7 +540,7 @@ def zclab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.fixture
-def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> list[str]:
     """A virtual lab that runs its stock kernel and has a full one; what is booted on it, in order."""
     running = ["stock"]
 
@@ -545,10 +553,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         running.append(variant)
 
     def carry_out(lab: Lab, say: object) -> ConformanceDocument:
-        made_of = documents.made_of(lab.kernel_variants.get(running[-1]))
-        document = result(running[-1]).model_copy(update={"made_of": made_of})
-        documents.keep(lab, document)
-        return document
+        return stored(result(running[-1], documents.fingerprint(lab.kernel_variants.get(running[-1]))))
 
     def running_kernel(lab: Lab) -> Artifact | None:
         return Artifact(variant=running[-1], key="", release="", build_id="") if lab.kernel_variant else None
@@ -564,7 +569,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def test_the_hosts_are_tried_as_they_run(zclab: Zclab, booted: list[str]) -> None:
     done = zclab("conformance", "--json")
     assert (done.status, booted) == (0, ["stock"])
-    assert json.loads(done.out)["kernel"] == "stock"
+    assert json.loads(done.out)["kernel_variant"] == "stock"
     assert zclab("conformance", "--lab", "namespaces").status == 0
 
 

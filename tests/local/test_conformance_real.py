@@ -22,6 +22,8 @@ from zclab.backends.namespaces import lab as namespaces
 from zclab.base.paths import project_root
 from zclab.lab import inventory
 from zclab.lab.model import Lab
+from zclab.runs import query
+from zclab.runs.manifest import SCHEMA_VERSION
 from zclab.suites import probe_command
 from zclab.suites.conformance import document as documents
 
@@ -38,7 +40,7 @@ class LabUnderTest:
     """A copy of the namespaces inventory with a state of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces"
+        self.directory = directory / "inventory" / "namespaces-conformance"
         shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
 
     @property
@@ -83,6 +85,8 @@ def under_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTes
     yield made
     out, err = (down := made.start("zclab", "down")).communicate(timeout=LIMIT)
     assert down.returncode == 0, out + err
+    for found in query.all_runs(lambda line: None, made.lab.name):
+        shutil.rmtree(found.directory)
 
 
 def test_every_table_on_this_machines_kernel(under_test: LabUnderTest) -> None:
@@ -92,7 +96,7 @@ def test_every_table_on_this_machines_kernel(under_test: LabUnderTest) -> None:
     assert out, err
     document = documents.ConformanceDocument.model_validate_json(out)
     assert process.returncode == document.exit_code
-    assert (document.kernel, document.kernel_release) == ("machine", os.uname().release)
+    assert (document.kernel_variant, document.kernel_release) == (None, os.uname().release)
     names = Counter((row.abi, row.row) for row in document.rows)
     assert names == {
         (abi, row.name): 2 for abi in probe_command.ABIS for row in probe_command.table(abi).cases
@@ -104,7 +108,7 @@ def test_every_table_on_this_machines_kernel(under_test: LabUnderTest) -> None:
         assert len(reasons) == 1 and "no sysctl net.ipv4.tcp_mmap_consume" in str(reasons)
     peerless = [row for row in document.rows if row.reason and "no other host" in row.reason]
     assert peerless == []
-    assert documents.kept(under_test.lab, "machine") == document
+    assert documents.latest(under_test.lab, None) == document
     under_test.wait_until_all_is_gone()
 
 
@@ -132,8 +136,10 @@ def test_the_same_as_lab_tests(under_test: LabUnderTest) -> None:
 
 
 def test_a_result_can_be_read_again(under_test: LabUnderTest) -> None:
-    kept: dict[str, Any] = json.loads(
-        (under_test.lab.state_dir / "conformance" / "machine.json").read_text(encoding="utf-8")
-    )
-    assert kept["schema_version"] == 1
-    assert set(kept["rows"][0]) == set(documents.RowDocument.model_fields)
+    name = under_test.lab.name
+    process = under_test.start("zclab", "show", "latest", "--lab", name, "--kind", "conformance", "--json")
+    out, err = process.communicate(timeout=LIMIT)
+    shown: dict[str, Any] = json.loads(out)
+    assert process.returncode == shown["exit_code"], err
+    assert shown["schema_version"] == SCHEMA_VERSION
+    assert set(shown["rows"][0]) == set(documents.RowDocument.model_fields)

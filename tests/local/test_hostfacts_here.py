@@ -79,5 +79,5 @@ def test_a_sysctl_that_only_the_machine_has(remote: Remote, monkeypatch: pytest.
 
 def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:
     state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER, kernel_build_id="00"))
-    facts = hostfacts.facts(remote, loopback(), factories.lab(), factories.manifest().artifact, state)
+    facts = hostfacts.facts(remote, loopback(), factories.lab(), factories.ARTIFACT, state)
     assert facts.artifact_key is None

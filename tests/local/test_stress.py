@@ -13,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,23 +21,24 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from tests import factories
+from tests.pretended_session import session_on
 from tests.ssh_server import SshServer
 
 from zclab.backends.namespaces import lab as namespaces
-from zclab.backends.namespaces.backend import Namespaces
 from zclab.base.errors import InvalidError, LabError
 from zclab.cli import main as cli
-from zclab.deploy import state as deploy_state
 from zclab.host import console, facts
 from zclab.kernel.identity import Artifact
 from zclab.lab import inventory
 from zclab.lab.model import Lab
+from zclab.measure.session import Session
 from zclab.probe.stress import main
 from zclab.probe.stress.worker import OPERATIONS, Worker
+from zclab.runs.folder import Run
 from zclab.suites import probe_command
 from zclab.suites.stress import document as documents
 from zclab.suites.stress import run
-from zclab.suites.stress.document import HostStress, Outcome, StressDocument
+from zclab.suites.stress.document import STRESS, HostStress, ProbeResult, StressDocument
 
 SEED = 4168
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a worker makes a network namespace")
@@ -53,7 +55,7 @@ def test_a_short_stress_of_this_kernel() -> None:
         *going_on, last = process.stdout.read().splitlines()  # it ends by itself, with stdin open
         assert process.wait() == 0
     assert going_on and all("goes_on" in line for line in going_on)
-    outcome = Outcome.model_validate_json(last)
+    outcome = ProbeResult.model_validate_json(last)
     assert (outcome.problems, outcome.mismatches, outcome.stuck) == ([], [], False)
     assert sum(outcome.operations.values()) > 100 and outcome.transferred["copied"]
     assert outcome.consumes or outcome.unsupported["map"]
@@ -150,11 +152,8 @@ class Bench:
         self.console = console.log_path(directory, "receiver1")
         self.console.parent.mkdir(parents=True)
         self.console.write_text("[    0.1] before\n" + REPORT, encoding="utf-8")
-        monkeypatch.setattr(run, "runs_dir", lambda: directory / "runs")
         monkeypatch.setattr(run, "_BOOT_ID", f"cat {self.boot}")
-        monkeypatch.setattr(Namespaces, "accelerator", lambda self: "tcg")
-        found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
-        monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
+        self.artifact: Artifact | None = None
 
     def serve(self, boot: str) -> SshServer:
         """Have the host answer, from this boot on."""
@@ -184,11 +183,17 @@ class Bench:
 
     def carry_out(self, reset: Callable[[str], None] | None = None) -> StressDocument:
         """Stress the host."""
-        return run.carry_out(self.lab, 1.0, SEED, [], reset or self.reset, self.told.append)
+        return run.carry_out(
+            self.lab, 1.0, SEED, [], reset or self.reset, self.told.append, self.open_session
+        )
+
+    def open_session(self, lab: Lab) -> AbstractContextManager[Session]:
+        """Open a session with the host."""
+        return session_on(lab, {"receiver1": ("6.1.90-zclab", "b")}, self.artifact, "tcg")
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path, monkeypatch)
     yield made
     made.server.close()
@@ -199,13 +204,18 @@ def only(document: StressDocument) -> HostStress:
     return host
 
 
+def problems_of(document: StressDocument) -> list[str]:
+    return documents.problems(document, only(document))
+
+
 def test_all_is_well(bench: Bench) -> None:
     bench.tell()
     document = bench.carry_out()
-    assert document.exit_code == 0 and only(document).problems == []
+    assert document.exit_code == 0 and problems_of(document) == []
     directory = bench.directory / "runs" / document.run_id
-    kept = StressDocument.model_validate_json((directory / "stress.json").read_text(encoding="utf-8"))
-    assert kept == document and kept.seed == SEED and kept.run_id.startswith("stress-")
+    kept = Run(directory, STRESS)
+    assert kept.document() == document and kept.manifest().seed == SEED
+    assert (kept.manifest().verdict, kept.manifest().exit_code) == ("pass", 0)
     assert (directory / "console" / "receiver1.log").read_text(encoding="utf-8") == ""
     assert documents.lines(document)[-1] == "verdict: pass"
     command = next(one for one in bench.server.commands if "stress" in one)
@@ -234,7 +244,7 @@ def test_what_a_host_tells_is_judged(bench: Bench, changes: dict[str, Any], prob
     bench.tell(**changes)
     document = bench.carry_out()
     assert document.exit_code == 1 and only(document).recovered is None
-    assert any(problem in line for line in only(document).problems)
+    assert any(problem in line for line in problems_of(document))
     assert any(problem in line for line in documents.lines(document))
     assert documents.lines(document)[-1] == "verdict: fail"
 
@@ -250,7 +260,7 @@ def test_a_kernel_without_it_and_without_figures_passes_and_says_so(bench: Bench
 def test_a_kernel_report_fails_it_and_is_kept(bench: Bench) -> None:
     bench.plant(f"open({str(bench.console)!r}, 'a').write({REPORT!r}); print(json.dumps(OUTCOME))")
     document = bench.carry_out()
-    assert only(document).console_reports == [REPORT.strip()]  # not the one from before
+    assert document.console_reports["receiver1"] == [REPORT.strip()]  # not the one from before
     assert document.exit_code == 1
     kept = bench.directory / "runs" / document.run_id / "console" / "receiver1.log"
     assert kept.read_text(encoding="utf-8") == REPORT
@@ -276,7 +286,7 @@ def test_a_host_that_hangs_is_reset(bench: Bench) -> None:
     assert host.recovered is not None and host.recovered.startswith("it was reset, and ")
     assert document.exit_code == 1 and documents.lines(document)[-1] == "verdict: fail"
     directory = bench.directory / "runs" / document.run_id
-    assert json.loads((directory / "stress.json").read_text(encoding="utf-8"))["seed"] == SEED
+    assert json.loads((directory / "manifest.json").read_text(encoding="utf-8"))["seed"] == SEED
     assert (directory / "console" / "receiver1.log").exists()
 
 
@@ -367,14 +377,16 @@ def test_a_probe_that_goes_on_for_ever_is_ended(bench: Bench) -> None:
 
 def test_another_kernel_than_the_labs_is_not_stressed(bench: Bench) -> None:
     artifact = Artifact(variant="full", key="k", release="6.1.91-zclab", build_id="b")
-    bench.monkeypatch.setattr(deploy_state, "running_kernel", lambda lab: artifact)
-    with pytest.raises(InvalidError, match=r"receiver1: runs 6\.1\.90-zclab, not 6\.1\.91-zclab"):
+    bench.artifact = artifact
+    with pytest.raises(InvalidError, match=r"receiver1: runs 6\.1\.90-zclab .*, not 6\.1\.91-zclab"):
         bench.carry_out()
 
 
 def test_the_command(bench: Bench) -> None:
     bench.monkeypatch.setattr(inventory, "load", lambda name: bench.lab)
     bench.monkeypatch.setattr(namespaces, "ready", lambda state_dir, names: True)
+    found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
+    bench.monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
     bench.tell()
     done = CliRunner().invoke(cli.cli, ["stress", "--seed", str(SEED), "--seconds", "1", "--json"])
     assert done.exit_code == 0, done.output

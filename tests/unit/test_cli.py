@@ -19,6 +19,7 @@ import yaml
 from tests import factories
 from tests.factories import changed
 
+from zclab.analysis.verdict import MeasuringRun
 from zclab.backends.virtual import lab as hosts
 from zclab.base.errors import InvalidError, LabError, UsageError, ZclabError
 from zclab.base.paths import project_root
@@ -31,7 +32,6 @@ from zclab.lab import inventory
 from zclab.lab.model import Lab
 from zclab.measure import engine as measure
 from zclab.plan.plan import Plan
-from zclab.runs.folder import Run
 from zclab.runs.records import Manifest, Record
 
 COMMANDS = sorted(cli.COMMANDS)
@@ -302,11 +302,11 @@ def test_show_takes_an_id_or_a_directory(zclab: Zclab, runs: Path) -> None:
 def test_show_of_a_damaged_run(zclab: Zclab, runs: Path) -> None:
     manifest, records, _ = _verdicts()["pass"]
     run = factories.stored_run(runs / "20260101T000000Z-virtual-aaaa", manifest, records)
-    text = run.measurements_path.read_text(encoding="utf-8")
-    run.measurements_path.write_text("damage\n" + text, encoding="utf-8")
+    text = run.records_path.read_text(encoding="utf-8")
+    run.records_path.write_text("damage\n" + text, encoding="utf-8")
     done = zclab("show")
     assert done.status == 2
-    assert done.err == f"zclab: {run.measurements_path}: line 1 is damaged\n"
+    assert done.err == f"zclab: {run.records_path}: line 1 is damaged\n"
 
 
 # ----------------------------------------------------------------------------------------------- run and up
@@ -315,14 +315,14 @@ def test_show_of_a_damaged_run(zclab: Zclab, runs: Path) -> None:
 class Engine:
     """Stands for the engine: keeps what it was asked for and gives a run that is there already."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: MeasuringRun) -> None:
         self.run = run
         self.plan: Plan | None = None
-        self.resumed: Run | None = None
+        self.resumed: MeasuringRun | None = None
 
     def execute(
-        self, lab: Lab, plan: Plan, reporter: object, resume: Run | None = None, boot: object = None
-    ) -> Run:
+        self, lab: Lab, plan: Plan, reporter: object, resume: MeasuringRun | None = None, boot: object = None
+    ) -> MeasuringRun:
         self.plan = plan
         self.resumed = resume
         return self.run

@@ -11,7 +11,9 @@ from tests.factories import RECEIVER, SENDER, changed
 
 from zclab.analysis import measurement, validity
 from zclab.analysis import verdict as judge
-from zclab.analysis.document import ComparisonDocument, RunDocument, Verdict
+from zclab.analysis.document import ComparisonDocument, RunDocument
+from zclab.base import exit_codes
+from zclab.base.exit_codes import Verdict
 from zclab.host.snapshot import Snapshot
 from zclab.plan import schedule
 from zclab.plan.schedule import Measurement
@@ -368,7 +370,7 @@ def test_a_mapping_receiver_of_zerocopy_has_its_own_bound() -> None:
 
 
 def test_a_mode_that_the_lab_says_nothing_of() -> None:
-    manifest = changed(factories.manifest(), {"validity.mapped_fraction": {}})
+    manifest = changed(factories.manifest(), {"expectations.validity.mapped_fraction": {}})
     assert reasons(healthy(), manifest) == ["zclab_validity.mapped_fraction says nothing of map_once, copy"]
     assert reasons(healthy("copy"), manifest) == []
 
@@ -413,9 +415,9 @@ def test_what_the_lab_allows_is_valid() -> None:
     manifest = changed(
         factories.manifest(),
         {
-            "validity.drops_at_most": 5,
-            "validity.retransmitted_share_at_most": 0.01,
-            "validity.copied_fraction": {"at_most": 1},
+            "expectations.validity.drops_at_most": 5,
+            "expectations.validity.retransmitted_share_at_most": 0.01,
+            "expectations.validity.copied_fraction": {"at_most": 1},
         },
     )
     record = changed(
@@ -430,7 +432,7 @@ def test_what_the_lab_allows_is_valid() -> None:
 
 
 def test_a_lab_that_expects_copies_refuses_pins() -> None:
-    manifest = changed(factories.manifest(), {"validity.copied_fraction": {"at_least": 1}})
+    manifest = changed(factories.manifest(), {"expectations.validity.copied_fraction": {"at_least": 1}})
     assert reasons(healthy("copy", "zerocopy"), manifest) == ["sender: copied fraction 0.0000 is below 1.0"]
 
 
@@ -665,7 +667,7 @@ def test_counted_instructions_of_an_emulated_cpu_are_gated(ratio: float, verdict
     )
     (one,) = run(manifest, factories.records(manifest, ratio=ratio)).comparisons
     assert (one.gated, one.verdict) == (True, verdict)
-    uncounted = manifest.model_copy(update={"counts_instructions": False})
+    uncounted = changed(manifest, {"expectations.counts_instructions": False})
     (one,) = run(uncounted, factories.records(uncounted, ratio=ratio)).comparisons
     assert (one.gated, one.not_gated_because) == (False, "emulated CPU")
 
@@ -730,11 +732,11 @@ def test_throughput_is_not_compared_at_a_fixed_pace() -> None:
     ],
 )
 def test_of_several_verdicts(verdicts: list[Verdict], first: Verdict) -> None:
-    assert judge.worst(verdicts) == first
+    assert exit_codes.worst_verdict(verdicts) == first
 
 
 def test_exit_codes() -> None:
-    assert judge.EXIT_CODES == {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+    assert exit_codes.EXIT_CODES == {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
 
 
 def test_one_invalid_measurement_makes_its_comparisons_and_the_run_invalid() -> None:

@@ -7,7 +7,8 @@ import contextlib
 import json
 import multiprocessing
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,23 @@ from tests import factories
 
 from zclab.analysis import verdict as judge
 from zclab.analysis.document import MeasurementDocument
+from zclab.analysis.verdict import RUN, MeasuringRun
+from zclab.backends.choice import backend_of
 from zclab.backends.virtual import lab as hosts
 from zclab.backends.virtual.lab import HostStatus
 from zclab.base.errors import LabError, UsageError
 from zclab.deploy import state as deploy_state
-from zclab.host import console, facts
+from zclab.host import console
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Host, Lab
 from zclab.measure import engine as measure
+from zclab.measure.engine import Reporter
+from zclab.measure.session import ConsoleWatch, Session
+from zclab.measure.transfer import Ends
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
-from zclab.plan.schedule import Measurement
+from zclab.runs import query
 from zclab.runs.folder import Run
 from zclab.traffic import command as commands
 
@@ -44,13 +50,13 @@ class Told:
         self.documents: list[MeasurementDocument] = []
         self.ended = False
 
-    def started(self, run: Run, plan: Plan, overhead_seconds: float) -> None:
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
         self.seconds = schedule.expected_seconds(plan, overhead_seconds)
 
-    def measured(self, run: Run, document: MeasurementDocument) -> None:
+    def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
         self.documents.append(document)
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: MeasuringRun) -> None:
         self.ended = True
 
 
@@ -62,14 +68,12 @@ class Pretended:
         self.state = {host.name: self._snapshot(host) for host in lab.hosts}
         self.made: list[str] = []
         self.fails_at: dict[int, BaseException] = {}
+        self.during: Callable[[int], None] = lambda number: None
         for host in lab.hosts:
             path = console.log_path(lab.state_dir, host.name)
             path.parent.mkdir(parents=True)
             path.write_text("[    1.000000] WARNING: long before\n", encoding="utf-8")
         self.record_kernel()
-        monkeypatch.setattr(measure, "connected", self._connected)
-        monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: dict(self.state))
-        monkeypatch.setattr(measure._Engine, "_transfer", lambda engine, planned: self._transfer(planned))
         self.status = [
             HostStatus(host.name, True, 1, 2201, "tcg", 1.0, Path("console.log"), "abc") for host in lab.hosts
         ]
@@ -92,22 +96,52 @@ class Pretended:
         (self.lab.state_dir / "kernel.json").write_text(json.dumps(recorded), encoding="utf-8")
 
     @contextlib.contextmanager
-    def _connected(self, names: list[str], ssh_config: Path) -> Iterator[dict[str, Any]]:
-        assert names == MEMBERS
-        yield {name: _Silent() for name in names}
+    def open(self, lab: Lab) -> Iterator[Session]:
+        """Open a session in which nothing is real but the lab's lock, its state and its consoles."""
+        artifact = deploy_state.deployed_kernel(lab)
+        accelerator = backend_of(lab).accelerator()
+        remotes: Any = {name: _Silent() for name in MEMBERS}
+        with deploy_state.exclusive(lab):
+            hosts = list(lab.pair())
+            console_watch = ConsoleWatch.begin(lab, hosts)
+            yield _Session(lab, hosts, remotes, artifact, dict(self.state), accelerator, console_watch, self)
 
-    def _transfer(self, planned: Measurement) -> dict[str, Any]:
-        self.made.append(planned.id)
+    def execute(
+        self, plan: Plan, reporter: Reporter, resume: MeasuringRun | None = None, **options: Any
+    ) -> MeasuringRun:
+        """Carry out a plan on the lab."""
+        return measure.execute(self.lab, plan, reporter, resume, open_session=self.open, **options)
+
+    def transfer(self, receive: str, send: str) -> Ends:
+        """Make a transfer as its command lines have it."""
+        self.made.append(receive)
         if failure := self.fails_at.pop(len(self.made), None):
             raise failure
-        record = factories.record(planned)
-        assert record.receiver is not None and record.sender is not None
-        return {"receiver": record.receiver, "sender": record.sender}
+        self.during(len(self.made))
+        ends = [
+            factories.traffic_document(end, str(options(command)["--mode"]))
+            for end, command in (("receive", receive), ("send", send))
+        ]
+        received, sent = (Completed(0, json.dumps(document), "") for document in ends)
+        return Ends(received, sent, 0.1)
 
     def say(self, host: str, text: str) -> None:
         """Let a host's kernel print something."""
         with console.log_path(self.lab.state_dir, host).open("a", encoding="utf-8") as file:
             file.write(text)
+
+
+@dataclass(frozen=True)
+class _Session(Session):
+    """A session with hosts that pretend."""
+
+    pretended: Pretended
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        return dict(self.pretended.state)
+
+    def transfer(self, receive: str, send: Callable[[int], str], *_: Any) -> Ends:
+        return self.pretended.transfer(receive, send(5000))
 
 
 class _Silent:
@@ -132,7 +166,7 @@ def pretended(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
 
 def test_a_run_is_written_and_judged(pretended: Pretended) -> None:
     told = Told()
-    run = measure.execute(pretended.lab, PLAN, told)
+    run = pretended.execute(PLAN, told)
     assert len(told.documents) == 4
     assert told.seconds > 4 * 3
     assert told.ended
@@ -145,16 +179,13 @@ def test_a_run_is_written_and_judged(pretended: Pretended) -> None:
     assert judge.judge(manifest, run.records()).verdict == "pass"
 
 
-def test_what_a_console_says_meanwhile_is_kept(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = pretended._transfer
-
-    def transfer(engine: Any, planned: Measurement) -> dict[str, Any]:
-        if len(pretended.made) == 1:
+def test_what_a_console_says_meanwhile_is_kept(pretended: Pretended) -> None:
+    def during(number: int) -> None:
+        if number == 2:
             pretended.say("receiver1", "[   99.000000] WARNING: CPU: 0 PID: 1 at x\n")
-        return original(planned)
 
-    monkeypatch.setattr(measure._Engine, "_transfer", transfer)
-    run = measure.execute(pretended.lab, PLAN, Told())
+    pretended.during = during
+    run = pretended.execute(PLAN, Told())
     document = judge.judge(run.manifest(), run.records())
     assert document.verdict == "fail"
     assert document.console_reports["receiver1"] == ["[   99.000000] WARNING: CPU: 0 PID: 1 at x"]
@@ -164,7 +195,7 @@ def test_what_a_console_says_meanwhile_is_kept(pretended: Pretended, monkeypatch
 
 def test_a_lost_host_is_kept_in_the_record_and_the_plan_goes_on(pretended: Pretended) -> None:
     pretended.fails_at = {2: RemoteError("receiver1: the connection was lost")}
-    run = measure.execute(pretended.lab, PLAN, Told())
+    run = pretended.execute(PLAN, Told())
     records = run.records()
     assert [one.problem for one in records] == [None, "receiver1: the connection was lost", None, None]
     assert set(records[1].before) == set(MEMBERS)
@@ -174,7 +205,7 @@ def test_a_lost_host_is_kept_in_the_record_and_the_plan_goes_on(pretended: Prete
 def test_unfit_hosts_are_not_measured(pretended: Pretended) -> None:
     state = pretended.state["receiver1"]
     pretended.state["receiver1"] = state.model_copy(update={"mtu": 1500})
-    run = measure.execute(pretended.lab, PLAN, Told())
+    run = pretended.execute(PLAN, Told())
     assert pretended.made == []
     document = judge.judge(run.manifest(), run.records())
     assert document.verdict == "invalid"
@@ -184,14 +215,14 @@ def test_unfit_hosts_are_not_measured(pretended: Pretended) -> None:
 # --------------------------------------------------------------------------------------------------- resume
 
 
-def interrupted(pretended: Pretended, at: int = 3) -> Run:
+def interrupted(pretended: Pretended, at: int = 3) -> MeasuringRun:
     """Return a run that Ctrl-C ended in its third measurement."""
     pretended.fails_at = {at: KeyboardInterrupt()}
     told = Told()
     with pytest.raises(KeyboardInterrupt):
-        measure.execute(pretended.lab, PLAN, told)
+        pretended.execute(PLAN, told)
     assert told.ended
-    return Run.find("latest")
+    return Run(query.find("latest", pytest.fail).directory, RUN)
 
 
 def test_an_interrupted_run_is_resumed(pretended: Pretended) -> None:
@@ -199,7 +230,7 @@ def test_an_interrupted_run_is_resumed(pretended: Pretended) -> None:
     assert len(run.records()) == 2
     assert judge.judge(run.manifest(), run.records()).verdict == "invalid"
     told = Told()
-    resumed = measure.execute(pretended.lab, factories.plan(repeats=9), told, run)
+    resumed = pretended.execute(factories.plan(repeats=9), told, run)
     assert resumed.directory == run.directory
     assert len(told.documents) == 2
     assert [one.planned.order for one in run.records()] == [0, 1, 2, 3]
@@ -208,9 +239,9 @@ def test_an_interrupted_run_is_resumed(pretended: Pretended) -> None:
 
 def test_a_line_that_was_cut_off_is_measured_again(pretended: Pretended) -> None:
     run = interrupted(pretended)
-    content = run.measurements_path.read_bytes()
-    run.measurements_path.write_bytes(content[:-50])
-    measure.execute(pretended.lab, PLAN, Told(), run)
+    content = run.records_path.read_bytes()
+    run.records_path.write_bytes(content[:-50])
+    pretended.execute(PLAN, Told(), run)
     assert [one.planned.order for one in run.records()] == [0, 1, 2, 3]
 
 
@@ -220,28 +251,28 @@ def test_reports_before_an_interruption_are_not_forgotten(pretended: Pretended) 
     manifest = run.manifest()
     run.write_manifest(manifest.model_copy(update={"console_reports": {}}))
     pretended.say("receiver1", "[   99.000000] BUG: in the meantime\n")
-    measure.execute(pretended.lab, PLAN, Told(), run)
+    pretended.execute(PLAN, Told(), run)
     assert run.manifest().console_reports["receiver1"] == ["[   99.000000] BUG: in the meantime"]
 
 
 def test_a_whole_run_is_not_resumed(pretended: Pretended) -> None:
-    run = measure.execute(pretended.lab, PLAN, Told())
+    run = pretended.execute(PLAN, Told())
     with pytest.raises(UsageError, match="already whole"):
-        measure.execute(pretended.lab, PLAN, Told(), run)
+        pretended.execute(PLAN, Told(), run)
 
 
 def test_a_run_of_another_lab_is_not_resumed(pretended: Pretended) -> None:
     run = interrupted(pretended)
     run.write_manifest(run.manifest().model_copy(update={"lab": "other"}))
     with pytest.raises(UsageError, match="is a run of lab other, not of virtual"):
-        measure.execute(pretended.lab, PLAN, Told(), run)
+        pretended.execute(PLAN, Told(), run)
 
 
 def test_a_run_on_another_kernel_is_not_resumed(pretended: Pretended) -> None:
     run = interrupted(pretended)
     pretended.record_kernel(key="ffff", release="6.1.192-zclab-ffff", build_id="ff" * 20)
     with pytest.raises(UsageError, match=r"the lab is now set to 6\.1\.192-zclab-ffff"):
-        measure.execute(pretended.lab, PLAN, Told(), run)
+        pretended.execute(PLAN, Told(), run)
 
 
 def test_a_run_is_not_resumed_after_a_reboot(pretended: Pretended) -> None:
@@ -249,7 +280,7 @@ def test_a_run_is_not_resumed_after_a_reboot(pretended: Pretended) -> None:
     state = pretended.state["sender1"]
     pretended.state["sender1"] = state.model_copy(update={"boot_id": "another"})
     with pytest.raises(UsageError, match="a host rebooted since"):
-        measure.execute(pretended.lab, PLAN, Told(), run)
+        pretended.execute(PLAN, Told(), run)
     assert len(run.records()) == 2
 
 
@@ -259,7 +290,7 @@ def test_a_run_is_not_resumed_after_a_reboot(pretended: Pretended) -> None:
 def test_a_lab_that_was_never_up(pretended: Pretended) -> None:
     (pretended.lab.state_dir / "kernel.json").unlink()
     with pytest.raises(LabError, match="booted no kernel yet: run `zclab up`"):
-        measure.execute(pretended.lab, PLAN, Told())
+        pretended.execute(PLAN, Told())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"artifact": 1, "definition": 2}'])
@@ -274,14 +305,14 @@ def test_a_damaged_record_of_the_kernel(pretended: Pretended, text: str) -> None
 def test_another_variant_than_the_inventory_names(pretended: Pretended) -> None:
     pretended.record_kernel(variant="mine")
     with pytest.raises(LabError, match="set up with another kernel than 'stock'"):
-        measure.execute(pretended.lab, PLAN, Told())
+        pretended.execute(PLAN, Told())
 
 
 @pytest.mark.parametrize("status", [[], None])
 def test_a_virtual_host_that_does_not_run(pretended: Pretended, status: list[HostStatus] | None) -> None:
     pretended.status = [] if status == [] else pretended.status[:1]
     with pytest.raises(LabError, match="does not run"):
-        measure.execute(pretended.lab, PLAN, Told())
+        pretended.execute(PLAN, Told())
 
 
 @pytest.mark.parametrize(
@@ -294,7 +325,7 @@ def test_one_emulated_host_makes_a_run_emulated(
         HostStatus(name, True, 1, 2201, accelerator, 1.0, Path("console.log"), "abc")
         for name, accelerator in zip(MEMBERS, accelerators, strict=True)
     ]
-    assert measure.execute(pretended.lab, PLAN, Told()).manifest().emulated is emulated
+    assert pretended.execute(PLAN, Told()).manifest().emulated is emulated
 
 
 def _hold(path: str, held: Any, done: Any) -> None:
@@ -311,11 +342,11 @@ def test_a_lab_is_measured_by_one_run_at_a_time(pretended: Pretended) -> None:
     try:
         assert held.wait(60)
         with pytest.raises(LabError, match="another run is using this lab"):
-            measure.execute(pretended.lab, PLAN, Told())
+            pretended.execute(PLAN, Told())
     finally:
         done.set()
         other.join()
-    assert measure.execute(pretended.lab, PLAN, Told()).manifest().finished_at
+    assert pretended.execute(PLAN, Told()).manifest().finished_at
 
 
 # -------------------------------------------------------------------------------------------- command lines
@@ -409,13 +440,13 @@ def test_arms_on_two_kernels(pretended: Pretended) -> None:
     comparison = factories.comparison(b=("copy", "map_once"))
     comparison["b"]["kernel"] = "mine"
     plan = factories.plan(comparisons=[comparison], repeats=4, block_pairs=2, seed=5)
-    run = measure.execute(lab, plan, Told(), None, boot)
+    run = pretended.execute(plan, Told(), boot=boot)
     arms = "".join(record.planned.arm for record in run.records())
     assert arms in ("aabbbbaa", "bbaaaabb")
     assert booted == (["mine", "stock"] if arms[0] == "a" else ["mine", "stock", "mine", "stock"])
     document = judge.judge(run.manifest(), run.records())
     assert document.verdict == "pass", [one.invalid_reasons for one in document.measurements]
-    assert run.manifest().other_artifacts["mine"].key == "ffff"
+    assert run.manifest().other_kernels["mine"].artifact_key == "ffff"
     lied = [record.model_copy(update={"boots": {}}) for record in run.records()]
     assert judge.judge(run.manifest(), lied).verdict == "invalid"
 
@@ -425,7 +456,7 @@ def test_a_kernel_that_the_lab_does_not_have(pretended: Pretended) -> None:
     comparison["b"]["kernel"] = "nosuch"
     plan = factories.plan(comparisons=[comparison])
     with pytest.raises(UsageError, match=r"receive: lab virtual has no kernel 'nosuch': stock"):
-        measure.execute(pretended.lab, plan, Told(), None, lambda lab, variant: None)
+        pretended.execute(plan, Told(), boot=lambda lab, variant: None)
 
 
 def test_an_ip_version_that_the_lab_does_not_have(pretended: Pretended) -> None:

@@ -10,6 +10,7 @@ from tests import factories
 
 from zclab.analysis import verdict
 from zclab.analysis.document import RunDocument
+from zclab.lab.model import Validity
 from zclab.plan import plan, schedule
 from zclab.report import receive_designs
 
@@ -20,7 +21,9 @@ def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocum
         plan=plan.load("receive_designs")
         .select(seed=1, ip_versions=[6], sizes=[262144])
         .model_copy(update={"integrity_bytes": 0}),
-        validity=factories.manifest().validity.model_copy(update={"mapped_fraction": _anything()}),
+        validity=factories.manifest().expectations.validity.model_copy(
+            update={"mapped_fraction": _anything()}
+        ),
         **changes,
     )
     made = []
@@ -31,8 +34,12 @@ def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocum
     return verdict.judge(manifest, made)
 
 
+def _expected() -> Validity:
+    return factories.manifest().expectations.validity
+
+
 def _anything() -> dict[str, Any]:
-    bounds = factories.manifest().validity.mapped_fraction["map_once"]
+    bounds = _expected().mapped_fraction["map_once"]
     return dict.fromkeys(("map_each", "map_once", "map_once_hybrid"), bounds)
 
 

@@ -153,7 +153,7 @@ def reported(terminal: bool, records: list[Record], tmp_path: Path) -> str:
     manifest = factories.manifest()
     screen = Screen(terminal)
     reporter = report.RunReporter(screen.console)
-    run = Run(tmp_path / "run1")
+    run = Run(tmp_path / "run1", verdict.RUN)
     reporter.started(run, manifest.plan, 2.0)
     for record in records:
         reporter.measured(run, measurement.document(manifest, record))

@@ -11,16 +11,17 @@ import pytest
 from tests import factories
 from tests.factories import changed
 
-from zclab.analysis import document as documents
 from zclab.analysis import verdict
+from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.base.errors import UsageError
-from zclab.plan import schedule
+from zclab.runs import query
 from zclab.runs.folder import Run
+from zclab.runs.manifest import SCHEMA_VERSION
 from zclab.runs.records import Manifest, Record
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> MeasuringRun:
     manifest = factories.manifest()
     return factories.stored_run(tmp_path / "run", manifest, factories.records(manifest)[:3])
 
@@ -32,61 +33,61 @@ def some_record(number: int = 5) -> Record:
 # -------------------------------------------------------------------------------------------------- records
 
 
-def test_records_are_read_as_they_were_written(run: Run) -> None:
+def test_records_are_read_as_they_were_written(run: MeasuringRun) -> None:
     assert run.records() == factories.records(factories.manifest())[:3]
-    assert run.measurements_path.read_bytes().count(b"\n") == 3
+    assert run.records_path.read_bytes().count(b"\n") == 3
 
 
 def test_a_run_without_records(tmp_path: Path) -> None:
     run = factories.stored_run(tmp_path / "run", factories.manifest(), [])
     assert run.records() == []
-    assert run.keep_whole_records() == []
+    assert run.resume() == []
 
 
 @pytest.mark.parametrize("kept", [1, 200, -2])
-def test_a_line_that_a_crash_cut_off_is_left_out(run: Run, kept: int) -> None:
-    lines = run.measurements_path.read_bytes().splitlines(keepends=True)
-    run.measurements_path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
+def test_a_line_that_a_crash_cut_off_is_left_out(run: MeasuringRun, kept: int) -> None:
+    lines = run.records_path.read_bytes().splitlines(keepends=True)
+    run.records_path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
     assert [one.planned.order for one in run.records()] == [0, 1]
 
 
 @pytest.mark.parametrize("kept", [1, 200, -2, -1])
-def test_resuming_cuts_the_unfinished_line_off(run: Run, kept: int) -> None:
-    lines = run.measurements_path.read_bytes().splitlines(keepends=True)
-    run.measurements_path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
-    kept_orders = [one.planned.order for one in run.keep_whole_records()]
+def test_resuming_cuts_the_unfinished_line_off(run: MeasuringRun, kept: int) -> None:
+    lines = run.records_path.read_bytes().splitlines(keepends=True)
+    run.records_path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
+    kept_orders = [one.planned.order for one in run.resume()]
     run.append(some_record())
     assert [one.planned.order for one in run.records()] == [*kept_orders, 5]
-    assert run.measurements_path.read_bytes().startswith(b"".join(lines[:2]))
+    assert run.records_path.read_bytes().startswith(b"".join(lines[:2]))
 
 
-def test_resuming_a_sound_run_changes_nothing(run: Run) -> None:
-    before = run.measurements_path.read_bytes()
-    assert len(run.keep_whole_records()) == 3
-    assert run.measurements_path.read_bytes() == before
+def test_resuming_a_sound_run_changes_nothing(run: MeasuringRun) -> None:
+    before = run.records_path.read_bytes()
+    assert len(run.resume()) == 3
+    assert run.records_path.read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"planned": 1}', b"\x00" * 20, b"not json"])
-def test_a_damaged_line_in_the_middle_is_an_error(run: Run, damage: bytes) -> None:
-    lines = run.measurements_path.read_bytes().splitlines(keepends=True)
-    run.measurements_path.write_bytes(lines[0] + damage + b"\n" + lines[2])
-    with pytest.raises(UsageError, match=r"measurements\.jsonl: line 2 is damaged$"):
+def test_a_damaged_line_in_the_middle_is_an_error(run: MeasuringRun, damage: bytes) -> None:
+    lines = run.records_path.read_bytes().splitlines(keepends=True)
+    run.records_path.write_bytes(lines[0] + damage + b"\n" + lines[2])
+    with pytest.raises(UsageError, match=r"records\.jsonl: line 2 is damaged$"):
         run.records()
     with pytest.raises(UsageError):
-        run.keep_whole_records()
-    assert damage in run.measurements_path.read_bytes()
+        run.resume()
+    assert damage in run.records_path.read_bytes()
 
 
-def test_a_crash_inside_of_a_character(run: Run) -> None:
+def test_a_crash_inside_of_a_character(run: MeasuringRun) -> None:
     record = changed(some_record(), {"receiver.stderr": "\ufffd"})
     run.append(record)
-    content = run.measurements_path.read_bytes()
-    run.measurements_path.write_bytes(content[: content.rindex("\ufffd".encode()) + 1])
-    assert len(run.keep_whole_records()) == 3
+    content = run.records_path.read_bytes()
+    run.records_path.write_bytes(content[: content.rindex("\ufffd".encode()) + 1])
+    assert len(run.resume()) == 3
 
 
 @pytest.mark.parametrize("text", ["\u2028", "\x85", "\x0b", "\r\n", "\x1c"])
-def test_messages_may_hold_any_character(run: Run, text: str) -> None:
+def test_messages_may_hold_any_character(run: MeasuringRun, text: str) -> None:
     """A record is one line, whatever else Unicode calls the end of a line."""
     record = changed(some_record(), {"receiver.stderr": f"one{text}two"})
     run.append(record)
@@ -97,29 +98,28 @@ def test_messages_may_hold_any_character(run: Run, text: str) -> None:
 # --------------------------------------------------------------------------------------------- the manifest
 
 
-def test_manifest_is_read_as_it_was_written(run: Run) -> None:
+def test_manifest_is_read_as_it_was_written(run: MeasuringRun) -> None:
     assert run.manifest() == factories.manifest(run_id="run")
 
 
-def test_manifest_is_written_whole_or_not_at_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_is_written_whole_or_not_at_all(run: MeasuringRun, monkeypatch: pytest.MonkeyPatch) -> None:
     before = run.manifest_path.read_bytes()
 
-    def full_disk(path: Path, text: str, encoding: str) -> int:
-        path.write_bytes(text.encode(encoding)[:100])
+    def full_disk(path: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="No space"):
         run.write_manifest(factories.manifest(run_id="other"))
     assert run.manifest_path.read_bytes() == before
     monkeypatch.undo()
     run.write_manifest(factories.manifest(run_id="other"))
     assert run.manifest().run_id == "other"
-    assert sorted(path.name for path in run.directory.iterdir()) == ["manifest.json", "measurements.jsonl"]
+    assert sorted(path.name for path in run.directory.iterdir()) == ["manifest.json", "records.jsonl"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"schema_version": 3}'])
-def test_a_manifest_that_cannot_be_read_is_one_line(run: Run, text: str) -> None:
+def test_a_manifest_that_cannot_be_read_is_one_line(run: MeasuringRun, text: str) -> None:
     run.manifest_path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         run.manifest()
@@ -127,40 +127,7 @@ def test_a_manifest_that_cannot_be_read_is_one_line(run: Run, text: str) -> None
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_records_under_earlier_names_are_read_as_todays(run: Run) -> None:
-    manifest = factories.manifest(plan=factories.plan(aa_pairs=8, repeats=8))
-    planned = schedule.measurements(manifest.plan)[0]
-    record = factories.record(planned)
-    ping_pong = json.loads(record.model_dump_json())
-    for end, kind in (("receiver", "rpc_server"), ("sender", "rpc_client")):
-        ping_pong[end]["document"] = factories.rpc_document(kind)
-    old = {
-        '"aa_pairs"': '"a_a_pairs"',
-        '"aa': '"a_a',
-        "inject_usec_per_mib": "planted_usec_per_mib",
-        "rcvlowat_bytes": "receive_low_water_bytes",
-        '"schema_version": 4': '"schema_version": 3',
-        '"poll": 1000, "getsockopt": 1000, "recvmsg": 1000, "sendmsg": 1000': (
-            '"wait": 1000, "map": 1000, "receive": 1000, "send": 1000'
-        ),
-    }
-
-    def as_of_old(data: object) -> str:
-        text = json.dumps(data)
-        for new, name in old.items():
-            text = text.replace(new, name)
-        return text
-
-    lines = [as_of_old(json.loads(record.model_dump_json())), as_of_old(ping_pong)]
-    assert '"phase": "a_a"' in lines[0] and '"id": "a_a-01' in lines[0] and '"wait": 1000' in lines[1]
-    run.manifest_path.write_text(as_of_old(json.loads(manifest.model_dump_json())), encoding="utf-8")
-    run.measurements_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    assert "a_a_pairs" in run.manifest_path.read_text(encoding="utf-8")
-    assert run.manifest() == manifest
-    assert run.records() == [record, Record.model_validate(ping_pong)]
-
-
-def test_a_manifest_of_another_schema_is_refused(run: Run) -> None:
+def test_a_manifest_of_another_schema_is_refused(run: MeasuringRun) -> None:
     data = json.loads(run.manifest_path.read_text(encoding="utf-8"))
     run.manifest_path.write_text(json.dumps(data | {"schema_version": 99}), encoding="utf-8")
     with pytest.raises(UsageError, match="schema_version"):
@@ -171,7 +138,7 @@ def test_a_manifest_of_another_schema_is_refused(run: Run) -> None:
 
 
 def test_a_new_run_has_a_folder_of_its_own(runs: Path) -> None:
-    one, two = Run.create("virtual"), Run.create("virtual")
+    one, two = Run.create("virtual", RUN), Run.create("virtual", RUN)
     assert one.directory != two.directory
     assert one.directory.parent == runs
     assert one.id.endswith(one.directory.name) and "-virtual-" in one.id
@@ -180,17 +147,16 @@ def test_a_new_run_has_a_folder_of_its_own(runs: Path) -> None:
 def test_runs_are_found(runs: Path) -> None:
     first = factories.stored_run(runs / "20260101T000000Z-virtual-aaaa", factories.manifest(), [])
     last = factories.stored_run(runs / "20260102T000000Z-virtual-aaaa", factories.manifest(), [])
-    (runs / "20260103T000000Z-virtual-aaaa").mkdir()  # began and left nothing
-    assert Run.find("latest").directory == last.directory
-    assert Run.find(first.id).directory == first.directory
-    assert Run.find(str(first.directory)).id == first.id
+    assert query.find("latest", pytest.fail).directory == last.directory
+    assert query.find(first.id, pytest.fail).directory == first.directory
+    assert query.find(str(first.directory), pytest.fail).directory == first.directory
 
 
 def test_no_run_yet(runs: Path) -> None:
     with pytest.raises(UsageError, match="no run yet: make one with `zclab run`"):
-        Run.find("latest")
+        query.find("latest", pytest.fail)
     with pytest.raises(UsageError, match=r"^nosuch: no such run"):
-        Run.find("nosuch")
+        query.find("nosuch", pytest.fail)
 
 
 # --------------------------------------------------------------------------------------------- the document
@@ -298,7 +264,7 @@ def test_the_document_has_every_key_that_tools_rely_on() -> None:
     )
     document = document_of(manifest)
     assert missing(document, GOLDEN) == []
-    assert document["schema_version"] == documents.SCHEMA_VERSION == 3
+    assert document["schema_version"] == SCHEMA_VERSION == 4
 
 
 def test_the_golden_list_notices_what_is_missing() -> None:

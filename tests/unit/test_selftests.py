@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,21 @@ from zclab.host.ssh import Completed, RemoteError
 from zclab.kernel.identity import Artifact
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.suites.crosscheck.run import Ends
+from zclab.measure.session import ConsoleWatch, Session
+from zclab.measure.transfer import Ends
+from zclab.runs.folder import Run
 from zclab.suites.selftests import document as documents
 from zclab.suites.selftests import output as reading
 from zclab.suites.selftests import run, show, table
 from zclab.suites.selftests.build import Built
-from zclab.suites.selftests.document import Result, SelftestsDocument, Subtest, TestDocument
+from zclab.suites.selftests.document import (
+    SELFTESTS,
+    Result,
+    SelftestsDocument,
+    SelftestsManifest,
+    Subtest,
+    TestDocument,
+)
 from zclab.suites.selftests.table import PAIR_TESTS, TESTS, TOTAL_MIB, Excuse, PairTest, Selftest, Wrong
 
 BY_NAME = {test.name: test for test in TESTS}
@@ -318,12 +328,28 @@ class FakeRemote:
         self.closed += 1
 
 
-def bench(receiver: FakeRemote, missing: dict[str, str] | None = None) -> run._Bench:
+def bench(
+    receiver: FakeRemote, missing: dict[str, str] | None = None, ends: Ends | None = None
+) -> run._Bench:
     lab = factories.lab()
     pair = lab.pair()
     remotes: Any = {pair.sender.name: FakeRemote(pair.sender.name), pair.receiver.name: receiver}
     changed = {"tcp_mmap": "tcp_mmap sends less"}
-    return run._Bench(lab, pair, remotes, Built([], "tree", missing or {}, changed))
+    session = PretendedSession(lab, [*pair], remotes, None, {}, None, ConsoleWatch({}, {}), ends, [])
+    return run._Bench(session, Built([], "tree", missing or {}, changed))
+
+
+@dataclass(frozen=True)
+class PretendedSession(Session):
+    """A session in which a transfer leaves what it is told to."""
+
+    ends: Ends | None
+    asked: list[tuple[str, str]]
+
+    def transfer(self, receive: str, send: Callable[[int], str], *_: Any) -> Ends:
+        self.asked.append((receive, send(8787)))
+        assert self.ends is not None
+        return self.ends
 
 
 CONFIG = "CONFIG_NET_NS=y\nCONFIG_VETH=m\n# CONFIG_IO_URING is not set\n"
@@ -372,24 +398,16 @@ def test_a_host_that_is_lost_fails_the_test_and_not_the_rest() -> None:
         (None, "fail", "the sender: status None"),
     ],
 )
-def test_tcp_mmap_between_hosts(
-    sent: Completed | None, result: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def pretended(
-        receiving: Any, sending: Any, receive: str, send: Callable[[int], str], seconds: float
-    ) -> Any:
-        asked.append((receiving.name, sending.name, receive, send(8787)))
-        return Ends(Completed(None, received(), ""), sent)
-
-    monkeypatch.setattr(run, "transfer", pretended)
-    found = bench(FakeRemote("receiver1", config=CONFIG)).tried(MAPPED)
+def test_tcp_mmap_between_hosts(sent: Completed | None, result: str, reason: str | None) -> None:
+    ends = Ends(Completed(None, received(), ""), sent)
+    tried = bench(FakeRemote("receiver1", config=CONFIG), ends=ends)
+    found = tried.tried(MAPPED)
     assert found.result == result
     assert (found.reason or "").startswith(reason or "")
     assert found.changed == "tcp_mmap sends less"
-    ((receiving, sending, receive, send),) = asked
-    assert (receiving, sending) == ("receiver1", "sender1")
+    session = tried._session
+    assert isinstance(session, PretendedSession)
+    ((receive, send),) = session.asked
     address = factories.lab().pair()[1].data_address_ipv4
     assert address is not None
     for command in (receive, send):
@@ -414,19 +432,29 @@ def made(name: str, result: Result = "pass", subtests: dict[str, Result] | None 
     )
 
 
-def result_of(variant: str, *tests: TestDocument, reports: list[str] | None = None) -> SelftestsDocument:
-    return SelftestsDocument(
-        lab="virtual",
+def result_of(
+    variant: str, *tests: TestDocument, reports: list[str] | None = None, fingerprint: str = ""
+) -> SelftestsDocument:
+    manifest = factories.common(
+        "selftests",
         emulated=True,
-        variant=variant,
+        kernel_variant=variant,
         kernel_release="6.1.9",
-        artifact_key="ab" * 32,
         tree="tree",
-        made_of="",
-        started_at="2026-01-02T03:04:05+00:00",
+        fingerprint=fingerprint,
         console_reports={"receiver1": reports or []},
-        tests=list(tests),
     )
+    return documents.judge(SelftestsManifest.model_validate(manifest), list(tests))
+
+
+def stored(document: SelftestsDocument) -> SelftestsDocument:
+    """Keep a result as a run of its own."""
+    run_of_it = Run.create("virtual", SELFTESTS)
+    fields = {name: getattr(document, name) for name in SelftestsManifest.model_fields}
+    run_of_it.write_manifest(SelftestsManifest(**{**fields, "run_id": run_of_it.id}))
+    for test in document.tests:
+        run_of_it.append(test)
+    return run_of_it.document()
 
 
 def shown(draw: Callable[[Console], None]) -> str:
@@ -503,20 +531,20 @@ def test_a_result_in_words() -> None:
     assert "lab virtual, emulated, kernel stock (6.1.9), from tree: 1 passed, 0 failed, 0 skipped" in text
 
 
-def test_kept_until_the_tests_or_the_kernel_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = factories.lab().model_copy(update={"state_dir": tmp_path})
-    assert documents.kept(lab, "stock") is None
-    document = result_of("stock", made("a"))
-    fresh = document.model_copy(update={"made_of": documents.made_of(lab.kernel_variants["stock"])})
-    documents.keep(lab, document)
-    assert documents.kept(lab, "stock") is None
-    documents.keep(lab, fresh)
-    assert documents.kept(lab, "stock") == fresh
-    monkeypatch.setattr(table, "SHARE", 0.5)
-    assert documents.kept(lab, "stock") is None
-    monkeypatch.undo()
+def test_kept_until_the_tests_or_the_kernel_change(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = factories.lab()
+    assert documents.latest(lab, "stock") is None
+    stored(result_of("stock", made("a")))
+    assert documents.latest(lab, "stock") is None
+    fingerprint = documents.fingerprint(lab.kernel_variants["stock"])
+    fresh = stored(result_of("stock", made("a"), fingerprint=fingerprint))
+    assert documents.latest(lab, "stock") == fresh
+    assert len(list(runs.iterdir())) == 2  # nothing is overwritten
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "SHARE", 0.5)
+        assert documents.latest(lab, "stock") is None
     variants = {**lab.kernel_variants, "stock": lab.kernel_variants["full"]}
-    assert documents.kept(lab.model_copy(update={"kernel_variants": variants}), "stock") is None
+    assert documents.latest(lab.model_copy(update={"kernel_variants": variants}), "stock") is None
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -531,7 +559,7 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> list[str]:
     """A virtual lab that runs its stock kernel; what is booted on it, in order. On full a test fails."""
     running = ["stock"]
 
@@ -540,10 +568,9 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     def carry_out(lab: Lab, say: object) -> SelftestsDocument:
         variant = running[-1]
-        document = result_of(variant, made("a"), made("b", "pass" if variant == "stock" else "fail"))
-        whole = document.model_copy(update={"made_of": documents.made_of(lab.kernel_variants[variant])})
-        documents.keep(lab, whole)
-        return whole
+        tests = made("a"), made("b", "pass" if variant == "stock" else "fail")
+        fingerprint = documents.fingerprint(lab.kernel_variants[variant])
+        return stored(result_of(variant, *tests, fingerprint=fingerprint))
 
     def running_kernel(lab: Lab) -> Artifact | None:
         return Artifact(variant=running[-1], key="", release="", build_id="") if lab.kernel_variant else None
@@ -574,7 +601,7 @@ def zclab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def test_the_hosts_are_tried_as_they_run(zclab: Callable[..., Done], booted: list[str]) -> None:
     done = zclab("--json")
     assert (done.status, booted) == (0, ["stock"])
-    assert json.loads(done.out)["variant"] == "stock"
+    assert json.loads(done.out)["kernel_variant"] == "stock"
 
 
 def test_a_kernel_is_booted_and_left_again(zclab: Callable[..., Done], booted: list[str]) -> None:

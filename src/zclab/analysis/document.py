@@ -6,16 +6,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from zclab.analysis.statistics import Effect
+from zclab.base.exit_codes import Verdict
 from zclab.base.metrics import Metric
 from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts
 from zclab.plan.schedule import ArmName, Phase
+from zclab.runs.manifest import BaseManifest
 from zclab.traffic.document import OneCpu, Rcvlowat, SoftNet, Unmapped, ZerocopyStat
 from zclab.traffic.profile import Profile
-
-SCHEMA_VERSION = 3
-
-Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
 
 
 class StreamCpu(Model):
@@ -126,7 +124,7 @@ class MeasurementDocument(Model):
     keep_bytes: int
     header_bytes: int
     streams: int
-    kernel: str | None
+    kernel_variant: str | None
     pace_gbit_per_s: float | None
     inject_usec_per_mib: float
     seconds: float | None
@@ -193,21 +191,14 @@ class ComparisonDocument(Model):
     reference: dict[str, Any]
 
 
-class RunDocument(Model):
-    """What `zclab show --json` prints. `kernel`: whether an artifact of the lab ran, or the machine's own."""
+class RunDocument(BaseManifest):
+    """What `zclab show --json` prints of a run of kind run."""
 
-    schema_version: int
-    run_id: str
-    lab: str
-    kernel: Literal["artifact", "machine"]
-    emulated: bool
-    started_at: str
-    finished_at: str | None
+    kind: Literal["run"] = "run"
     exit_code: int
+    verdict: Verdict
     hosts: list[HostFacts]
     measurements: list[MeasurementDocument]
     comparisons: list[ComparisonDocument]
     seed: int | None
-    console_reports: dict[str, list[str]]
     problems: list[str]
-    verdict: Verdict

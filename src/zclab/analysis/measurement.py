@@ -47,13 +47,13 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         order=planned.order,
         receive_mode=planned.receive_mode,
         send_mode=planned.send_mode,
-        ip_version=planned.ip_version or manifest.link.ip_version,
+        ip_version=planned.ip_version or manifest.expectations.link.ip_version,
         message_bytes=planned.message_bytes,
         chunk_bytes=planned.chunk_bytes,
         keep_bytes=planned.keep_bytes,
         header_bytes=planned.header_bytes,
         streams=planned.streams,
-        kernel=planned.kernel,
+        kernel_variant=planned.kernel_variant,
         pace_gbit_per_s=planned.pace_gbit_per_s,
         inject_usec_per_mib=planned.inject_usec_per_mib,
         seconds=server.window.seconds if server else seconds,
@@ -119,15 +119,15 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
         return None
     user, system = end.cpu.user_s, end.cpu.system_s
     moved = end.window.bytes if isinstance(end, TrafficDocument) else None
-    host = None if manifest.shared_cpu else end.host_cpu
+    host = None if manifest.expectations.shared_cpu else end.host_cpu
     baseline = host.baseline if host else None
     busy = host.busy_s if host else None
     own = busy - baseline.busy_s if busy is not None and baseline and baseline.busy_s is not None else None
     softirq = host.softirq_s if host else None
     process = end.perf.process if end.perf else None
-    cpus = end.perf.cpus if end.perf and not manifest.shared_cpu else None
+    cpus = end.perf.cpus if end.perf and not manifest.expectations.shared_cpu else None
     executed = process.instructions if process else None
-    if manifest.counts_instructions and user is not None and system is not None:
+    if manifest.expectations.counts_instructions and user is not None and system is not None:
         executed = round((user + system) * INSTRUCTIONS_PER_SECOND)
     return Cpu(
         user_s=user,

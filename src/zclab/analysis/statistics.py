@@ -9,6 +9,8 @@ from __future__ import annotations
 import statistics
 from typing import Literal, NamedTuple
 
+from zclab.base.exit_codes import Verdict
+
 #: Fewest samples that can be significant at 5 % by sign alone: 2 * 0.5 ** 6 = 0.031.
 FEWEST_SAMPLES = 6
 CONFIDENCE = 0.95
@@ -21,7 +23,6 @@ FALSE_ALARM = 0.01
 #: Fewest pairs that can be significant at FALSE_ALARM by sign alone: 2 * 0.5 ** 8 = 0.0078.
 FEWEST_PAIRS = 8
 
-Outcome = Literal["pass", "fail", "inconclusive"]
 Effect = Literal["higher", "lower", "none", "inconclusive"]
 
 
@@ -60,19 +61,26 @@ def median_interval(samples: list[float], confidence: float = CONFIDENCE) -> Int
     return Interval(median, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def decide(interval: Interval, at_least: float | None, at_most: float | None) -> Outcome:
+def decide(
+    interval: Interval, at_least: float | None, at_most: float | None, *, passes_by_median: bool = False
+) -> Verdict:
     """Judge an interval against a one-sided bound: better never fails.
 
-    It passes when the whole interval keeps the bound, fails when none of it does, and is inconclusive
-    between, or when there were too few samples for an interval.
+    It passes when the whole interval keeps the bound, or where the bound means "as good as" when the median
+    does (passes_by_median). It fails when none of it keeps the bound, and is inconclusive between, or when
+    there were too few samples for an interval.
     """
     if interval.low is None or interval.high is None:
         return "inconclusive"
     if at_most is not None:
-        return "pass" if interval.high <= at_most else "fail" if interval.low > at_most else "inconclusive"
-    if at_least is not None:
-        return "pass" if interval.low >= at_least else "fail" if interval.high < at_least else "inconclusive"
-    raise ValueError("a bound needs at_least or at_most")
+        kept = (interval.median if passes_by_median else interval.high) <= at_most
+        missed = interval.low > at_most
+    elif at_least is not None:
+        kept = (interval.median if passes_by_median else interval.low) >= at_least
+        missed = interval.high < at_least
+    else:
+        raise ValueError("a bound needs at_least or at_most")
+    return "pass" if kept else "fail" if missed else "inconclusive"
 
 
 def narrow(interval: Interval, precision: float) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from math import isclose
 
 from zclab.host.snapshot import Snapshot
-from zclab.kernel.identity import Artifact
+from zclab.kernel.identity import KernelIdentity
 from zclab.lab.link import ipv4_route_mtu
 from zclab.lab.model import Bounds
 from zclab.runs.records import End, Manifest, Record
@@ -75,18 +75,19 @@ def host_reasons(manifest: Manifest, record: Record, state: dict[str, Snapshot])
     ]
 
 
-def expected_artifact(manifest: Manifest, record: Record) -> Artifact | None:
-    """Return the kernel that a measurement is meant for; null for the one that ran when the run began."""
-    kernel = record.planned.kernel
-    return manifest.other_artifacts.get(kernel, manifest.artifact) if kernel else manifest.artifact
+def expected_kernel(manifest: Manifest, record: Record) -> KernelIdentity:
+    """Return the kernel that a measurement is meant for."""
+    return manifest.other_kernels.get(record.planned.kernel_variant or "", manifest)
 
 
 def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Record) -> list[str]:
     facts = next(one for one in manifest.hosts if one.name == name)
     host = next(one for one in manifest.pair if one.name == name)
-    artifact = expected_artifact(manifest, record)
-    release = artifact.release if artifact else facts.kernel_release
-    build_id = artifact.build_id if artifact else facts.kernel_build_id
+    # Without an artifact each host has to run what it ran when the run began.
+    kernel = expected_kernel(manifest, record)
+    artifact = kernel.artifact_key is not None
+    release = kernel.kernel_release if artifact else facts.kernel_release
+    build_id = kernel.kernel_build_id if artifact else facts.kernel_build_id
     meant = "the artifact" if artifact else "what ran when the run began:"
     reasons = []
     if snapshot.kernel_release != release:
@@ -96,15 +97,15 @@ def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Rec
         reasons.append(f"{name}: build id {snapshot.kernel_build_id} is not {whose} {build_id}")
     if snapshot.boot_id != record.boots.get(name, facts.boot_id):
         reasons.append(f"{name}: rebooted since the run began")
-    if snapshot.mtu != manifest.link.mtu:
-        reasons.append(f"{name}: MTU is {snapshot.mtu}, the lab declares {manifest.link.mtu}")
+    if snapshot.mtu != manifest.expectations.link.mtu:
+        reasons.append(f"{name}: MTU is {snapshot.mtu}, the lab declares {manifest.expectations.link.mtu}")
     if snapshot.tcp_timestamps != 1:
         reasons.append(f"{name}: net.ipv4.tcp_timestamps is {snapshot.tcp_timestamps}, not 1")
     for address in filter(None, (host.data_address, host.data_address_ipv4)):
         if address not in snapshot.addresses:
             reasons.append(f"{name}: lost its data address {address}")
     over_ipv4 = record.planned.ip_version == 4 and host.data_address_ipv4 is not None
-    route_mtu = ipv4_route_mtu(manifest.link.mtu) if over_ipv4 else None
+    route_mtu = ipv4_route_mtu(manifest.expectations.link.mtu) if over_ipv4 else None
     if route_mtu != snapshot.route_mtu_ipv4 and route_mtu is not None:
         found = snapshot.route_mtu_ipv4 or "that of the link"
         reasons.append(f"{name}: MTU of the route to {host.peer_address_ipv4} is {found}, not {route_mtu}")
@@ -120,7 +121,7 @@ def _link_reasons(manifest: Manifest, record: Record) -> list[str]:
         if changes:
             reasons.append(f"{host.name}: the link of {host.data_interface} went down during the measurement")
         drops = difference(record, host.name, "drops")
-        if drops is not None and drops > manifest.validity.drops_at_most:
+        if drops is not None and drops > manifest.expectations.validity.drops_at_most:
             reasons.append(f"{host.name}: {host.data_interface} dropped {drops} packets")
     return reasons
 
@@ -181,10 +182,12 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
     reasons = []
     receiver, sender = bulk(record.receiver), bulk(record.sender)
     if sender:
-        mss = manifest.link.mss_of(record.planned.ip_version or manifest.link.ip_version)
+        mss = manifest.expectations.link.mss_of(
+            record.planned.ip_version or manifest.expectations.link.ip_version
+        )
         if sender.tcp.snd_mss != mss:
             reasons.append(f"sender: MSS was {sender.tcp.snd_mss}, the lab's link carries {mss}")
-        limit = manifest.validity.retransmitted_share_at_most
+        limit = manifest.expectations.validity.retransmitted_share_at_most
         segments, again = sender.tcp.total.data_segs_out, sender.tcp.total.retransmits
         if segments is None or again is None:
             reasons.append("sender: this kernel does not count retransmitted segments")
@@ -193,7 +196,7 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
                 f"sender: {again} of {segments} segments were retransmitted, more than {limit:.2%}"
             )
     low_water = receiver.rcvlowat if receiver else None
-    wanted = manifest.rcvlowat_bytes
+    wanted = manifest.expectations.rcvlowat_bytes
     known = low_water is not None and low_water.got is not None
     if (
         receiver
@@ -215,7 +218,7 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
     expected = next(
         (
             by_send_mode.get(planned.send_mode)
-            for mode, by_send_mode in manifest.validity.mapped_fraction.items()
+            for mode, by_send_mode in manifest.expectations.validity.mapped_fraction.items()
             if mode == planned.receive_mode
         ),
         None,
@@ -245,7 +248,9 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
             if completed != sends:
                 reasons.append(f"sender: {completed} of {sends} zerocopy sends were completed")
             copied = sender.completions.copied / completed
-            reasons += _outside("sender: copied fraction", copied, manifest.validity.copied_fraction)
+            reasons += _outside(
+                "sender: copied fraction", copied, manifest.expectations.validity.copied_fraction
+            )
     return reasons
 
 

@@ -11,31 +11,19 @@ from collections.abc import Mapping
 from typing import Literal
 
 from zclab.analysis import measurement, statistics
-from zclab.analysis.document import (
-    SCHEMA_VERSION,
-    ComparisonDocument,
-    MeasurementDocument,
-    RunDocument,
-    Verdict,
-)
+from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.statistics import Interval, median_interval
 from zclab.analysis.stopping import next_measurement, ratios
+from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
 from zclab.base.metrics import METRICS, Metric
 from zclab.lab.model import Threshold
 from zclab.plan import claims, schedule
 from zclab.plan.plan import AA
 from zclab.plan.schedule import ArmName, Cell
+from zclab.runs.folder import Run
+from zclab.runs.manifest import BaseManifest, Kind
 from zclab.runs.records import Manifest, Record
-
-#: The command's exit code for each verdict, and which of several goes first.
-EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
-_WORST_FIRST: tuple[Verdict, ...] = ("invalid", "fail", "inconclusive", "pass")
-
-
-def worst(verdicts: list[Verdict]) -> Verdict:
-    """Return the verdict that goes before the others; of none, pass."""
-    return min(verdicts, key=_WORST_FIRST.index, default="pass")
 
 
 def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
@@ -50,24 +38,25 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         verdicts.append("inconclusive")
     if any(manifest.console_reports.values()) or any(one.integrity == "mismatch" for one in measurements):
         verdicts.append("fail")
-    verdict = worst(verdicts)
-    return RunDocument(
-        schema_version=SCHEMA_VERSION,
-        run_id=manifest.run_id,
-        lab=manifest.lab,
-        kernel="artifact" if manifest.artifact else "machine",
-        emulated=manifest.emulated,
-        started_at=manifest.started_at,
-        finished_at=manifest.finished_at,
-        exit_code=EXIT_CODES[verdict],
-        hosts=manifest.hosts,
-        measurements=measurements,
-        comparisons=comparisons,
-        seed=manifest.plan.seed,
-        console_reports=manifest.console_reports,
-        problems=problems,
-        verdict=verdict,
+    verdict = worst_verdict(verdicts)
+    common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
+    return RunDocument.model_validate(
+        common
+        | {
+            "exit_code": EXIT_CODES[verdict],
+            "verdict": verdict,
+            "hosts": manifest.hosts,
+            "measurements": measurements,
+            "comparisons": comparisons,
+            "seed": manifest.plan.seed,
+            "problems": problems,
+        }
     )
+
+
+#: The kind of run that measures by a plan.
+RUN = Kind("run", Manifest, Record, judge, judged_again=True)
+MeasuringRun = Run[Manifest, Record, RunDocument]
 
 
 def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> list[str]:
@@ -109,7 +98,7 @@ def _thresholds(manifest: Manifest, cell: Cell, metric: Metric) -> list[Threshol
     """Return the thresholds that bound a cell by a metric; of none, one null."""
     found: list[Threshold | None] = [
         one
-        for one in manifest.thresholds
+        for one in manifest.expectations.thresholds
         if one.comparison == cell.comparison
         and one.metric == metric
         and one.paced in (None, cell.paced)
@@ -168,7 +157,7 @@ def _compare(
             METRICS[metric].everywhere,
         ),
         p_value=statistics.p_value(of_pairs) if of_pairs and arm is None else None,
-        smallest_effect=manifest.smallest_effect,
+        smallest_effect=manifest.expectations.smallest_effect,
         resolution=resolution,
         effect=effect,
         effect_because=effect_because,
@@ -188,7 +177,7 @@ def _arm_name(cell: Cell, arm: ArmName) -> str:
     name = one.receive_mode if one.rpc else f"{one.send_mode} to {one.receive_mode}"
     return (
         name
-        + (f" on {one.kernel}" if one.kernel else "")
+        + (f" on {one.kernel_variant}" if one.kernel_variant else "")
         + (f" with {one.inject_usec_per_mib:g} µs/MiB injected" if one.inject_usec_per_mib else "")
     )
 
@@ -203,10 +192,10 @@ def _effect(
         return None, f"fewer than {statistics.FEWEST_PAIRS} pairs"
     if cell.name == AA or cell.arms["a"].rpc is not None:
         # Equal arms are what the others are held against; a ping-pong has no such stage, only its own test.
-        return statistics.effect(of_pairs, manifest.smallest_effect, 0.0), None
+        return statistics.effect(of_pairs, manifest.expectations.smallest_effect, 0.0), None
     if resolution is None:
         return None, "equal arms were not compared"
-    return statistics.effect(of_pairs, manifest.smallest_effect, resolution), None
+    return statistics.effect(of_pairs, manifest.expectations.smallest_effect, resolution), None
 
 
 def _stopped(
@@ -226,7 +215,7 @@ def _not_gated(
 ) -> str | None:
     if skipped := next((one.skipped for one in members if one.skipped), None):
         return f"skipped: {skipped}"
-    counted = METRICS[metric].unit == "instructions_per_mib" and manifest.counts_instructions
+    counted = METRICS[metric].unit == "instructions_per_mib" and manifest.expectations.counts_instructions
     if METRICS[metric].cpu and manifest.emulated and not counted:
         return "emulated CPU"
     without = {cpu.perf_unavailable for one in members for cpu in (one.receiver_cpu, one.sender_cpu) if cpu}

@@ -43,8 +43,11 @@ COMMANDS = {
         "kernels",
         "Show the kernels of a lab: source and patches of each, whether it is built, and its size.",
     ),
-    "locks": _Lazy(
-        "suites", "locks", "Check the order of the socket lock and the mapping lock with lockdep."
+    "list": _Lazy(
+        "measure", "list_runs", "List runs of all kinds, newest first, with the kernel and verdict of each."
+    ),
+    "lockdep": _Lazy(
+        "suites", "lockdep", "Check the order of the socket lock and the mapping lock with lockdep."
     ),
     "run": _Lazy(
         "measure", "run", "Measure a lab by a plan, keep all records in runs/<id>, and print the verdict."
@@ -57,7 +60,7 @@ COMMANDS = {
     "show": _Lazy(
         "measure",
         "show",
-        "Show a run: its measurements, comparisons and verdict, judged anew from its records.",
+        "Show a run of any kind: its results and verdict, judged from its files.",
     ),
     "status": _Lazy(
         "lab", "status", "Show the hosts of a lab: whether each is running, its SSH port and its accelerator."

@@ -6,12 +6,14 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from pathlib import Path
 
 import click
 
-from zclab.analysis import verdict
+from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
+from zclab.base.progress import quiet
 from zclab.base.timing import Timing
 from zclab.cli.options import json_option, kernel_option, lab_option, listed
 from zclab.cli.output import Output, console_for_stdout
@@ -20,9 +22,11 @@ from zclab.lab import inventory
 from zclab.measure import engine
 from zclab.plan import plan as plans
 from zclab.report import console as report
+from zclab.runs import query
 from zclab.runs.folder import Run
+from zclab.runs.manifest import KIND_NAMES, check_kind
 from zclab.suites import install as crosscheck_install
-from zclab.suites.crosscheck import document as crosscheck_document
+from zclab.suites import kinds
 from zclab.suites.crosscheck import run as crosscheck_run
 from zclab.suites.crosscheck import show as crosscheck_table
 from zclab.suites.crosscheck import tools as crosscheck_tools
@@ -88,7 +92,7 @@ def run(
         seed=seed,
         profile_event=profile,
     )
-    unfinished = Run.find(resume) if resume else None
+    unfinished = _unfinished(resume) if resume else None
     with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
     timings = bring_up.bring_up(lab, click.echo) if with_up else []
     console = console_for_stdout()
@@ -100,7 +104,7 @@ def run(
         unfinished,
         lambda lab, variant: bring_up.boot(lab, variant, click.echo),
     )
-    document = verdict.judge(result.manifest(), result.records())
+    document = result.document()
     report.show(console, document)
     if with_up:
         timings.append(Timing("measurements", time.monotonic() - started))
@@ -141,27 +145,68 @@ def crosscheck(
     bring_up.bring_up_missing(lab, out.on_progress)
     crosscheck_install.install(lab, tools.files, out.on_progress)
     drawn = secrets.randbelow(2**32) if seed is None else seed
-    total = len(crosscheck_run.order(chosen, repeats, drawn))
-    progress = crosscheck_table.Progress(out.console, total)
-    settings, observations = crosscheck_run.carry_out(
-        lab, chosen, repeats, seconds, drawn, tools.versions, progress.told
-    )
-    document = crosscheck_document.judge(settings, observations)
+    document = crosscheck_run.carry_out(lab, chosen, repeats, seconds, drawn, tools.versions, out.on_progress)
     out.result(document, crosscheck_table.show)
     sys.exit(document.exit_code)
 
 
+_lab_filter = click.option("--lab", metavar="LAB", help="Only runs of this lab.")
+_kind_filter = click.option(
+    "--kind", metavar="KIND", help=f"Only runs of this kind: {', '.join(KIND_NAMES)}."
+)
+
+
 @click.command()
-@click.argument("run_name", metavar="[RUN]", default="latest")
-@click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON document.")
-def show(run_name: str, as_json: bool) -> None:
-    """Show a run: its measurements, comparisons and verdict, judged anew from its records.
+@click.argument("run_name", metavar="[RUN]", default=query.LATEST)
+@_lab_filter
+@_kind_filter
+@json_option
+def show(run_name: str, lab: str | None, kind: str | None, as_json: bool) -> None:
+    """Show a run of any kind: its results and verdict, judged from its files.
 
-    RUN is a run's id, its directory, or latest.
+    RUN is a run's id, its directory, or latest. Exits with the code of the verdict.
 
-    Example: zclab show latest --json
+    Example: zclab show latest --lab virtual --kind conformance
     """
-    found = Run.find(run_name)
-    document = verdict.judge(found.manifest(), found.records())
-    Output(as_json).result(document, report.show)
+    found = query.find(run_name, _warn, _known_lab(lab), check_kind(kind))
+    document = kinds.document_of(found)
+    if found.summary.finished_at is None and document.verdict == "invalid":
+        _warn(f"{found.directory.name}: did not finish")
+    Output(as_json).result(document, kinds.KINDS[found.summary.kind].show)
     sys.exit(document.exit_code)
+
+
+@click.command(name="list")
+@_lab_filter
+@_kind_filter
+@json_option
+def list_runs(lab: str | None, kind: str | None, as_json: bool) -> None:
+    """List runs of all kinds, newest first, with the kernel and verdict of each.
+
+    Example: zclab list --lab virtual --json
+    """
+    Output(as_json).result(kinds.listed(_warn, _known_lab(lab), check_kind(kind)), kinds.show_list)
+
+
+def _warn(line: str) -> None:
+    click.echo(f"zclab: {line}", err=True)
+
+
+def _known_lab(name: str | None) -> str | None:
+    """Return the name of a lab that an inventory declares or a run names; null is none.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name is None:
+        return None
+    name = Path(name).name
+    known = {*inventory.names(), *(found.summary.lab for found in query.all_runs(quiet))}
+    if name not in known:
+        raise UsageError(f"--lab {name}: no lab is called so: {', '.join(sorted(known))}")
+    return name
+
+
+def _unfinished(name: str) -> MeasuringRun:
+    """Return the run that --resume names; latest is the newest of its kind."""
+    return Run(query.find(name, _warn, kind=RUN.name).directory, RUN)

@@ -18,18 +18,14 @@ def console_for_stdout() -> Console:
     return Console(width=None if sys.stdout.isatty() else 180)
 
 
-class Document(Protocol):
-    """What comes of a command."""
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command."""
+class Printed(Protocol):
+    """What prints itself as one JSON document."""
 
     def model_dump_json(self, *, indent: int) -> str:
         """Return the document as JSON."""
 
 
-_D = TypeVar("_D", bound=Document)
+_D = TypeVar("_D", bound=Printed)
 
 
 class Output:

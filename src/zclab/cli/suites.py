@@ -14,11 +14,12 @@ from rich.console import Console
 from zclab.base.errors import UsageError
 from zclab.base.progress import Progress
 from zclab.cli.options import boot_option, diff_option, json_option, lab_option
-from zclab.cli.output import Document, Output, in_lines
+from zclab.cli.output import Output, in_lines
 from zclab.deploy import bring_up
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.suites import lockdep
+from zclab.runs.manifest import Judged
+from zclab.suites import lockdep as lockdep_suite
 from zclab.suites.conformance import document as conformance_document
 from zclab.suites.conformance import run as conformance_run
 from zclab.suites.conformance import show as conformance_show
@@ -37,7 +38,7 @@ from zclab.suites.stress import run as stress_run
 def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
     """Test each rule of the zero-copy interfaces on the hosts; print one table per interface.
 
-    Without --kernel the hosts are tested as they run. --diff uses the stored results of both kernels, and
+    Without --kernel the hosts are tested as they run. --diff uses the latest result of each kernel, and
     boots and tests those that have none; a changed row of TCP_ZEROCOPY_RECEIVE or MSG_ZEROCOPY is a failure.
 
     Example: zclab conformance --diff stock full
@@ -49,7 +50,7 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
         as_json,
         _Suite(
             conformance_run.carry_out,
-            conformance_document.kept,
+            conformance_document.latest,
             conformance_document.diff,
             conformance_show.show,
             conformance_show.show_diff,
@@ -61,20 +62,20 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
 @lab_option
 @boot_option
 @json_option
-def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
+def lockdep(lab_name: str, variant: str | None, as_json: bool) -> None:
     """Check the order of the socket lock and the mapping lock with lockdep.
 
     The kernel's entry in the inventory declares the report that is expected (lock_report), or none. lockdep
     reports once per boot.
 
-    Example: zclab locks --kernel mmap-debug
+    Example: zclab lockdep --kernel mmap-debug
     """
     lab = inventory.load(lab_name)
     lab.check_kernels(variant)
     out = Output(as_json)
     with bring_up.booted(lab, variant, out.on_progress) as booted:
-        found = lockdep.carry_out(lab.with_kernel(booted))
-    out.result(found, in_lines(lockdep.lines))
+        found = lockdep_suite.carry_out(lab.with_kernel(booted))
+    out.result(found, in_lines(lockdep_suite.lines))
     sys.exit(found.exit_code)
 
 
@@ -86,7 +87,7 @@ def locks(lab_name: str, variant: str | None, as_json: bool) -> None:
 def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
     """Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.
 
-    Without --kernel the hosts are tested as they run. --diff uses the stored results of both kernels, and
+    Without --kernel the hosts are tested as they run. --diff uses the latest result of each kernel, and
     boots and tests those that have none; what is worse on B is a failure.
 
     Example: zclab selftests --diff stock full
@@ -98,7 +99,7 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
         as_json,
         _Suite(
             selftests_run.carry_out,
-            selftests_document.kept,
+            selftests_document.latest,
             selftests_document.diff,
             selftests_show.show,
             selftests_show.show_diff,
@@ -129,7 +130,7 @@ def stress(
 ) -> None:
     """Run random operations on sockets and mappings of the receivers; check data, memory and consoles.
 
-    A host that hangs is reset, and the run fails. Seed and console logs are kept in runs/stress-<id>.
+    A host that hangs is reset, and the run fails. Seed and console logs are kept in runs/<id>.
 
     Example: zclab stress --kernel full-debug --seconds 600
     """
@@ -151,15 +152,15 @@ def stress(
     sys.exit(document.exit_code)
 
 
-_D = TypeVar("_D", bound=Document)
-_C = TypeVar("_C", bound=Document)
+_D = TypeVar("_D", bound=Judged)
+_C = TypeVar("_C", conformance_document.Diff, selftests_document.Diff)
 
 
 class _Suite(NamedTuple, Generic[_D, _C]):
     """What is tried on a kernel and compared between two."""
 
     carry_out: Callable[[Lab, Progress], _D]
-    kept: Callable[[Lab, str], _D | None]
+    latest: Callable[[Lab, str], _D | None]
     compare: Callable[[_D, _D], _C]
     show: Callable[[Console, _D], None]
     show_comparison: Callable[[Console, _C], None]
@@ -172,7 +173,7 @@ def _try_or_compare(
     as_json: bool,
     suite: _Suite[_D, _C],
 ) -> NoReturn:
-    """Carry a suite out on a kernel of a lab, or compare two by what is kept, else tried; show and exit."""
+    """Carry a suite out on a kernel of a lab, or compare two by their latest results; show it and exit."""
     lab = inventory.load(lab_name)
     if diff and variant:
         raise UsageError("--diff names its two kernels itself: leave --kernel out")
@@ -185,7 +186,7 @@ def _try_or_compare(
             return suite.carry_out(lab, out.on_progress)
 
     if diff:
-        a, b = (suite.kept(lab, name) or tried(name) for name in diff)
+        a, b = (suite.latest(lab, name) or tried(name) for name in diff)
         compared = suite.compare(a, b)
         out.result(compared, suite.show_comparison)
         sys.exit(compared.exit_code)

@@ -25,9 +25,9 @@ class Step(NamedTuple):
 _DESIGNS_REASON = "map_each, map_once and map_once_hybrid compared for two kinds of readers (claim M14)"
 STEPS = (
     Step("zclab run --up", "the lab's own plan"),
-    Step("zclab locks --kernel mmap-debug", "the series' first patch takes the locks in the wrong order"),
-    Step("zclab locks --kernel mmap_hook-debug", "its second patch takes them in the right order"),
-    Step("zclab locks --kernel full-debug", "and so does the whole series"),
+    Step("zclab lockdep --kernel mmap-debug", "the series' first patch takes the locks in the wrong order"),
+    Step("zclab lockdep --kernel mmap_hook-debug", "its second patch takes them in the right order"),
+    Step("zclab lockdep --kernel full-debug", "and so does the whole series"),
     Step("zclab conformance --kernel stock", "the rules of each interface on the distribution's source"),
     Step("zclab conformance --kernel full", "the rules of each interface on the series"),
     Step("zclab conformance --kernel full-6.12", "the rules of each interface on the series for 6.12"),

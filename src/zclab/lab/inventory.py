@@ -96,6 +96,11 @@ class _Source:
         return None
 
 
+def names() -> list[str]:
+    """Return the names of the labs under inventory/."""
+    return sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
+
+
 def load(name_or_path: str | Path) -> Lab:
     """Read and check a lab given as a name under inventory/ or as a directory.
 
@@ -104,8 +109,7 @@ def load(name_or_path: str | Path) -> Lab:
     """
     directory = lab_dir(name_or_path)
     if not directory.is_dir():
-        known = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
-        raise UsageError(f"{name_or_path}: no such lab: name one of {', '.join(known)}, or a directory")
+        raise UsageError(f"{name_or_path}: no such lab: name one of {', '.join(names())}, or a directory")
     return parse(directory, _ansible_inventory(directory))
 
 

@@ -174,6 +174,22 @@ class Threshold(Model):
         return self
 
 
+class Expectations(Model):
+    """What a lab declares of its measurements: what makes one count, and what it has to show.
+
+    shared_cpu: the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them.
+    counts_instructions: the hosts' CPU times count instructions, a billion a second.
+    """
+
+    link: Link
+    validity: Validity
+    thresholds: list[Threshold]
+    smallest_effect: float = Field(gt=0, lt=1)
+    rcvlowat_bytes: int = Field(gt=0)
+    shared_cpu: bool = False
+    counts_instructions: bool = False
+
+
 class Crosscheck(Model):
     """What the traffic tool has to reach of what others do on the same link; null: shown, not judged.
 
@@ -309,6 +325,19 @@ class Lab(Model):
     def shared_cpu(self) -> bool:
         """Whether the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them."""
         return self.traits.one_machine
+
+    @property
+    def expectations(self) -> Expectations:
+        """What the lab declares of its measurements."""
+        return Expectations(
+            link=self.link,
+            validity=self.validity,
+            thresholds=self.thresholds,
+            smallest_effect=self.smallest_effect,
+            rcvlowat_bytes=self.limits.rcvlowat_bytes,
+            shared_cpu=self.shared_cpu,
+            counts_instructions=self.counts_instructions,
+        )
 
     def pair(self, number: int = 1) -> Pair:
         """Return a pair by its number."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from zclab.analysis.statistics import FEWEST_PAIRS
 from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, SendMode
-from zclab.plan.plan import AA, Plan, Repeats
+from zclab.plan.plan import AA, Arm, Plan, Repeats
 from zclab.traffic.document import RpcMode
 
 ArmName = Literal["a", "b"]
@@ -49,7 +49,7 @@ class Measurement(Model):
     streams: int
     header_bytes: int
     ip_version: Literal[4, 6] | None
-    kernel: str | None
+    kernel_variant: str | None
     inject_usec_per_mib: float
     seconds: float
     warmup_seconds: float
@@ -101,8 +101,8 @@ def cells(plan: Plan) -> Iterator[Cell]:
                 "header_bytes": plan.header_bytes,
             }
             arms: dict[ArmName, Measurement] = {
-                "a": _template(plan, {**one.a.model_dump(), **common, "arm": "a"}),
-                "b": _template(plan, {**one.b.model_dump(), **common, "arm": "b"}),
+                "a": _template(plan, {**_planned(one.a), **common, "arm": "a"}),
+                "b": _template(plan, {**_planned(one.b), **common, "arm": "b"}),
             }
             metrics = {
                 metric: ids for metric, ids in one.metrics.items() if pace is None or METRICS[metric].paced
@@ -126,6 +126,10 @@ def cells(plan: Plan) -> Iterator[Cell]:
             yield Cell(name, rpc.name, dict(rpc.metrics), arms, plan.repeats, 1)
 
 
+def _planned(arm: Arm) -> dict[str, Any]:
+    return {**arm.model_dump(exclude={"kernel"}), "kernel_variant": arm.kernel}
+
+
 def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
     """Return a measurement of a plan before it has its place in the order."""
     data: dict[str, Any] = {
@@ -138,7 +142,7 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
         "pace_gbit_per_s": None,
         "streams": 1,
         "header_bytes": 0,
-        "kernel": None,
+        "kernel_variant": None,
         "inject_usec_per_mib": 0,
         "seconds": plan.seconds,
         "warmup_seconds": plan.warmup_seconds,
@@ -180,7 +184,7 @@ def checks(plan: Plan) -> list[Measurement]:
     for cell in cells(plan) if plan.integrity_bytes else ():
         for one in cell.arms.values():
             kept = one.keep_bytes > 0
-            key = (one.receive_mode, one.send_mode, one.streams, one.ip_version, one.kernel, kept)
+            key = (one.receive_mode, one.send_mode, one.streams, one.ip_version, one.kernel_variant, kept)
             if one.rpc is None and key not in found:
                 changes = {
                     "id": f"integrity-{cell.name}-{one.arm}",

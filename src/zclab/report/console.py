@@ -10,19 +10,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from zclab.analysis import verdict as judge
 from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.analysis.metric_values import value as metric_value
+from zclab.analysis.verdict import MeasuringRun, median
 from zclab.backends.backend import StatusRow
 from zclab.base.metrics import Metric
 from zclab.base.timing import Timing
 from zclab.plan import schedule
 from zclab.plan.plan import AA, Plan
 from zclab.report import receive_designs
-from zclab.report.terminal import print_line
-from zclab.runs.folder import Run
-
-_STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
+from zclab.report.terminal import print_line, styled
 
 
 class RunReporter:
@@ -32,7 +29,7 @@ class RunReporter:
         self._console = console
         self._progress: Progress | None = None
 
-    def started(self, run: Run, plan: Plan, overhead_seconds: float) -> None:
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
         """Say what begins and how long it takes."""
         total = len(schedule.measurements(plan))
         minutes = schedule.expected_seconds(plan, overhead_seconds) / 60
@@ -53,7 +50,7 @@ class RunReporter:
             self._progress.start()
             self._progress.add_task("measuring", total=total)
 
-    def measured(self, run: Run, document: MeasurementDocument) -> None:
+    def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
         """Say what one measurement gave."""
         line = measurement_line(document)
         if self._progress is None:
@@ -65,7 +62,7 @@ class RunReporter:
             if "invalid" in line:
                 print_line(self._progress.console, line)
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: MeasuringRun) -> None:
         """Take the progress bar away."""
         if self._progress is not None:
             self._progress.stop()
@@ -93,7 +90,7 @@ def show(console: Console, document: RunDocument) -> None:
     """Print a run as tables, and its verdict."""
     emulated = ", emulated: CPU figures are the emulator's" if document.emulated else ""
     kernels = ", ".join(sorted({host.kernel_release for host in document.hosts}))
-    kernels += "" if document.kernel == "artifact" else " (this machine's own: none was built or booted)"
+    kernels += "" if document.artifact_key else " (this machine's own: none was built or booted)"
     console.print(f"run {document.run_id}  lab {document.lab}{emulated}  kernel {kernels}", highlight=False)
     for table in (_arms_table(document), _rpc_table(document), _sweep_table(document)):
         if table.row_count:
@@ -113,9 +110,8 @@ def show(console: Console, document: RunDocument) -> None:
             print_line(console, f"{host}: console: {report}", "red")
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
-    verdict = document.verdict
-    styled = f"verdict: [{_STYLES[verdict]}]{verdict}[/] {escape(_explained(document))}"
-    console.print(styled, highlight=False, soft_wrap=True)
+    verdict = f"verdict: {styled(document.verdict)} {escape(_explained(document))}"
+    console.print(verdict, highlight=False, soft_wrap=True)
 
 
 def _explained(document: RunDocument) -> str:
@@ -178,7 +174,7 @@ def _named(comparison: str) -> str:
 
 def _median(values: Sequence[float | None], form: str) -> str:
     known = [value for value in values if value is not None]
-    return form.format(judge.median(known)) if known else "-"
+    return form.format(median(known)) if known else "-"
 
 
 def _figure(members: list[MeasurementDocument], metric: Metric, form: str = "{:.0f}") -> str:
@@ -269,7 +265,7 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
             "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
             one.effect or "-",
             "-" if one.threshold is None else f"{sign} {one.threshold:g}",
-            f"[{_STYLES[one.verdict]}]{verdict}[/]" if one.verdict else escape(verdict),
+            styled(one.verdict) if one.verdict else escape(verdict),
         )
     return table
 

@@ -1,11 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines for people on a console."""
+"""Lines for people on a console, and the colours of results."""
 
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
+
+_STYLES = {
+    "pass": "green",
+    "fail": "red",
+    "invalid": "red",
+    "inconclusive": "yellow",
+    "skipped": "yellow",
+}
 
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:
     """Print text as it is: not wrapped, and nothing in it taken for markup or coloured by itself."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def styled(result: str, text: str | None = None) -> str:
+    """Return a verdict or result, or the text that stands for it, as markup in its colour."""
+    return f"[{_STYLES[result]}]{escape(result if text is None else text)}[/]"
+
+
+def print_reports(console: Console, reports: dict[str, list[str]], kernel: str = "") -> None:
+    """Print the kernel reports of each host's console."""
+    for host, lines in reports.items():
+        for line in lines:
+            print_line(console, f"{kernel}{host}: the kernel reported: {line}", "red")

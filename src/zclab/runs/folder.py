@@ -1,29 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of one run."""
+"""The folder of one run, of any kind.
+
+runs/<id>/manifest.json  what was done, on what, expecting what
+runs/<id>/records.jsonl  one record per line, appended and never edited
+runs/<id>/console/       what each host's console said since the run began
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Generic
 
 from pydantic import ValidationError
 
 from zclab.base.errors import UsageError
+from zclab.base.files import write_whole
 from zclab.base.paths import runs_dir
-from zclab.runs.records import Manifest, Record
-from zclab.runs.upgrade import upgraded
+from zclab.runs.manifest import KIND_NAMES, SCHEMA_VERSION, D, Kind, KindName, M, R
+from zclab.runs.upgrades import UPGRADES, Stored
+
+#: Files that version 3 had in place of manifest.json and records.jsonl, and the kind that they mean.
+_OLD_FILES: tuple[tuple[str, str, KindName], ...] = (
+    ("crosscheck.json", "observations.jsonl", "crosscheck"),
+    ("stress.json", "", "stress"),
+)
+_OLD_RECORDS = "measurements.jsonl"
+_OLD_PREFIX = "stress-"
 
 
-class Run:
+class Run(Generic[M, R, D]):
     """The folder of one run."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: Kind[M, R, D]) -> None:
         self.directory = directory
+        self.kind = kind
         self.manifest_path = directory / "manifest.json"
-        self.measurements_path = directory / "measurements.jsonl"
+        self.records_path = directory / "records.jsonl"
 
     @property
     def id(self) -> str:
@@ -31,81 +48,138 @@ class Run:
         return self.directory.name
 
     @classmethod
-    def create(cls, lab: str) -> Run:
+    def create(cls, lab: str, kind: Kind[M, R, D]) -> Run[M, R, D]:
         """Make a folder for a new run of a lab, named so that names sort by time."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        directory = runs_dir() / f"{stamp}-{lab}-{secrets.token_hex(2)}"
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+        directory = runs_dir() / f"{stamp}-{lab}-{kind.name}-{secrets.token_hex(2)}"
         directory.mkdir(parents=True)
-        return cls(directory)
+        return cls(directory, kind)
 
-    @classmethod
-    def find(cls, name: str) -> Run:
-        """Return a run by its id, by its directory, or the newest one by "latest".
-
-        Raises:
-            UsageError: there is none.
-        """
-        if name == "latest":
-            runs = sorted(path.parent for path in runs_dir().glob("*/manifest.json"))
-            if not runs:
-                raise UsageError(f"{runs_dir()}: no run yet: make one with `zclab run`")
-            return cls(runs[-1])
-        for directory in (runs_dir() / name, Path(name)):
-            if (directory / "manifest.json").is_file():
-                return cls(directory)
-        raise UsageError(f"{name}: no such run in {runs_dir()}: `zclab show latest` shows the newest")
-
-    def write_manifest(self, manifest: Manifest) -> None:
+    def write_manifest(self, manifest: M) -> None:
         """Write the manifest, whole or not at all."""
-        partial = self.manifest_path.with_suffix(".partial")
-        partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        partial.replace(self.manifest_path)
+        write_whole(self.manifest_path, manifest.model_dump_json(indent=2) + "\n")
 
-    def manifest(self) -> Manifest:
+    def update(self, **changes: Any) -> M:
+        """Replace fields of the manifest and return it."""
+        manifest = self.manifest().model_copy(update=changes)
+        self.write_manifest(manifest)
+        return manifest
+
+    def manifest(self) -> M:
         """Read the manifest.
 
         Raises:
-            UsageError: it is missing, or another schema wrote it.
+            UsageError: it cannot be read, is of another kind, or a newer zclab wrote it.
         """
+        data = read(self.directory).manifest
+        if data["kind"] != self.kind.name:
+            raise UsageError(f"{self.directory}: is a run of kind {data['kind']}, not {self.kind.name}")
         try:
-            data = json.loads(self.manifest_path.read_text(encoding="utf-8"))
-            return Manifest.model_validate(upgraded(data))
+            return self.kind.manifest.model_validate(data)
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
             raise UsageError(f"{self.manifest_path}: cannot be read: {key}: {problem['msg']}") from None
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{self.manifest_path}: cannot be read: {error}") from None
 
-    def append(self, record: Record) -> None:
+    def append(self, record: R) -> None:
         """Add one record, on disk before this returns."""
-        with self.measurements_path.open("a", encoding="utf-8") as file:
+        with self.records_path.open("a", encoding="utf-8") as file:
             file.write(record.model_dump_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def keep_whole_records(self) -> list[Record]:
-        """Return all records, and cut a line that a crash left unfinished off the file."""
+    def resume(self) -> list[R]:
+        """Return all records, and cut a line that a crash left unfinished off the file.
+
+        Raises:
+            UsageError: a record is damaged, or the folder is of an older version: it is read, never written.
+        """
+        if (self.directory / _OLD_RECORDS).exists():
+            raise UsageError(f"{self.id}: an older zclab made this run: start a new one")
         records = self.records()
-        if self.measurements_path.is_file():
-            whole = self.measurements_path.read_bytes().split(b"\n")[: len(records)]
-            os.truncate(self.measurements_path, sum(len(line) + 1 for line in whole))
+        if self.records_path.is_file():
+            whole = self.records_path.read_bytes().split(b"\n")[: len(records)]
+            os.truncate(self.records_path, sum(len(line) + 1 for line in whole))
         return records
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[R]:
         """Read all records; a last line that was cut off by a crash is left out.
 
         Raises:
             UsageError: another line is damaged.
         """
-        if not self.measurements_path.is_file():
-            return []
-        # Only what ends in a newline was written whole; no other character ends a line here.
-        *lines, _ = self.measurements_path.read_bytes().split(b"\n")
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                records.append(Record.model_validate(upgraded(json.loads(line))))
-            except (ValueError, ValidationError):
-                raise UsageError(f"{self.measurements_path}: line {number} is damaged") from None
+        stored = read(self.directory)
+        records: list[R] = []
+        try:
+            for data in stored.records:
+                records.append(self.kind.record.model_validate(data))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UsageError(f"{stored.records_path}: line {len(records) + 1} is damaged") from None
         return records
+
+    def document(self) -> D:
+        """Return what came of the run, judged."""
+        return self.kind.document(self.manifest(), self.records())
+
+
+def directories() -> list[Path]:
+    """Return the folder of every run, newest first, whatever is in it."""
+    found = [path for path in runs_dir().glob("[!.]*") if path.is_dir()]
+    return sorted(found, key=lambda path: path.name.removeprefix(_OLD_PREFIX), reverse=True)
+
+
+def directory_of(name: str) -> Path:
+    """Return the folder of a run by its id or path.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for directory in (runs_dir() / name, Path(name)):
+        if directory.is_dir():
+            return directory
+    raise UsageError(f"{name}: no such run in {runs_dir()}: `zclab list` shows them")
+
+
+def read(directory: Path) -> Stored:
+    """Read a run folder of any kind and version, upgraded to today's.
+
+    Raises:
+        UsageError: there is no manifest, it is damaged, or its version is not one that this zclab reads.
+    """
+    path, records_path = directory / "manifest.json", directory / "records.jsonl"
+    old: dict[str, Any] = {"schema_version": 3, "kind": "run"}
+    for name, records_name, kind in _OLD_FILES:
+        if (directory / name).is_file():
+            path, records_path, old["kind"] = directory / name, directory / records_name, kind
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if old["kind"] != "run":
+            data |= old
+        elif (version := data.get("schema_version")) == old["schema_version"]:
+            data |= old
+            records_path = directory / _OLD_RECORDS
+        elif version != SCHEMA_VERSION:
+            oldest = min(UPGRADES)
+            raise ValueError(
+                f"its schema_version is {version}, this zclab reads {oldest} to {SCHEMA_VERSION}"
+            )
+        stored = Stored(data, _lines(records_path), records_path)
+        for step in range(data["schema_version"], SCHEMA_VERSION):
+            stored = UPGRADES[step](stored)
+        if stored.manifest["kind"] not in KIND_NAMES:
+            raise ValueError(f"kind {stored.manifest['kind']!r} is none of {', '.join(KIND_NAMES)}")
+    except FileNotFoundError:
+        raise UsageError(f"{directory}: cannot be read: it has no {path.name}") from None
+    except KeyError as error:
+        raise UsageError(f"{path}: cannot be read: {error.args[0]} is missing") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    return stored
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """Yield the JSON value of each line that was written whole: that ends in a newline."""
+    if path.is_file():
+        # No other character ends a line here.
+        *lines, _ = path.read_bytes().split(b"\n")
+        yield from (json.loads(line) for line in lines)

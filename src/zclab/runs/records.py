@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves behind: the manifest, and one raw record a measurement.
-
-runs/<id>/manifest.json      what was measured, on what, expecting what
-runs/<id>/measurements.jsonl one Record a line, appended and never edited
-runs/<id>/playbooks/         what bringing the lab up printed, where the run did that
-runs/<id>/console/           what each console said since the run began
-"""
+"""What a run of `zclab run` leaves behind: its manifest, and one raw record per measurement."""
 
 from __future__ import annotations
 
@@ -15,10 +9,11 @@ from pydantic import Field
 
 from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts, Snapshot
-from zclab.kernel.identity import Artifact
-from zclab.lab.model import Host, Link, Threshold, Validity
+from zclab.kernel.identity import KernelIdentity
+from zclab.lab.model import Expectations, Host
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
+from zclab.runs.manifest import BaseManifest
 from zclab.traffic.document import RpcDocument, TrafficDocument
 from zclab.traffic.profile import Profile
 
@@ -55,32 +50,15 @@ class Record(Model):
     profiles: dict[str, Profile] = {}
 
 
-class Manifest(Model):
+class Manifest(BaseManifest):
     """What a run was: everything that judging its records again needs.
 
-    `artifact` is null where the hosts run this machine's own kernel; `shared_cpu` where they share its CPUs;
-    `counts_instructions` where CPU times are counts of instructions, a billion a second.
+    `other_kernels` are those that arms of the plan boot, by variant.
     """
 
-    schema_version: Literal[3] = 3
-    run_id: str
-    lab: str
-    emulated: bool
-    accelerator: str | None
-    started_at: str
-    finished_at: str | None = None
+    kind: Literal["run"] = "run"
     plan: Plan
-    link: Link
-    validity: Validity
-    thresholds: list[Threshold]
-    smallest_effect: float
-    rcvlowat_bytes: int
-    shared_cpu: bool = False
-    counts_instructions: bool = False
+    expectations: Expectations
     pair: list[Host]
-    artifact: Artifact | None
-    other_artifacts: dict[str, Artifact] = {}
+    other_kernels: dict[str, KernelIdentity] = {}
     hosts: list[HostFacts]
-    versions: dict[str, str]
-    console_offsets: dict[str, int] = {}
-    console_reports: dict[str, list[str]] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lock check: what lockdep reports when everything is done that takes a socket's lock and the mapping lock.
+"""What lockdep reports when everything is done that takes a socket's lock and the mapping lock.
 
 lockdep reports the first thing that it finds and then stops watching, until the next boot.
 """
@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from zclab.backends.choice import backend_of
-from zclab.base.clock import now
 from zclab.base.errors import InvalidError, LabError
+from zclab.base.exit_codes import Verdict
 from zclab.base.model import Model
-from zclab.deploy import state as deploy_state
-from zclab.host import console, facts
-from zclab.host.ssh import Remote, connected
+from zclab.host import console
+from zclab.host.ssh import Remote
 from zclab.lab.model import Lab
+from zclab.measure.session import Opener, Session
 from zclab.probe.table import CASE_SECONDS
+from zclab.runs.manifest import BaseManifest, Kind
 from zclab.suites import probe_command
 
-SCHEMA_VERSION = 1
 #: "debug_locks: 1" as long as lockdep watches. There only where the kernel can.
 _STATS = "/proc/lockdep_stats"
 _CIRCULAR = "possible circular locking dependency detected"
@@ -28,85 +27,81 @@ _TABLE = "lock_order"
 _GRACE_SECONDS = 30.0
 
 
-class LockCheck(Model):
-    """What a lock check found.
+class LockRow(Model):
+    """A row of what takes both locks, tried over one address family; outcome null: it is not known."""
 
-    expected: the locks that lockdep is to report, none: nothing is to be reported. reports: by host, the
-    kernel lines that report anything. unexpected: what is not as it should be, one line each.
+    row: str
+    family: probe_command.Family
+    expected: str
+    outcome: str | None
+
+
+class LockdepManifest(BaseManifest):
+    """What a check of the lock order was.
+
+    expected: the locks that lockdep is to report, none: nothing is to be reported. unexpected: what the
+    consoles say and should not, or should say and do not, one line each.
     """
 
-    schema_version: int = SCHEMA_VERSION
-    lab: str
-    emulated: bool
-    kernel: str
-    kernel_release: str
-    started_at: str
+    kind: Literal["lockdep"] = "lockdep"
     expected: list[str]
-    rows: dict[str, str]
-    reports: dict[str, list[str]]
-    unexpected: list[str]
-    verdict: Literal["pass", "fail"]
-
-    @property
-    def exit_code(self) -> int:
-        """Return 0 for a pass, else 1."""
-        return 0 if self.verdict == "pass" else 1
+    unexpected: list[str] = []
 
 
-def carry_out(lab: Lab) -> LockCheck:
+class LockdepDocument(LockdepManifest):
+    """What lockdep found: `zclab lockdep --json` prints it."""
+
+    exit_code: int
+    verdict: Verdict
+    rows: list[LockRow]
+
+
+def judge(manifest: LockdepManifest, rows: list[LockRow]) -> LockdepDocument:
+    """Judge what lockdep reported; it fails, too, if a row was not done as expected."""
+    unexpected = [*manifest.unexpected, *unlike(rows)]
+    judged = manifest.judged("fail" if unexpected else "pass")
+    return LockdepDocument(**(dict(manifest) | judged | {"unexpected": unexpected}), rows=rows)
+
+
+LOCKDEP = Kind("lockdep", LockdepManifest, LockRow, judge)
+
+
+def carry_out(lab: Lab, open_session: Opener = Session.open_declared) -> LockdepDocument:
     """Do everything that takes both locks on the receiver, and judge what its kernel reports.
 
     Raises:
-        LabError: the lab is not up or has no console log, or a host can not be reached.
-        InvalidError: lockdep does not watch.
+        LabError: the lab is not up or has no console log, or a host cannot be reached.
+        InvalidError: the hosts run another kernel, or lockdep does not watch.
     """
-    pair = lab.pair()
-    receiver = pair.receiver.name
-    with deploy_state.exclusive(lab), connected(pair.names, lab.state_dir / "ssh_config") as remotes:
-        artifact = deploy_state.deployed_kernel(lab)
+    with open_session(lab) as session:
+        artifact = session.artifact
         if artifact is None:
             raise InvalidError(
                 f"{lab.name}: its hosts run this machine's own kernel: name a lab that boots one"
             )
-        release = facts.snapshot(remotes, pair)[receiver].kernel_release
-        if release != artifact.release:
-            raise InvalidError(f"{receiver}: runs {release}, not {artifact.release}: run `zclab up`")
-        logs = {name: console.log_path(lab.state_dir, name) for name in pair.names}
-        if missing := [name for name, path in logs.items() if not path.is_file()]:
+        session.require_one_kernel()
+        receiver = session.remotes[session.members[1].name]
+        if missing := [name for name in session.console.logs if name not in session.console.offsets]:
             raise LabError(f"{missing[0]}: its console is not logged: nothing could be seen there")
-        if not _watches(remotes[receiver]):
-            raise InvalidError(f"{receiver}: lockdep has reported already and stopped: boot it again")
-        offsets = {name: console.size(path) for name, path in logs.items()}
-        started_at = now()
-        rows = {
-            f"{row} IPv{family}": outcome
-            for family in probe_command.FAMILIES
-            for row, outcome in _attempted(remotes[receiver], family).items()
-        }
-        said = {name: console.since(path, offsets[name]) for name, path in logs.items()}
+        if not _watches(receiver):
+            raise InvalidError(f"{receiver.name}: lockdep has reported already and stopped: boot it again")
         expected = list(lab.kernel_variants[artifact.variant].lock_report)
-        unexpected = _unexpected(expected, receiver, said) + _unlike(rows)
-        return LockCheck(
-            lab=lab.name,
-            emulated=backend_of(lab).accelerator() == "tcg",
-            kernel=artifact.variant,
-            kernel_release=artifact.release,
-            started_at=started_at,
-            expected=expected,
-            rows=rows,
-            reports={name: console.reports(text) for name, text in said.items()},
-            unexpected=unexpected,
-            verdict="fail" if unexpected else "pass",
-        )
+        run = session.begin(LOCKDEP, expected=expected)
+        with session.recording(run):
+            for family in probe_command.FAMILIES:
+                for row in _attempted(receiver, family):
+                    run.append(row)
+            run.update(unexpected=_unexpected(expected, receiver.name, session.console.texts()))
+    return run.document()
 
 
-def lines(found: LockCheck) -> list[str]:
-    """Return a lock check in words, the verdict last."""
+def lines(found: LockdepDocument) -> list[str]:
+    """Return what was found in words, the verdict last."""
     wanted = f"a report of {' and '.join(found.expected)}" if found.expected else "silence"
     return [
-        *(f"{host}: {line}" for host, reports in found.reports.items() for line in reports),
-        *(f"not as it should be: {line}" for line in found.unexpected),
-        f"locks: lab {found.lab}, kernel {found.kernel} ({found.kernel_release}), expected {wanted}",
+        *(f"{host}: {line}" for host, reports in found.console_reports.items() for line in reports),
+        *(f"not as expected: {line}" for line in found.unexpected),
+        f"lockdep: lab {found.lab}, kernel {found.kernel}, expected {wanted}",
         f"verdict: {found.verdict}",
     ]
 
@@ -118,35 +113,35 @@ def _watches(remote: Remote) -> bool:
     return any(line.split() == ["debug_locks:", "1"] for line in stats.stdout.splitlines())
 
 
-def _attempted(remote: Remote, family: probe_command.Family) -> dict[str, str]:
-    """Try the table on a host; return the outcome of each row."""
+def _attempted(remote: Remote, family: probe_command.Family) -> list[LockRow]:
+    """Try the table on a host; return what came of each row of it."""
     process = remote.start(probe_command.rows_command(_TABLE, family, None))
     try:
         process.send(probe_command.handed_over())
-        told = [json.loads(line) for line in process.lines(CASE_SECONDS + _GRACE_SECONDS)]
+        printed = [json.loads(line) for line in process.lines(CASE_SECONDS + _GRACE_SECONDS)]
         done = process.wait(_GRACE_SECONDS)
     finally:
         process.close()
-    if reasons := [one["reason"] for one in told if "reason" in one and "row" not in one]:
+    if reasons := [one["reason"] for one in printed if "reason" in one and "row" not in one]:
         raise InvalidError(f"{remote.name}: {reasons[0]}")
     if done.status != 0:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise LabError(f"{remote.name}: the probe ended with status {done.status}: {last}")
-    return {one["row"]: one["outcome"] or f"not tried: {one['reason']}" for one in told if "row" in one}
-
-
-def _unlike(rows: dict[str, str]) -> list[str]:
-    """Return the rows whose outcome is not the expected one: then not everything was done."""
-    wanted = {row.name: row.rule("0")[1] for row in probe_command.table(_TABLE).cases}
-    found = {
-        (name, family): rows.get(f"{name} IPv{family}")
-        for name in wanted
-        for family in probe_command.FAMILIES
+    outcomes = {
+        one["row"]: one["outcome"] or f"not tried: {one['reason']}" for one in printed if "row" in one
     }
     return [
-        f"{name} IPv{family}: {outcome}, expected: {wanted[name]}"
-        for (name, family), outcome in found.items()
-        if outcome != wanted[name]
+        LockRow(row=row.name, family=family, expected=row.rule("0")[1], outcome=outcomes.get(row.name))
+        for row in probe_command.table(_TABLE).cases
+    ]
+
+
+def unlike(rows: list[LockRow]) -> list[str]:
+    """Return the rows whose outcome is not the expected one: then not everything was done."""
+    return [
+        f"{row.row} IPv{row.family}: {row.outcome}, expected: {row.expected}"
+        for row in rows
+        if row.outcome != row.expected
     ]
 
 

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the suite found on one kernel, kept in the lab's state, and what moved between two kernels."""
+"""What the suite found on one kernel, and what moved between two kernels."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
+from zclab.base.exit_codes import EXIT_CODES, Verdict
 from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
 from zclab.lab.model import Lab
 from zclab.probe.table import TestCase
+from zclab.runs import query
+from zclab.runs.manifest import BaseManifest, Kind
 from zclab.suites import probe_command
-from zclab.suites import result_store as results
+from zclab.suites.fingerprint import of_kernel
 
-#: The name of a kernel that the lab has not booted: the hosts run this machine's own.
-MACHINE = "machine"
-_KIND = "conformance"
 #: Interfaces that this project's series leaves as they are.
 FIXED = ("zerocopy_receive", "msg_zerocopy")
 
@@ -25,13 +24,13 @@ class RowDocument(Model):
 
     `expected` is what this kernel should show, `since` the first release that behaves so (null: all do),
     `document` what the claim's text says where kernels do something else. `outcome` is null, with the
-    `reason`, where the row was not tried or its end was not told.
+    `reason`, where the row was not tried or its end is not known.
     """
 
     abi: str
     row: str
     family: probe_command.Family
-    given: str
+    setup: str
     expected: str
     since: str | None
     document: str | None
@@ -41,35 +40,34 @@ class RowDocument(Model):
     claim_ids: list[str]
 
 
-class ConformanceDocument(Model):
-    """The suite on one kernel: `zclab conformance --json` prints it.
+class ConformanceManifest(BaseManifest):
+    """What a run of the suite was; `fingerprint` stands for everything of the project that went into it."""
 
-    `kernel` is the variant that ran, or "machine"; `made_of` stands for everything of the project that went
-    into the result. `console_reports` are what the kernel reported meanwhile, by host.
-    """
+    kind: Literal["conformance"] = "conformance"
+    fingerprint: str
 
-    schema_version: Literal[1] = 1
-    lab: str
-    emulated: bool
-    kernel: str
-    artifact_key: str | None
-    kernel_release: str
-    kernel_build_id: str | None
-    made_of: str
-    started_at: str
-    console_reports: dict[str, list[str]]
+
+class ConformanceDocument(ConformanceManifest):
+    """The suite on one kernel: `zclab conformance --json` prints it."""
+
+    exit_code: int
+    verdict: Verdict
     rows: list[RowDocument]
 
     def count(self, verdict: str) -> int:
         """Return how many rows have a verdict."""
         return sum(row.verdict == verdict for row in self.rows)
 
-    @property
-    def exit_code(self) -> int:
-        """Return 1 if a row failed or the kernel reported something, 4 if nothing could be tried, else 0."""
-        if self.count("fail") or any(self.console_reports.values()):
-            return 1
-        return 0 if self.count("pass") else 4
+
+def judge(manifest: ConformanceManifest, rows: list[RowDocument]) -> ConformanceDocument:
+    """Judge a kernel: it fails if a row failed or it reported something; invalid if no row could be tried."""
+    verdict: Verdict = "pass" if any(row.verdict == "pass" for row in rows) else "invalid"
+    if any(row.verdict == "fail" for row in rows) or any(manifest.console_reports.values()):
+        verdict = "fail"
+    return ConformanceDocument(**(dict(manifest) | manifest.judged(verdict) | {"rows": rows}))
+
+
+CONFORMANCE = Kind("conformance", ConformanceManifest, RowDocument, judge)
 
 
 class Moved(Model):
@@ -85,7 +83,7 @@ class Diff(Model):
     `zclab conformance --diff A B --json` prints it.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[4] = 4
     a: ConformanceDocument
     b: ConformanceDocument
     moved: list[Moved]
@@ -100,8 +98,9 @@ class Diff(Model):
     def exit_code(self) -> int:
         """Return 4 if a fixed interface could not be compared, 1 if one moved or a row failed, else 0."""
         if not all(self.compared.values()):
-            return 4
-        return 1 if self.moved_but_fixed or 1 in (self.a.exit_code, self.b.exit_code) else 0
+            return EXIT_CODES["invalid"]
+        failed = self.moved_but_fixed or "fail" in (self.a.verdict, self.b.verdict)
+        return EXIT_CODES["fail" if failed else "pass"]
 
 
 def judged(
@@ -121,7 +120,7 @@ def judged(
         abi=abi,
         row=row.name,
         family=family,
-        given=row.setup,
+        setup=row.setup,
         expected=expected,
         since=since,
         document=row.document,
@@ -145,21 +144,17 @@ def diff(a: ConformanceDocument, b: ConformanceDocument) -> Diff:
     )
 
 
-def made_of(variant: KernelVariant | None) -> str:
+def fingerprint(variant: KernelVariant | None) -> str:
     """Return a hash of the probe and, where the lab builds the kernel, of what that is made of.
 
     Raises:
         UsageError: a patch or fragment that the variant names is not there.
     """
-    return results.made_of(variant, probe_command.archive())
+    return of_kernel(variant, probe_command.archive())
 
 
-def keep(lab: Lab, document: ConformanceDocument) -> Path:
-    """Write a result where `kept` finds it, in place of an earlier one of the same kernel."""
-    return results.keep(lab, _KIND, document.kernel, document)
-
-
-def kept(lab: Lab, kernel: str) -> ConformanceDocument | None:
-    """Return the kept result of a kernel; None if there is none, or if rows or kernel are others now."""
-    found = results.kept(lab, _KIND, kernel, ConformanceDocument)
-    return found if found and found.made_of == made_of(lab.kernel_variants.get(kernel)) else None
+def latest(lab: Lab, variant: str | None) -> ConformanceDocument | None:
+    """Return the newest whole result of a kernel of a lab; null if there is none of these rows and kernel."""
+    wanted = fingerprint(lab.kernel_variants.get(variant or ""))
+    run = query.latest_whole(CONFORMANCE, lab.name, variant, lambda one: one.fingerprint == wanted)
+    return run.document() if run else None

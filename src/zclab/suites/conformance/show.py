@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of the suite: a table an interface, and what moved between two kernels."""
+"""What people see of the suite: one table per interface, and what moved between two kernels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.report.terminal import print_line
+from zclab.report.terminal import print_line, print_reports, styled
 from zclab.suites.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
 
 _T = TypeVar("_T")
-_STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
 
 
 def show(console: Console, document: ConformanceDocument) -> None:
@@ -25,9 +24,7 @@ def show(console: Console, document: ConformanceDocument) -> None:
             print_line(console, f"{abi}: all {len(rows)} rows skipped: {reason}", "yellow")
         else:
             console.print(_table(abi, rows))
-    for host, reports in document.console_reports.items():
-        for report in reports:
-            print_line(console, f"{host}: the kernel reported: {report}", "red")
+    print_reports(console, document.console_reports)
     print_line(console, summary(document), None if document.exit_code == 0 else "red")
 
 
@@ -35,8 +32,9 @@ def show_diff(console: Console, diff: Diff) -> None:
     """Print what moved between two kernels, and that what should not move did not."""
     for document in (diff.a, diff.b):
         print_line(console, summary(document))
-    table = Table(title=f"moved from {diff.a.kernel} to {diff.b.kernel}", title_justify="left")
-    for heading in ("interface", "row", "IP", "claims", diff.a.kernel, diff.b.kernel):
+    kernels = [str(one.kernel_variant) for one in (diff.a, diff.b)]
+    table = Table(title=f"moved from {' to '.join(kernels)}", title_justify="left")
+    for heading in ("interface", "row", "IP", "claims", *kernels):
         table.add_column(heading)
     for moved in _alike(diff.moved, _movement):
         before, after = moved[0].before, moved[0].after
@@ -61,10 +59,7 @@ def summary(document: ConformanceDocument) -> str:
         f"{document.count(verdict)} {words}"
         for verdict, words in (("pass", "passed"), ("fail", "failed"), ("skipped", "skipped"))
     )
-    return (
-        f"conformance: lab {document.lab}{emulated}, kernel {document.kernel} "
-        f"({document.kernel_release}): {counts}"
-    )
+    return f"conformance: lab {document.lab}{emulated}, kernel {document.kernel}: {counts}"
 
 
 def _called(abi: str) -> str:
@@ -73,7 +68,7 @@ def _called(abi: str) -> str:
 
 def _table(abi: str, rows: list[RowDocument]) -> Table:
     table = Table(title=abi, title_justify="left")
-    for heading in ("row", "IP", "claims", "given", "expected", "outcome"):
+    for heading in ("row", "IP", "claims", "setup", "expected", "outcome"):
         table.add_column(heading, overflow="fold")
     table.add_column("verdict")
     for same in _alike(rows, lambda row: (row.row, row.verdict, _came_of(row))):
@@ -89,8 +84,8 @@ def _table(abi: str, rows: list[RowDocument]) -> Table:
             one.row,
             ", ".join(str(row.family) for row in same),
             ", ".join(one.claim_ids),
-            *(escape(text) for text in (one.given, expected, _came_of(one))),
-            f"[{_STYLES[one.verdict]}]{one.verdict}[/]",
+            *(escape(text) for text in (one.setup, expected, _came_of(one))),
+            styled(one.verdict),
         )
     return table
 

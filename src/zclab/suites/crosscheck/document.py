@@ -6,14 +6,13 @@ from __future__ import annotations
 import statistics as plain_statistics
 from typing import Literal, NamedTuple
 
-from zclab.analysis.document import Verdict
-from zclab.analysis.statistics import Interval, Outcome, median_interval
-from zclab.analysis.verdict import EXIT_CODES, worst
+from zclab.analysis.statistics import decide, median_interval
+from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
 from zclab.base.model import Model, ReceiveMode, SendMode
 from zclab.lab.model import Crosscheck
+from zclab.runs.manifest import BaseManifest, Kind
 from zclab.suites.crosscheck.programs import Sample
 
-SCHEMA_VERSION = 1
 ToolName = Literal["zclab", "tcp_mmap", "iperf3"]
 CrossMetric = Literal["gbit_per_s", "receiver_usec_per_mib"]
 OWN: ToolName = "zclab"
@@ -51,23 +50,19 @@ class Observation(Model):
     sender: Left | None
 
 
-class Settings(Model):
+class CrosscheckManifest(BaseManifest):
     """What a cross-check was: everything that judging its observations again needs.
 
     `host_problems` is why the hosts were not fit to measure at all.
     """
 
-    run_id: str
-    lab: str
-    emulated: bool
+    kind: Literal["crosscheck"] = "crosscheck"
     seed: int
     repeats: int
     seconds: int
     chunk_bytes: int
     modes: list[Mode]
-    versions: dict[str, str]
     bounds: Crosscheck
-    started_at: str
     host_problems: list[str]
 
 
@@ -107,23 +102,18 @@ class ModeDocument(Model):
     ratios: list[Ratio]
 
 
-class CrosscheckDocument(Model):
+class CrosscheckDocument(BaseManifest):
     """What `zclab crosscheck --json` prints."""
 
-    schema_version: int
-    run_id: str
-    lab: str
-    emulated: bool
+    kind: Literal["crosscheck"] = "crosscheck"
+    exit_code: int
+    verdict: Verdict
     seed: int
     repeats: int
     seconds: int
     chunk_bytes: int
-    versions: dict[str, str]
-    started_at: str
     modes: list[ModeDocument]
     problems: list[str]
-    verdict: Verdict
-    exit_code: int
 
 
 class _Bound(NamedTuple):
@@ -131,35 +121,36 @@ class _Bound(NamedTuple):
     at_most: float | None = None
 
 
-def judge(settings: Settings, observations: list[Observation]) -> CrosscheckDocument:
+def judge(manifest: CrosscheckManifest, observations: list[Observation]) -> CrosscheckDocument:
     """Judge a cross-check from what it observed."""
     modes = [
-        _mode(settings, mode, [one for one in observations if one.mode == mode]) for mode in settings.modes
+        _mode(manifest, mode, [one for one in observations if one.mode == mode]) for mode in manifest.modes
     ]
-    problems = list(settings.host_problems)
+    problems = list(manifest.host_problems)
     for one in observations:
         place = f"{one.mode.receive_mode}, block {one.block + 1}, {one.tool}"
         problems += [f"{place}: {problem}" for problem in one.problems]
-    wanted = len(settings.modes) * settings.repeats * len(TOOLS)
-    if len(observations) < wanted and not settings.host_problems:
+    wanted = len(manifest.modes) * manifest.repeats * len(TOOLS)
+    if len(observations) < wanted and not manifest.host_problems:
         problems.append(f"{wanted - len(observations)} of {wanted} executions were not made")
     verdicts: list[Verdict] = [
         one.verdict for mode in modes for one in mode.ratios if one.verdict is not None
     ]
     if problems:
         verdicts.append("invalid")
-    verdict = worst(verdicts)
-    return CrosscheckDocument(
-        schema_version=SCHEMA_VERSION,
-        **settings.model_dump(exclude={"modes", "bounds", "host_problems"}),
-        modes=modes,
-        problems=problems,
-        verdict=verdict,
-        exit_code=EXIT_CODES[verdict],
+    if any(manifest.console_reports.values()):
+        verdicts.append("fail")
+    verdict = worst_verdict(verdicts)
+    return CrosscheckDocument.model_validate(
+        manifest.model_dump(exclude={"modes", "bounds", "host_problems"})
+        | {"modes": modes, "problems": problems, "verdict": verdict, "exit_code": EXIT_CODES[verdict]}
     )
 
 
-def _mode(settings: Settings, mode: Mode, observations: list[Observation]) -> ModeDocument:
+CROSSCHECK = Kind("crosscheck", CrosscheckManifest, Observation, judge, judged_again=True)
+
+
+def _mode(manifest: CrosscheckManifest, mode: Mode, observations: list[Observation]) -> ModeDocument:
     by_tool: dict[ToolName, dict[int, Sample | None]] = {
         tool: {one.block: one.sample for one in observations if one.tool == tool and not one.problems}
         for tool in TOOLS
@@ -167,9 +158,9 @@ def _mode(settings: Settings, mode: Mode, observations: list[Observation]) -> Mo
     return ModeDocument(
         receive_mode=mode.receive_mode,
         send_mode=mode.send_mode,
-        tools=[_figures(tool, settings.repeats, samples) for tool, samples in by_tool.items()],
+        tools=[_figures(tool, manifest.repeats, samples) for tool, samples in by_tool.items()],
         ratios=[
-            _ratio(settings, mode, against, metric, by_tool[OWN], by_tool[against])
+            _ratio(manifest, mode, against, metric, by_tool[OWN], by_tool[against])
             for against in _OTHERS
             for metric in _METRICS
         ],
@@ -198,7 +189,7 @@ def _figures(tool: ToolName, repeats: int, samples: dict[int, Sample | None]) ->
 
 
 def _ratio(
-    settings: Settings,
+    manifest: CrosscheckManifest,
     mode: Mode,
     against: ToolName,
     metric: CrossMetric,
@@ -212,11 +203,15 @@ def _ratio(
     ]
     ratios = [mine / other for mine, other in pairs if other]
     interval = median_interval(ratios) if ratios else None
-    bound = _bound(settings.bounds, metric)
-    reason = _not_gated_because(settings, mode, against, metric, bound)
+    bound = _bound(manifest.bounds, metric)
+    reason = _not_gated_because(manifest, mode, against, metric, bound)
     verdict: Verdict | None = None
     if reason is None:
-        verdict = "invalid" if interval is None else decide(interval, bound.at_least, bound.at_most)
+        verdict = (
+            "invalid"
+            if interval is None
+            else decide(interval, bound.at_least, bound.at_most, passes_by_median=True)
+        )
     return Ratio(
         against=against,
         metric=metric,
@@ -238,34 +233,15 @@ def _bound(bounds: Crosscheck, metric: CrossMetric) -> _Bound:
 
 
 def _not_gated_because(
-    settings: Settings, mode: Mode, against: ToolName, metric: CrossMetric, bound: _Bound
+    manifest: CrosscheckManifest, mode: Mode, against: ToolName, metric: CrossMetric, bound: _Bound
 ) -> str | None:
     """Return why a ratio is shown and not judged; null if it is judged."""
     if against == "iperf3" and mode.receive_mode != "copy":
         return "iperf3 only copies"
     if against == "iperf3" and metric == "receiver_usec_per_mib":
         return "iperf3 is judged by throughput"
-    if settings.emulated and metric == "receiver_usec_per_mib":
+    if manifest.emulated and metric == "receiver_usec_per_mib":
         return "emulated CPU"
     if bound == _Bound():
         return "not declared by the lab"
     return None
-
-
-def decide(interval: Interval, at_least: float | None, at_most: float | None) -> Outcome:
-    """Judge whether a tool keeps up with another, by the median ratio: its bound means "as good as".
-
-    It passes when the median keeps the bound, fails when the whole interval misses it, and is inconclusive
-    between, or when there were too few samples for an interval.
-    """
-    if interval.low is None or interval.high is None:
-        return "inconclusive"
-    if at_least is not None:
-        if interval.median >= at_least:
-            return "pass"
-        return "fail" if interval.high < at_least else "inconclusive"
-    if at_most is not None:
-        if interval.median <= at_most:
-            return "pass"
-        return "fail" if interval.low > at_most else "inconclusive"
-    raise ValueError("a bound needs at_least or at_most")

@@ -84,6 +84,11 @@ def guarded_sender(client: str) -> str:
     return shlex.join(["sh", "-c", f"{_GUARD}{client} </dev/null 3<&-; status=$?; kill $guard; exit $status"])
 
 
+def tool_failed(sent: Completed) -> bool:
+    """Say whether what a sender left means that nothing more will come; time that was up does not."""
+    return sent.status not in (0, TIMED_OUT)
+
+
 def _placed(host: Host, command: str) -> str:
     """Return a command that runs where zclab's traffic tool would."""
     return f"taskset -c {host.traffic_cpus[0]} {command}" if host.traffic_cpus else command
@@ -141,7 +146,7 @@ def tcp_mmap_sample(received: Completed, sent: Completed) -> Sample:
     Raises:
         ToolError: an end failed, or the result is not whole.
     """
-    if sent.status not in (0, TIMED_OUT):
+    if tool_failed(sent):
         raise ToolError(f"tcp_mmap: the sender ended with status {sent.status}: {_said(sent, received)}")
     found = TCP_MMAP_RESULT.search(received.stdout)
     if found is None:

@@ -1,42 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries out a cross-check: each tool once a block, in a drawn order, each on a new connection.
-
-runs/<id>/crosscheck.json        settings: what was compared, on what, expecting what
-runs/<id>/observations.jsonl     one execution of one tool a line, as it came
-"""
+"""Carries out a cross-check: each tool once per block, in a drawn order, each on a new connection."""
 
 from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from zclab.analysis import measurement, validity
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.base.model import ReceiveMode, SendMode
-from zclab.deploy import state as deploy_state
-from zclab.host import facts
-from zclab.host.ssh import Completed, Process, Remote, RemoteError, connected
-from zclab.lab.model import Crosscheck, Lab
+from zclab.base.progress import Progress
+from zclab.host.ssh import Completed, RemoteError
+from zclab.lab.model import Crosscheck, Expectations, Lab
 from zclab.measure import engine
+from zclab.measure.session import Opener, Session
+from zclab.measure.transfer import Ends
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
-from zclab.runs.folder import Run
 from zclab.runs.records import Manifest, Record
-from zclab.suites.crosscheck.document import OWN, TOOLS, Left, Mode, Observation, Settings, ToolName
-from zclab.suites.crosscheck.programs import OTHERS, TIMED_OUT, Program, Sample, Task, ToolError
+from zclab.suites.crosscheck.document import (
+    CROSSCHECK,
+    OWN,
+    TOOLS,
+    CrosscheckDocument,
+    Left,
+    Mode,
+    Observation,
+    ToolName,
+)
+from zclab.suites.crosscheck.programs import OTHERS, Program, Sample, Task, ToolError, tool_failed
 from zclab.traffic import command
 
-#: Seconds that a tool may take beyond its time: start, connect, drain. A limit, not an expectation.
-_GRACE_SECONDS = 30.0
-#: The same for a receiver whose sender has failed. It may wait for one for ever.
-_FAILED_SECONDS = 2.0
 #: Receive modes that tcp_mmap has, too.
 MODES: tuple[ReceiveMode, ...] = ("copy", "map_once")
-#: Is told of each execution.
-Told = Callable[[Observation], None]
 
 
 class Slot(NamedTuple):
@@ -48,13 +46,6 @@ class Slot(NamedTuple):
     tool: ToolName
 
 
-class Ends(NamedTuple):
-    """What both ends left; the sender's is null if it was not started."""
-
-    receiver: Completed
-    sender: Completed | None
-
-
 def modes_of(lab: Lab, wanted: list[str] | None) -> list[Mode]:
     """Return the modes to compare: of those that tcp_mmap has, the wanted ones, else what this lab can map.
 
@@ -64,7 +55,7 @@ def modes_of(lab: Lab, wanted: list[str] | None) -> list[Mode]:
         UsageError: a wanted mode is none of these, or nothing is mapped so on this lab.
     """
     if unknown := [one for one in wanted or [] if one not in MODES]:
-        raise UsageError(f"mode {unknown[0]!r} can not be compared: tcp_mmap has {', '.join(MODES)}")
+        raise UsageError(f"mode {unknown[0]!r} cannot be compared: tcp_mmap has {', '.join(MODES)}")
     found = []
     for mode in MODES:
         if wanted is not None and mode not in wanted:
@@ -100,50 +91,63 @@ def order(modes: list[Mode], repeats: int, seed: int) -> list[Slot]:
 
 
 def carry_out(
-    lab: Lab, modes: list[Mode], repeats: int, seconds: int, seed: int, versions: dict[str, str], told: Told
-) -> tuple[Settings, list[Observation]]:
+    lab: Lab,
+    modes: list[Mode],
+    repeats: int,
+    seconds: int,
+    seed: int,
+    versions: dict[str, str],
+    on_progress: Progress,
+    open_session: Opener = Session.open_declared,
+) -> CrosscheckDocument:
     """Carry out a cross-check of a lab whose hosts have the tools; keep it in runs/, and return it.
+
+    on_progress: gets one line for each execution.
 
     Raises:
         LabError: the lab is not up, is in use, or a host cannot be reached.
     """
-    pair = lab.pair()
-    with deploy_state.exclusive(lab), connected(pair.names, lab.state_dir / "ssh_config") as remotes:
+    with open_session(lab) as session:
         plan = _plan(lab, modes, repeats, seconds, seed)
-        state = facts.snapshot(remotes, pair)
-        manifest = engine.manifest_of(_lenient(lab), plan, deploy_state.deployed_kernel(lab), remotes, state)
-        run = Run.create(lab.name)
+        measured = engine.manifest_fields(session, plan) | {"expectations": _lenient(lab)}
+        manifest = Manifest.model_validate(measured)
         templates = {cell.comparison: cell.arms["a"] for cell in schedule.cells(plan)}
         empty = Record(planned=next(iter(templates.values())), started_at=now(), ended_at=now())
-        settings = Settings(
-            run_id=run.id,
-            lab=lab.name,
-            emulated=manifest.emulated,
+        host_problems = validity.host_reasons(manifest, empty, session.state)
+        run = session.begin(
+            CROSSCHECK,
             seed=seed,
             repeats=repeats,
             seconds=seconds,
             chunk_bytes=plan.chunk_bytes[0],
             modes=modes,
-            versions={**versions, "zclab": manifest.versions["traffic"]},
+            versions={**manifest.versions, **versions},
             bounds=lab.crosscheck or Crosscheck(),
-            started_at=manifest.started_at,
-            host_problems=validity.host_reasons(manifest, empty, state),
+            host_problems=host_problems,
         )
-        (run.directory / "crosscheck.json").write_text(settings.model_dump_json(indent=2) + "\n", "utf-8")
-        bench = _Bench(lab, remotes, manifest, templates, seconds)
-        observations = []
-        for slot in order(modes, repeats, seed) if not settings.host_problems else []:
-            observations.append(bench.observe(slot))
-            with (run.directory / "observations.jsonl").open("a", encoding="utf-8") as file:
-                file.write(observations[-1].model_dump_json() + "\n")
-            told(observations[-1])
-    return settings, observations
+        slots = order(modes, repeats, seed) if not host_problems else []
+        with session.recording(run):
+            bench = _Bench(session, manifest, templates, seconds)
+            for number, slot in enumerate(slots, 1):
+                observation = bench.observe(slot)
+                run.append(observation)
+                on_progress(f"{number}/{len(slots)} {_line(observation)}")
+    return run.document()
 
 
-def _lenient(lab: Lab) -> Lab:
-    """Return a lab that bears retransmits: what the link does, it does to every tool, and others hide it."""
+def _line(one: Observation) -> str:
+    """Return an execution as one line."""
+    if one.sample and not one.problems:
+        result = f"{one.sample.gbit_per_s:.3f} Gbit/s, {one.sample.receiver_usec_per_mib:.0f} µs/MiB"
+    else:
+        result = f"invalid: {'; '.join(one.problems)}"
+    return f"{one.mode.receive_mode}, block {one.block + 1}, {one.tool}: {result}"
+
+
+def _lenient(lab: Lab) -> Expectations:
+    """Return what a lab expects, with any share of retransmits: they affect every tool, others hide them."""
     validity = lab.validity.model_copy(update={"retransmitted_share_at_most": 1.0})
-    return lab.model_copy(update={"validity": validity})
+    return lab.expectations.model_copy(update={"validity": validity})
 
 
 def _plan(lab: Lab, modes: list[Mode], repeats: int, seconds: int, seed: int) -> Plan:
@@ -181,18 +185,17 @@ class _Bench:
 
     def __init__(
         self,
-        lab: Lab,
-        remotes: dict[str, Remote],
+        session: Session,
         manifest: Manifest,
         templates: dict[str, schedule.Measurement],
         seconds: int,
     ) -> None:
-        self._lab = lab
-        self._remotes = remotes
+        self._session = session
+        self._lab = session.lab
         self._manifest = manifest
         self._templates = templates
         self._seconds = seconds
-        self._pair = lab.pair()
+        self._sender, self._receiver = session.members
 
     def observe(self, slot: Slot) -> Observation:
         """Execute one tool. Whatever goes wrong is kept; the cross-check goes on."""
@@ -205,8 +208,7 @@ class _Bench:
                 found |= self._other(next(one for one in OTHERS if one.name == slot.tool), slot)
         except RemoteError as error:
             found["problems"] = [str(error)]
-            for remote in self._remotes.values():
-                remote.close()
+            self._session.disconnect()
         return Observation(
             tool=slot.tool,
             mode=slot.mode,
@@ -221,13 +223,12 @@ class _Bench:
         planned = self._templates[slot.mode.receive_mode]
         planned = planned.model_copy(update={"id": f"{planned.comparison}-{slot.block + 1:02d}"})
         token = secrets.token_hex(16)
-        before = facts.snapshot(self._remotes, self._pair)
-        ends = transfer(
-            self._remotes[self._pair.receiver.name],
-            self._remotes[self._pair.sender.name],
-            command.receive(self._lab, planned, self._pair.receiver, token),
-            lambda port: command.send(self._lab, planned, self._pair.sender, port, token),
+        before = self._session.snapshot()
+        ends = self._session.transfer(
+            command.receive(self._lab, planned, self._receiver, token),
+            lambda port: command.send(self._lab, planned, self._sender, port, token),
             planned.seconds,
+            tool_failed,
         )
         record = Record(
             planned=planned,
@@ -236,7 +237,7 @@ class _Bench:
             receiver=engine.end_of(ends.receiver),
             sender=engine.end_of(ends.sender) if ends.sender else None,
             before=before,
-            after=facts.snapshot(self._remotes, self._pair),
+            after=self._session.snapshot(),
         )
         document = measurement.document(self._manifest, record)
         cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
@@ -256,15 +257,11 @@ class _Bench:
             send_mode=slot.mode.send_mode,
             chunk_bytes=self._manifest.plan.chunk_bytes[0],
             seconds=self._seconds,
-            sender=self._pair.sender,
-            receiver=self._pair.receiver,
+            sender=self._sender,
+            receiver=self._receiver,
         )
-        ends = transfer(
-            self._remotes[self._pair.receiver.name],
-            self._remotes[self._pair.sender.name],
-            program.receive(task),
-            lambda port: program.send(task),
-            task.seconds,
+        ends = self._session.transfer(
+            program.receive(task), lambda port: program.send(task), task.seconds, tool_failed
         )
         found = _left(ends)
         try:
@@ -275,33 +272,6 @@ class _Bench:
         if task.maps and sample.mapped_fraction == 0:
             problems.append(f"{program.name}: mapped nothing, so that it is not in the same mode")
         return {**found, "sample": sample, "problems": problems}
-
-
-def transfer(
-    receiving: Remote, sending: Remote, receive: str, send: Callable[[int], str], seconds: float
-) -> Ends:
-    """Run both ends of a tool to their end; `send` gets the port that the receiver says it listens on.
-
-    Whatever happens, both channels are closed, which ends what runs on.
-
-    Raises:
-        RemoteError: a host can not be reached, or an end did not end within `seconds` and a grace.
-    """
-    receiver = receiving.start(receive)
-    sender: Process | None = None
-    try:
-        listening = receiver.wait_for_stderr_line("listening ", _GRACE_SECONDS)
-        if listening is None:
-            return Ends(receiver.wait(_GRACE_SECONDS), None)
-        sender = sending.start(send(int(listening.split()[-1])))
-        sent = sender.wait(seconds + _GRACE_SECONDS)
-        if sent.status not in (0, TIMED_OUT):
-            receiver.ask_to_end(_FAILED_SECONDS)  # nothing more will come
-        return Ends(receiver.wait(_GRACE_SECONDS), sent)
-    finally:
-        receiver.close()
-        if sender is not None:
-            sender.close()
 
 
 def _left(ends: Ends) -> dict[str, Left | None]:

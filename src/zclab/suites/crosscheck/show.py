@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of a cross-check: a line an execution, then what each tool did and how zclab's compares."""
+"""What people see of a cross-check: what each tool did and how zclab's compares."""
 
 from __future__ import annotations
 
@@ -7,35 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.report.terminal import print_line
-from zclab.suites.crosscheck.document import CrosscheckDocument, Observation, Ratio, ToolFigures
-
-_STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow"}
-
-
-class Progress:
-    """Prints a line for each execution."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._console = console
-        self._total = total
-        self._made = 0
-
-    def told(self, one: Observation) -> None:
-        """Say what one execution gave."""
-        self._made += 1
-        if one.sample and not one.problems:
-            said = f"{one.sample.gbit_per_s:.3f} Gbit/s, {one.sample.receiver_usec_per_mib:.0f} µs/MiB"
-        else:
-            said = f"invalid: {'; '.join(one.problems)}"
-        place = f"{self._made}/{self._total} {one.mode.receive_mode}, block {one.block + 1}, {one.tool}"
-        print_line(self._console, f"{place}: {said}")
+from zclab.report.terminal import print_line, print_reports, styled
+from zclab.suites.crosscheck.document import CrosscheckDocument, Ratio, ToolFigures
 
 
 def show(console: Console, document: CrosscheckDocument) -> None:
     """Print a cross-check as tables, and its verdict."""
     emulated = ", emulated: CPU figures are the emulator's" if document.emulated else ""
-    versions = ", ".join(document.versions.values())
+    tools = ("tcp_mmap", "iperf3", "traffic")
+    versions = ", ".join(document.versions[tool] for tool in tools if tool in document.versions)
     print_line(
         console,
         f"cross-check {document.run_id}  lab {document.lab}{emulated}  seed {document.seed}  "
@@ -45,9 +25,10 @@ def show(console: Console, document: CrosscheckDocument) -> None:
         title = f"{mode.send_mode} to {mode.receive_mode}"
         console.print(_figures(f"{title} (medians)", mode.tools))
         console.print(_ratios(f"{title}: zclab to the others", mode.ratios))
+    print_reports(console, document.console_reports)
     for problem in document.problems:
         print_line(console, problem, "red")
-    console.print(f"verdict: [{_STYLES[document.verdict]}]{document.verdict}[/]", highlight=False)
+    console.print(f"verdict: {styled(document.verdict)}", highlight=False)
 
 
 def _figures(title: str, tools: list[ToolFigures]) -> Table:
@@ -82,9 +63,7 @@ def _ratios(title: str, ratios: list[Ratio]) -> Table:
             _number(one.ratio_median, "{:.3f}"),
             "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
             bound if one.gated else "-",
-            f"[{_STYLES[one.verdict]}]{one.verdict}[/]"
-            if one.verdict
-            else escape(f"not gated ({one.not_gated_because})"),
+            styled(one.verdict) if one.verdict else escape(f"not gated ({one.not_gated_because})"),
         )
     return table
 

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel's own tests gave on one kernel, kept in the lab's state, and what moved to another."""
+"""What the kernel's own tests gave on one kernel, and what moved to another."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
+from zclab.base.exit_codes import EXIT_CODES, Verdict
 from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
 from zclab.lab.model import Lab
-from zclab.suites import result_store as results
+from zclab.runs import query
+from zclab.runs.manifest import BaseManifest, Kind
+from zclab.suites.fingerprint import of_kernel
 from zclab.suites.selftests import table
 
 Result = Literal["pass", "fail", "skipped"]
-_KIND = "selftests"
 #: Raise it when the same output is to be read in another way than before.
 READING = 1
 
@@ -46,35 +47,39 @@ class TestDocument(Model):
     output_tail: str | None
 
 
-class SelftestsDocument(Model):
-    """The tests on one kernel: `zclab selftests --json` prints it.
+class SelftestsManifest(BaseManifest):
+    """What a run of the tests was.
 
-    `tree` is what they were built from; `made_of` stands for everything of the project that went into the
-    result. `console_reports` are what the kernel reported meanwhile, by host.
+    `tree` is what they were built from; `fingerprint` stands for everything of the project that went into
+    the result.
     """
 
-    schema_version: Literal[1] = 1
-    lab: str
-    emulated: bool
-    variant: str
-    kernel_release: str
-    artifact_key: str
+    kind: Literal["selftests"] = "selftests"
     tree: str
-    made_of: str
-    started_at: str
-    console_reports: dict[str, list[str]]
+    fingerprint: str
+
+
+class SelftestsDocument(SelftestsManifest):
+    """The tests on one kernel: `zclab selftests --json` prints it."""
+
+    exit_code: int
+    verdict: Verdict
     tests: list[TestDocument]
 
     def count(self, result: Result) -> int:
         """Return how many tests have a result."""
         return sum(test.result == result for test in self.tests)
 
-    @property
-    def exit_code(self) -> int:
-        """Return 1 if a test failed or the kernel reported something, 4 if none could be run, else 0."""
-        if self.count("fail") or any(self.console_reports.values()):
-            return 1
-        return 0 if self.count("pass") else 4
+
+def judge(manifest: SelftestsManifest, tests: list[TestDocument]) -> SelftestsDocument:
+    """Judge a kernel: it fails if a test failed or it reported something; invalid if none could be run."""
+    verdict: Verdict = "pass" if any(test.result == "pass" for test in tests) else "invalid"
+    if any(test.result == "fail" for test in tests) or any(manifest.console_reports.values()):
+        verdict = "fail"
+    return SelftestsDocument(**(dict(manifest) | manifest.judged(verdict)), tests=tests)
+
+
+SELFTESTS = Kind("selftests", SelftestsManifest, TestDocument, judge)
 
 
 class Moved(Model):
@@ -98,7 +103,7 @@ class Diff(Model):
     `zclab selftests --diff A B --json` prints it.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[4] = 4
     a: SelftestsDocument
     b: SelftestsDocument
     moved: list[Moved]
@@ -109,8 +114,8 @@ class Diff(Model):
         """Return 1 if B is worse than A, 4 if nothing was compared, else 0: what fails on both is no move."""
         new_reports = any(self.b.console_reports.values()) and not any(self.a.console_reports.values())
         if new_reports or any(one.worse for one in self.moved):
-            return 1
-        return 0 if self.compared else 4
+            return EXIT_CODES["fail"]
+        return EXIT_CODES["pass" if self.compared else "invalid"]
 
 
 def diff(a: SelftestsDocument, b: SelftestsDocument) -> Diff:
@@ -142,7 +147,7 @@ def _results(document: SelftestsDocument) -> dict[tuple[str, str | None], tuple[
     return found
 
 
-def made_of(variant: KernelVariant) -> str:
+def fingerprint(variant: KernelVariant) -> str:
     """Return a hash of the table of tests and of what a kernel is made of.
 
     Raises:
@@ -157,15 +162,11 @@ def made_of(variant: KernelVariant) -> str:
         table.CHANGES,
         table.SHARE,
     )
-    return results.made_of(variant, repr(parts).encode())
+    return of_kernel(variant, repr(parts).encode())
 
 
-def keep(lab: Lab, document: SelftestsDocument) -> Path:
-    """Write a result where `kept` finds it, in place of an earlier one of the same kernel."""
-    return results.keep(lab, _KIND, document.variant, document)
-
-
-def kept(lab: Lab, variant: str) -> SelftestsDocument | None:
-    """Return the kept result of a kernel; None if there is none, or if tests or kernel are others now."""
-    found = results.kept(lab, _KIND, variant, SelftestsDocument)
-    return found if found and found.made_of == made_of(lab.kernel_variants[variant]) else None
+def latest(lab: Lab, variant: str) -> SelftestsDocument | None:
+    """Return the newest whole result of a kernel of a lab; null: none of these tests and kernel."""
+    wanted = fingerprint(lab.kernel_variants[variant])
+    run = query.latest_whole(SELFTESTS, lab.name, variant, lambda one: one.fingerprint == wanted)
+    return run.document() if run else None

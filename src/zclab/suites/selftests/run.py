@@ -10,22 +10,18 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable
 
-from zclab.backends.choice import backend_of
-from zclab.base.clock import now
 from zclab.base.errors import UsageError
+from zclab.base.progress import Progress
 from zclab.deploy import state as deploy_state
-from zclab.host import console, facts
-from zclab.host.ssh import Completed, Remote, RemoteError, connected
-from zclab.lab.model import Lab, Pair
+from zclab.host.ssh import Completed, RemoteError
+from zclab.lab.model import Lab
+from zclab.measure.session import Opener, Session
 from zclab.suites import install
-from zclab.suites.conformance.run import identity
-from zclab.suites.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send
-from zclab.suites.crosscheck.run import transfer
+from zclab.suites.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send, tool_failed
 from zclab.suites.selftests import build, table
 from zclab.suites.selftests import output as reading
-from zclab.suites.selftests.document import SelftestsDocument, TestDocument, keep, made_of
+from zclab.suites.selftests.document import SELFTESTS, SelftestsDocument, TestDocument, fingerprint
 from zclab.suites.selftests.table import PairTest, Selftest
 
 #: Where the files are on the hosts; playbooks/restore.yml removes it.
@@ -53,9 +49,6 @@ kill $guard
 exit $status
 """
 
-#: Is told a line for each test.
-Told = Callable[[str], None]
-
 
 def command(test: Selftest) -> str:
     """Return the command that runs a test on a host. Its exit status is the test's, 137 if time was up."""
@@ -71,51 +64,33 @@ def command(test: Selftest) -> str:
     return shlex.join(["sh", "-c", script])
 
 
-def carry_out(lab: Lab, told: Told) -> SelftestsDocument:
+def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.open) -> SelftestsDocument:
     """Run every test on the lab's first pair; keep the result and return it.
+
+    on_progress: gets one line for each test.
 
     Raises:
         UsageError: the lab boots no kernel of its own, or a patch of it does not apply to the tests.
-        LabError: the lab is not up, is in use, a host can not be reached, or the tree can not be fetched.
+        LabError: the lab is not up, is in use, a host cannot be reached, or the tree cannot be fetched.
         InvalidError: the hosts run another kernel than the lab has booted.
     """
     artifact = deploy_state.running_kernel(lab)
     if artifact is None:
         raise UsageError(f"{lab.name}: runs this machine's own kernel: name a lab that boots one of its own")
     variant = lab.kernel_variants[artifact.variant]
-    built = build.build(variant, told)
-    install.install(lab, built.files, told, DIRECTORY)
-    pair = lab.pair()
-    with (
-        deploy_state.exclusive(lab),
-        connected(pair.names, lab.state_dir / "ssh_config") as remotes,
-    ):
-        release, _ = identity(artifact, facts.snapshot(remotes, pair))
-        started_at = now()
-        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in pair}
-        offsets = {name: console.size(path) for name, path in logs.items() if path.is_file()}
-        bench = _Bench(lab, pair, remotes, built)
-        tests = []
-        wanted: list[Selftest | PairTest] = [*table.TESTS, *table.PAIR_TESTS]
-        for test in wanted:
-            tests.append(bench.tried(test))
-            told(_line(tests[-1]))
-        document = SelftestsDocument(
-            lab=lab.name,
-            emulated=backend_of(lab).accelerator() == "tcg",
-            variant=artifact.variant,
-            kernel_release=release,
-            artifact_key=artifact.key,
-            tree=built.tree,
-            made_of=made_of(variant),
-            started_at=started_at,
-            console_reports={
-                name: console.reports(console.since(logs[name], at)) for name, at in offsets.items()
-            },
-            tests=tests,
-        )
-        keep(lab, document)
-    return document
+    built = build.build(variant, on_progress)
+    install.install(lab, built.files, on_progress, DIRECTORY)
+    with open_session(lab) as session:
+        session.require_one_kernel()
+        run = session.begin(SELFTESTS, tree=built.tree, fingerprint=fingerprint(variant))
+        with session.recording(run):
+            bench = _Bench(session, built)
+            wanted: list[Selftest | PairTest] = [*table.TESTS, *table.PAIR_TESTS]
+            for test in wanted:
+                found = bench.tried(test)
+                run.append(found)
+                on_progress(_line(found))
+    return run.document()
 
 
 def _line(test: TestDocument) -> str:
@@ -126,12 +101,12 @@ def _line(test: TestDocument) -> str:
 class _Bench:
     """Two hosts with the files of the tests; runs one test at a time; the receiver is its one host."""
 
-    def __init__(self, lab: Lab, pair: Pair, remotes: dict[str, Remote], built: build.Built) -> None:
-        self._lab = lab
-        self._ends = pair
-        self._remotes = remotes
+    def __init__(self, session: Session, built: build.Built) -> None:
+        self._session = session
+        self._lab = session.lab
+        self._members = session.members
         self._built = built
-        self._receiver = remotes[pair.receiver.name]
+        self._receiver = session.remotes[self._members[1].name]
         text = self._receiver.output(_OPTIONS)
         self._options = set(re.findall(r"^CONFIG_(\w+)=[ym]$", text, re.MULTILINE))
 
@@ -150,15 +125,14 @@ class _Bench:
                 found = reading.read(test, done.status, output, self._options)
         except RemoteError as error:
             found, output = reading.Read([], [str(error)]), ""
-            for remote in self._remotes.values():
-                remote.close()
+            self._session.disconnect()
         return self._document(test, what, found, round(time.monotonic() - began, 1), output)
 
     def _not_here(self, test: Selftest | PairTest) -> str | None:
         """Return why a test can not be run here, if that is so."""
         if isinstance(test, PairTest):
             try:
-                self._ends.receiver.endpoints(test.ip_version)
+                self._members[1].endpoints(test.ip_version)
             except UsageError as error:
                 return str(error)
             return self._built.missing.get(table.TCP_MMAP)
@@ -177,7 +151,7 @@ class _Bench:
         return tcp_mmap_receive(self._task(test)) if isinstance(test, PairTest) else command(test)
 
     def _task(self, test: PairTest) -> Task:
-        sender, receiver = self._ends
+        sender, receiver = self._members
         return Task(
             maps=test.maps,
             send_mode=test.send_mode,
@@ -192,12 +166,8 @@ class _Bench:
     def _pair(self, test: PairTest) -> tuple[reading.Read, str]:
         """Run tcp_mmap between the hosts; return what it says, and what both ends printed."""
         task = self._task(test)
-        ends = transfer(
-            self._receiver,
-            self._remotes[self._ends.sender.name],
-            tcp_mmap_receive(task),
-            lambda port: tcp_mmap_send(task),
-            test.seconds,
+        ends = self._session.transfer(
+            tcp_mmap_receive(task), lambda port: tcp_mmap_send(task), test.seconds, tool_failed
         )
         sent = ends.sender or Completed(None, "", "the sender was not started")
         bounds = self._lab.validity.mapped_fraction.get("map_once", {}).get(test.send_mode)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of the kernel's own tests: a line a test, and what moved between two kernels."""
+"""What people see of the kernel's own tests: one line per test, and what moved between two kernels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.report.terminal import print_line
+from zclab.report.terminal import print_line, print_reports, styled
 from zclab.suites.selftests.document import Diff, SelftestsDocument, TestDocument
-
-_STYLES = {"pass": "green", "fail": "red", "skipped": "yellow"}
 
 
 def show(console: Console, document: SelftestsDocument) -> None:
@@ -20,12 +18,10 @@ def show(console: Console, document: SelftestsDocument) -> None:
         table.add_column(heading, overflow="fold")
     for test in document.tests:
         reason = "\n".join(text for text in (test.reason, test.changed) if text)
-        result = f"[{_STYLES[test.result]}]{test.result}[/]"
+        result = styled(test.result)
         table.add_row(test.name, test.why, _parts(test), result, escape(reason))
     console.print(table)
-    for host, reports in document.console_reports.items():
-        for report in reports:
-            print_line(console, f"{host}: the kernel reported: {report}", "red")
+    print_reports(console, document.console_reports)
     print_line(console, summary(document), None if document.exit_code == 0 else "red")
 
 
@@ -33,17 +29,14 @@ def show_diff(console: Console, diff: Diff) -> None:
     """Print what moved between two kernels, and what did not although it failed."""
     for document in (diff.a, diff.b):
         print_line(console, summary(document))
-        for host, reports in document.console_reports.items():
-            for report in reports:
-                print_line(console, f"{document.variant}: {host}: the kernel reported: {report}", "red")
+        print_reports(console, document.console_reports, f"{document.kernel_variant}: ")
+    kernels = [str(one.kernel_variant) for one in (diff.a, diff.b)]
     if diff.moved:
-        table = Table(title=f"moved from {diff.a.variant} to {diff.b.variant}", title_justify="left")
-        for heading in ("test", "part", diff.a.variant, diff.b.variant, "reason"):
+        table = Table(title=f"moved from {' to '.join(kernels)}", title_justify="left")
+        for heading in ("test", "part", *kernels, "reason"):
             table.add_column(heading, overflow="fold")
         for one in diff.moved:
-            came = [
-                f"[{_STYLES[result]}]{result}[/]" if result else "-" for result in (one.before, one.after)
-            ]
+            came = [styled(result) if result else "-" for result in (one.before, one.after)]
             table.add_row(one.test, escape(one.subtest or "-"), *came, escape(one.reason or ""))
         console.print(table)
     moved = {one.test for one in diff.moved}
@@ -59,7 +52,7 @@ def summary(document: SelftestsDocument) -> str:
     emulated = ", emulated" if document.emulated else ""
     counts = f"{document.count('pass')} passed, {document.count('fail')} failed"
     return (
-        f"selftests: lab {document.lab}{emulated}, kernel {document.variant} ({document.kernel_release}), "
+        f"selftests: lab {document.lab}{emulated}, kernel {document.kernel}, "
         f"from {document.tree}: {counts}, {document.count('skipped')} skipped"
     )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from zclab.base.exit_codes import Verdict
 from zclab.base.model import Model
+from zclab.runs.manifest import BaseManifest, Kind
 
 
 class Memory(Model):
@@ -18,18 +20,18 @@ class Memory(Model):
 
 
 class Kmemleak(Model):
-    """What kmemleak found: objects that nobody refers to, and the begin of its report."""
+    """What kmemleak found: objects that nobody refers to, and the start of its report."""
 
     unreferenced: int
     text: str
 
 
-class Outcome(Model):
-    """What a host tells of itself.
+class ProbeResult(Model):
+    """What the probe on a host reports at its end.
 
     `consumes`: whether its mmap() can take what it maps; where not, such operations count as `unsupported`.
     `transferred` are bytes by the way they came, `refusals` counts by operation and error. `mismatches` are
-    the first of `mismatch_count`. `stuck`: a process hangs in the kernel and can not be killed. `memory` is
+    the first of `mismatch_count`. `stuck`: a process hangs in the kernel and cannot be killed. `memory` is
     null where the host's kernel is not the lab's, `kmemleak` where the kernel has none.
     """
 
@@ -55,58 +57,62 @@ class Outcome(Model):
 class HostStress(Model):
     """One host under stress.
 
-    `outcome` is null if the host did not live to tell, `lost` then says how it went; `recovered` says how it
-    came back, or why not. `console_reports` are the kernel's reports meanwhile.
+    `outcome` is null if the host did not live to report, `lost` then says how it went; `recovered` says how
+    it came back, or why not.
     """
 
     name: str
-    outcome: Outcome | None
+    outcome: ProbeResult | None
     lost: str | None
     recovered: str | None
-    console_reports: list[str]
-
-    @property
-    def problems(self) -> list[str]:
-        """Return what is wrong, one line each; none if all is well."""
-        found = [f"the kernel reported: {line}" for line in self.console_reports]
-        if self.lost is not None:
-            found.append(self.lost)
-        if self.outcome is None:
-            return found
-        found += [f"{_where(one)}: {one.get('what')}" for one in self.outcome.mismatches]
-        if (more := self.outcome.mismatch_count - len(self.outcome.mismatches)) > 0:
-            found.append(f"{more} more mismatches")
-        found += self.outcome.problems
-        if not sum(self.outcome.operations.values()):
-            found.append("nothing was done")
-        if self.outcome.memory:
-            found += [f"memory did not come back: {line}" for line in self.outcome.memory.grown]
-        if self.outcome.kmemleak and self.outcome.kmemleak.unreferenced:
-            found.append(f"kmemleak: {self.outcome.kmemleak.unreferenced} unreferenced objects")
-        return found
 
 
-class StressDocument(Model):
-    """A stress of a lab's receivers: `zclab stress --json` prints it, runs/<run_id>/stress.json keeps it."""
+class StressManifest(BaseManifest):
+    """What a stress was: the seed that its operations were drawn from, and how long it was to take."""
 
-    schema_version: Literal[1] = 1
-    run_id: str
-    lab: str
-    emulated: bool
-    kernel: str
-    artifact_key: str | None
-    kernel_release: str
+    kind: Literal["stress"] = "stress"
     seed: int
     seconds: float
-    started_at: str
-    finished_at: str | None
+
+
+class StressDocument(StressManifest):
+    """A stress of a lab's receivers: `zclab stress --json` prints it."""
+
+    exit_code: int
+    verdict: Verdict
     hosts: list[HostStress]
 
-    @property
-    def exit_code(self) -> int:
-        """Return 0 if every host was stressed to the end and nothing is wrong, else 1."""
-        whole = self.finished_at is not None and bool(self.hosts)
-        return 0 if whole and not any(host.problems or host.outcome is None for host in self.hosts) else 1
+
+def judge(manifest: StressManifest, hosts: list[HostStress]) -> StressDocument:
+    """Judge a stress: it passes if each host was stressed to the end and nothing is wrong."""
+    whole = bool(hosts) and all(host.outcome is not None for host in hosts)
+    wrong = any(problems(manifest, host) for host in hosts) or any(manifest.console_reports.values())
+    verdict = manifest.judged("pass" if whole and not wrong else "fail")
+    return StressDocument(**(dict(manifest) | verdict), hosts=hosts)
+
+
+STRESS = Kind("stress", StressManifest, HostStress, judge)
+
+
+def problems(manifest: StressManifest, host: HostStress) -> list[str]:
+    """Return what is wrong with a host, one line each; none if all is well."""
+    found = [f"the kernel reported: {line}" for line in manifest.console_reports.get(host.name, [])]
+    if host.lost is not None:
+        found.append(host.lost)
+    if host.outcome is None:
+        return found
+    outcome = host.outcome
+    found += [f"{_where(one)}: {one.get('what')}" for one in outcome.mismatches]
+    if (more := outcome.mismatch_count - len(outcome.mismatches)) > 0:
+        found.append(f"{more} more mismatches")
+    found += outcome.problems
+    if not sum(outcome.operations.values()):
+        found.append("nothing was done")
+    if outcome.memory:
+        found += [f"memory did not come back: {line}" for line in outcome.memory.grown]
+    if outcome.kmemleak and outcome.kmemleak.unreferenced:
+        found.append(f"kmemleak: {outcome.kmemleak.unreferenced} unreferenced objects")
+    return found
 
 
 def lines(document: StressDocument) -> list[str]:
@@ -115,19 +121,19 @@ def lines(document: StressDocument) -> list[str]:
     for host in document.hosts:
         if host.outcome is not None:
             told += _counts(host.name, host.outcome)
-        told += [f"{host.name}: {problem}" for problem in host.problems]
+        told += [f"{host.name}: {problem}" for problem in problems(document, host)]
         if host.recovered is not None:
             told.append(f"{host.name}: {host.recovered}")
     where = f"lab {document.lab}{', emulated' if document.emulated else ''}"
     return [
         *told,
-        f"stress: {where}, kernel {document.kernel} ({document.kernel_release}), {document.seconds:g} s, "
+        f"stress: {where}, kernel {document.kernel}, {document.seconds:g} s, "
         f"seed {document.seed}, kept in runs/{document.run_id}",
-        f"verdict: {'pass' if document.exit_code == 0 else 'fail'}",
+        f"verdict: {document.verdict}",
     ]
 
 
-def _counts(name: str, outcome: Outcome) -> list[str]:
+def _counts(name: str, outcome: ProbeResult) -> list[str]:
     transferred = ", ".join(f"{count >> 20} MiB {how}" for how, count in sorted(outcome.transferred.items()))
     told = [
         f"{name}: {sum(outcome.operations.values())} operations on {outcome.connections} connections; "

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lock check makes of consoles and rows, without hosts."""
+"""What the check of the lock order makes of consoles and rows, without hosts."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from tests import factories
 
 from zclab.lab import inventory
 from zclab.suites import lockdep, probe_command
+from zclab.suites.lockdep import LockdepDocument, LockdepManifest, LockRow
 
 LOCKS = ["sk_lock-AF_INET", "&mm->mmap_lock"]
 REPORT = """\
@@ -45,14 +49,33 @@ def test_what_is_not_as_it_should_be(
 
 def test_a_row_that_came_out_otherwise_is_named() -> None:
     rows = {
-        f"{row.name} IPv{family}": row.rule("0")[1]
+        f"{row.name} IPv{family}": LockRow(
+            row=row.name, family=family, expected=row.rule("0")[1], outcome=row.rule("0")[1]
+        )
         for row in probe_command.table("lock_order").cases
         for family in probe_command.FAMILIES
     }
-    assert lockdep._unlike(rows) == []
-    rows["copying IPv4"] = "killed by signal 9"
-    del rows["pinning IPv6"]
-    assert [line.split(":")[0] for line in lockdep._unlike(rows)] == ["copying IPv4", "pinning IPv6"]
+    assert lockdep.unlike([*rows.values()]) == []
+    assert judged([*rows.values()]).verdict == "pass"
+    changes = {"copying IPv4": "killed by signal 9", "pinning IPv6": None}
+    for name, outcome in changes.items():
+        rows[name] = rows[name].model_copy(update={"outcome": outcome})
+    assert {line.split(":")[0] for line in lockdep.unlike([*rows.values()])} == set(changes)
+    document = judged([*rows.values()])
+    assert (document.verdict, document.exit_code, len(document.unexpected)) == ("fail", 1, 2)
+
+
+def judged(rows: list[LockRow], **changes: Any) -> LockdepDocument:
+    return lockdep.judge(
+        LockdepManifest.model_validate(factories.common("lockdep", expected=[], **changes)), rows
+    )
+
+
+def test_an_unexpected_report_fails_and_an_interrupted_check_is_invalid() -> None:
+    assert judged([], unexpected=["receiver1: BUG"]).verdict == "fail"
+    assert judged([], finished_at=None).verdict == "invalid"
+    text = "\n".join(lockdep.lines(judged([], unexpected=["receiver1: BUG"])))
+    assert "not as expected: receiver1: BUG" in text and text.endswith("verdict: fail")
 
 
 def test_only_the_first_version_of_the_series_is_to_be_reported() -> None:

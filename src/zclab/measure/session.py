@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab in use: held for one run, a channel to each host, the kernel that they run, their consoles."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zclab.backends.choice import backend_of
+from zclab.base.clock import now
+from zclab.base.errors import InvalidError
+from zclab.deploy import state as deploy_state
+from zclab.host import console, facts
+from zclab.host.snapshot import Snapshot
+from zclab.host.ssh import Completed, Remote, connected
+from zclab.kernel.identity import Artifact, KernelIdentity
+from zclab.lab.model import Host, Lab
+from zclab.measure.transfer import Ends, transfer
+from zclab.runs.folder import Run
+from zclab.runs.manifest import D, Kind, M, R
+
+
+class ConsoleWatch(NamedTuple):
+    """The console logs of hosts, by name, and how long each was in bytes when watching began."""
+
+    logs: dict[str, Path]
+    offsets: dict[str, int]
+
+    @classmethod
+    def begin(cls, lab: Lab, hosts: Sequence[Host]) -> ConsoleWatch:
+        """Watch the hosts whose console is logged, from now on."""
+        logs = {host.name: console.log_path(lab.state_dir, host.name) for host in hosts}
+        return cls(logs, {name: console.size(path) for name, path in logs.items() if path.is_file()})
+
+    def texts(self) -> dict[str, str]:
+        """Return what each watched console said since then."""
+        return {name: console.since(self.logs[name], at) for name, at in self.offsets.items()}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A lab in use.
+
+    artifact: the kernel that the hosts were last made to boot; null where they run this machine's own.
+    state: what each host said of itself when the session began.
+    accelerator: what runs virtual hosts, "kvm" or "tcg"; null elsewhere.
+    """
+
+    lab: Lab
+    members: list[Host]
+    remotes: dict[str, Remote]
+    artifact: Artifact | None
+    state: dict[str, Snapshot]
+    accelerator: str | None
+    console: ConsoleWatch
+
+    @classmethod
+    @contextmanager
+    def open(cls, lab: Lab, members: Sequence[Host] | None = None) -> Iterator[Session]:
+        """Hold a lab, whichever of its kernels runs, and connect to `members`, null for its first pair.
+
+        Raises:
+            LabError: the lab is not up, is in use, or a host cannot be reached.
+        """
+        with _opened(cls, lab, members, deploy_state.running_kernel(lab)) as session:
+            yield session
+
+    @classmethod
+    @contextmanager
+    def open_declared(cls, lab: Lab) -> Iterator[Session]:
+        """Hold a lab that was made to boot the kernel which `lab` names, and connect to its first pair.
+
+        Raises:
+            LabError: the lab is not up, boots another kernel, is in use, or a host cannot be reached.
+        """
+        with _opened(cls, lab, None, deploy_state.deployed_kernel(lab)) as session:
+            yield session
+
+    @property
+    def emulated(self) -> bool:
+        """Whether a host's CPU is emulated."""
+        return self.accelerator == "tcg"
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        """Return what each host says of itself now.
+
+        Raises:
+            RemoteError: a host is gone.
+        """
+        return facts.snapshot(self.remotes, self.members)
+
+    def require_one_kernel(self) -> None:
+        """Require that all hosts run the artifact, or where there is none, all the same kernel.
+
+        Raises:
+            InvalidError: a host runs another kernel.
+        """
+        found = {name: (one.kernel_release, one.kernel_build_id) for name, one in self.state.items()}
+        artifact = self.artifact
+        wanted = (artifact.release, artifact.build_id) if artifact else next(iter(found.values()))
+        for name, identity in found.items():
+            if identity != wanted:
+                raise InvalidError(
+                    f"{name}: runs {identity[0]} (build id {identity[1]}), not {wanted[0]} ({wanted[1]}): "
+                    "run `zclab up`"
+                )
+
+    @property
+    def kernel(self) -> KernelIdentity:
+        """The kernel that the hosts are to run; where there is no artifact, the one that all run."""
+        if self.artifact is not None:
+            return KernelIdentity.of(self.artifact)
+        same = {(one.kernel_release, one.kernel_build_id) for one in self.state.values()}
+        release, build_id = next(iter(same)) if len(same) == 1 else (None, None)
+        return KernelIdentity(
+            kernel_variant=None, kernel_release=release, kernel_build_id=build_id, artifact_key=None
+        )
+
+    def manifest_fields(self) -> dict[str, Any]:
+        """Return what the manifest of any kind says of this session; run_id is the run's to set."""
+        return {
+            **self.kernel.model_dump(),
+            "run_id": "",
+            "lab": self.lab.name,
+            "emulated": self.emulated,
+            "accelerator": self.accelerator,
+            "started_at": now(),
+            "console_offsets": self.console.offsets,
+            "versions": {"zclab": metadata.version("zclab"), "python": sys.version.split()[0]},
+        }
+
+    def begin(self, kind: Kind[M, R, D], **fields: Any) -> Run[M, R, D]:
+        """Make the folder of a run, with its manifest."""
+        run = Run.create(self.lab.name, kind)
+        run.write_manifest(kind.manifest.model_validate(self.manifest_fields() | fields | {"run_id": run.id}))
+        return run
+
+    @contextmanager
+    def recording(self, run: Run[M, R, D]) -> Iterator[None]:
+        """Keep what the consoles say meanwhile in a run's folder; if nothing went wrong, the run is finished.
+
+        Its manifest then has the verdict, unless the kind is judged again from its records.
+        """
+        watch = ConsoleWatch(self.console.logs, run.manifest().console_offsets)
+        try:
+            yield
+        except BaseException:
+            _keep_consoles(run, watch)
+            raise
+        _keep_consoles(run, watch)
+        run.update(finished_at=now())
+        if not run.kind.judged_again:
+            document = run.document()
+            run.update(verdict=document.verdict, exit_code=document.exit_code)
+
+    def transfer(
+        self,
+        receive: str,
+        send: Callable[[int], str],
+        seconds: float,
+        failed: Callable[[Completed], bool],
+    ) -> Ends:
+        """Run both ends of a transfer from the pair's sender to its receiver (zclab.measure.transfer)."""
+        sender, receiver = (self.remotes[host.name] for host in self.members)
+        return transfer(receiver, sender, receive, send, seconds, failed)
+
+    def disconnect(self) -> None:
+        """Close every channel. Each opens again with the next command over it."""
+        for remote in self.remotes.values():
+            remote.close()
+
+
+#: Opens a session on a lab; a test passes one that pretends.
+Opener = Callable[[Lab], AbstractContextManager[Session]]
+
+
+@contextmanager
+def _opened(
+    session: type[Session], lab: Lab, members: Sequence[Host] | None, artifact: Artifact | None
+) -> Iterator[Session]:
+    hosts = list(members if members is not None else lab.pair())
+    with (
+        deploy_state.exclusive(lab),
+        connected([host.name for host in hosts], lab.state_dir / "ssh_config") as remotes,
+    ):
+        yield session(
+            lab=lab,
+            members=hosts,
+            remotes=remotes,
+            artifact=artifact,
+            state=facts.snapshot(remotes, hosts),
+            accelerator=backend_of(lab).accelerator(),
+            console=ConsoleWatch.begin(lab, hosts),
+        )
+
+
+def _keep_consoles(run: Run[M, R, D], watch: ConsoleWatch) -> None:
+    """Write what each console said into a run's folder, and the kernel reports in it into the manifest."""
+    texts = watch.texts()
+    directory = run.directory / "console"
+    directory.mkdir(exist_ok=True)
+    for host, text in texts.items():
+        (directory / f"{host}.log").write_text(text, encoding="utf-8")
+    run.update(console_reports={host: console.reports(text) for host, text in texts.items()})

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every kind of run has in common: the fields of its manifest, and what makes a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, get_args
+
+from zclab.base.errors import UsageError
+from zclab.base.exit_codes import EXIT_CODES, Verdict
+from zclab.base.model import Model
+from zclab.kernel.identity import KernelIdentity
+
+SCHEMA_VERSION = 4
+KindName = Literal["run", "crosscheck", "conformance", "selftests", "stress", "lockdep"]
+KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
+
+
+class BaseManifest(KernelIdentity):
+    """What the manifest of every kind says. Times are UTC, ISO 8601; what is not known is null.
+
+    emulated: whether an emulator executes what the hosts run. accelerator: "kvm" or "tcg", null for hosts
+    that are not virtual. finished_at: null if it was interrupted. exit_code and verdict: as they were at its
+    end, null for kinds that are judged again from their records. console_offsets: bytes of each host's
+    console log at the start; console_reports: the kernel reports since then. versions: of the tools.
+    """
+
+    schema_version: Literal[4] = 4
+    kind: KindName
+    run_id: str
+    lab: str
+    emulated: bool
+    accelerator: str | None
+    started_at: str
+    finished_at: str | None = None
+    exit_code: int | None = None
+    verdict: Verdict | None = None
+    console_offsets: dict[str, int] = {}
+    console_reports: dict[str, list[str]] = {}
+    versions: dict[str, str] = {}
+
+    def judged(self, verdict: Verdict) -> dict[str, Any]:
+        """Return verdict and exit code as fields; a run that did not finish is invalid."""
+        verdict = verdict if self.finished_at is not None else "invalid"
+        return {"verdict": verdict, "exit_code": EXIT_CODES[verdict]}
+
+
+M = TypeVar("M", bound=BaseManifest)
+R = TypeVar("R", bound=Model)
+D = TypeVar("D", bound="Judged")
+
+
+class Judged(Protocol):
+    """What comes of a run of any kind: one JSON document with a verdict."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command that shows it."""
+
+    def model_dump_json(self, *, indent: int) -> str:
+        """Return the document as JSON."""
+
+
+class Kind(NamedTuple, Generic[M, R, D]):
+    """A kind of run: its manifest, its records, and the document that they give, judged.
+
+    judged_again: the verdict is always that of the records, and the manifest has none.
+    """
+
+    name: KindName
+    manifest: type[M]
+    record: type[R]
+    document: Callable[[M, list[R]], D]
+    judged_again: bool = False
+
+
+def check_kind(name: str | None) -> KindName | None:
+    """Return the name of a kind; null is none.
+
+    Raises:
+        UsageError: no kind is called so.
+    """
+    if name is None:
+        return None
+    for known in KIND_NAMES:
+        if name == known:
+            return known
+    raise UsageError(f"--kind {name}: no kind of run is called so: {', '.join(KIND_NAMES)}")

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of every kind: found by name, the newest of some sort, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ConfigDict, ValidationError
+
+from zclab.base.errors import UsageError
+from zclab.base.progress import Progress, quiet
+from zclab.runs import folder
+from zclab.runs.folder import Run
+from zclab.runs.manifest import BaseManifest, D, Kind, KindName, M, R
+
+LATEST = "latest"
+
+
+class Summary(BaseManifest):
+    """What manifests of all kinds have in common."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Found(NamedTuple):
+    """A run, whatever its kind."""
+
+    directory: Path
+    summary: Summary
+
+
+def all_runs(
+    on_unreadable: Progress, lab: str | None = None, kind: KindName | None = None
+) -> Iterator[Found]:
+    """Yield runs, newest first, of a lab and a kind, null for any.
+
+    on_unreadable: gets one line for each folder that is left out because it cannot be read.
+    """
+    for directory in folder.directories():
+        try:
+            found = Found(directory, _summary(directory))
+        except UsageError as error:
+            on_unreadable(str(error))
+            continue
+        if lab in (None, found.summary.lab) and kind in (None, found.summary.kind):
+            yield found
+
+
+def find(name: str, on_unreadable: Progress, lab: str | None = None, kind: KindName | None = None) -> Found:
+    """Return a run by its id or path, or by "latest" the newest of a lab and a kind, null for any.
+
+    Raises:
+        UsageError: there is none, it cannot be read, or is of another lab or kind.
+    """
+    if name == LATEST:
+        for found in all_runs(on_unreadable, lab, kind):
+            return found
+        of = "".join(f" of {what} {value}" for what, value in (("lab", lab), ("kind", kind)) if value)
+        raise UsageError(f"no run{of} yet: make one with `zclab {kind or 'run'}`")
+    directory = folder.directory_of(name)
+    found = Found(directory, _summary(directory))
+    for what, wanted, value in (("lab", lab, found.summary.lab), ("kind", kind, found.summary.kind)):
+        if wanted not in (None, value):
+            raise UsageError(f"{directory.name}: is a run of {what} {value}, not of {wanted}")
+    return found
+
+
+def latest_whole(
+    kind: Kind[M, R, D], lab: str, kernel_variant: str | None, accept: Callable[[M], bool]
+) -> Run[M, R, D] | None:
+    """Return the newest run of a kind that finished on a kernel of a lab, and that `accept` takes."""
+    for directory, summary in all_runs(quiet, lab, kind.name):
+        if summary.finished_at is not None and summary.kernel_variant == kernel_variant:
+            run = Run(directory, kind)
+            with suppress(UsageError):
+                if accept(run.manifest()):
+                    return run
+    return None
+
+
+def _summary(directory: Path) -> Summary:
+    data = folder.read(directory).manifest
+    try:
+        return Summary.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"{directory}: cannot be read: manifest: {key}: {problem['msg']}") from None
