@@ -58,12 +58,16 @@ KINDS: dict[KindName, Shown] = {
 }
 
 
-class ListedRun(KernelIdentity):
+class ListedRun(Model):
     """A run in the list. verdict, exit_code: judged again from the records where its kind is."""
 
     id: str
     kind: KindName
     lab: str
+    kernel_variant: str | None
+    kernel_release: str | None
+    kernel_build_id: str | None
+    artifact_key: str | None
     verdict: Verdict
     exit_code: int
     started_at: str
@@ -101,11 +105,9 @@ def listed(on_unreadable: Progress, lab: str | None, kind: KindName | None) -> R
                 on_unreadable(str(error))
                 continue
             verdict, exit_code = document.verdict, document.exit_code
-        common = {name: getattr(summary, name) for name in ("kind", "lab", "started_at")}
-        identity = {name: getattr(summary, name) for name in KernelIdentity.model_fields}
-        runs.append(
-            ListedRun(id=found.directory.name, verdict=verdict, exit_code=exit_code, **common, **identity)
-        )
+        own = {"id": found.directory.name, "verdict": verdict, "exit_code": exit_code}
+        fields = summary.model_dump(include=set(ListedRun.model_fields))
+        runs.append(ListedRun.model_validate(fields | own))
     return RunList(runs=runs)
 
 
@@ -116,5 +118,8 @@ def show_list(console: Console, runs: RunList) -> None:
         table.add_column(heading, overflow="fold")
     for one in runs.runs:
         started = one.started_at.replace("T", " ")[:19]
-        table.add_row(one.id, one.kind, one.lab, one.kernel, styled(one.verdict), started)
+        kernel = KernelIdentity.model_validate(
+            one.model_dump(include=set(KernelIdentity.model_fields))
+        ).kernel
+        table.add_row(one.id, one.kind, one.lab, kernel, styled(one.verdict), started)
     console.print(table)
