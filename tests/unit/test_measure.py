@@ -7,10 +7,10 @@ import contextlib
 import json
 import multiprocessing
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from filelock import FileLock
@@ -19,7 +19,6 @@ from tests import factories
 from zclab.analysis import verdict as judge
 from zclab.analysis.document import MeasurementDocument
 from zclab.analysis.verdict import RUN, MeasuringRun
-from zclab.backends.choice import backend_of
 from zclab.backends.virtual import lab as hosts
 from zclab.backends.virtual.lab import HostStatus
 from zclab.base.errors import LabError, UsageError
@@ -30,7 +29,7 @@ from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Host, Lab
 from zclab.measure import engine as measure
 from zclab.measure.engine import Reporter
-from zclab.measure.session import ConsoleWatch, Session
+from zclab.measure.session import Session
 from zclab.measure.transfer import Ends
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
@@ -67,6 +66,11 @@ class Pretended:
         self.lab = lab
         self.state = {host.name: self._snapshot(host) for host in lab.hosts}
         self.made: list[str] = []
+
+        class Pretending(_Session):
+            pretended = self
+
+        self.session = Pretending
         self.fails_at: dict[int, BaseException] = {}
         self.during: Callable[[int], None] = lambda number: None
         for host in lab.hosts:
@@ -95,22 +99,13 @@ class Pretended:
         }
         (self.lab.state_dir / "kernel.json").write_text(json.dumps(recorded), encoding="utf-8")
 
-    @contextlib.contextmanager
-    def open(self, lab: Lab) -> Iterator[Session]:
-        """Open a session in which nothing is real but the lab's lock, its state and its consoles."""
-        artifact = deploy_state.deployed_kernel(lab)
-        accelerator = backend_of(lab).accelerator()
-        remotes: Any = {name: _Silent() for name in MEMBERS}
-        with deploy_state.exclusive(lab):
-            hosts = list(lab.pair())
-            console_watch = ConsoleWatch.begin(lab, hosts)
-            yield _Session(lab, hosts, remotes, artifact, dict(self.state), accelerator, console_watch, self)
-
     def execute(
         self, plan: Plan, reporter: Reporter, resume: MeasuringRun | None = None, **options: Any
     ) -> MeasuringRun:
         """Carry out a plan on the lab."""
-        return measure.execute(self.lab, plan, reporter, resume, open_session=self.open, **options)
+        return measure.execute(
+            self.lab, plan, reporter, resume, open_session=self.session.open_declared, **options
+        )
 
     def transfer(self, receive: str, send: str) -> Ends:
         """Make a transfer as its command lines have it."""
@@ -131,11 +126,15 @@ class Pretended:
             file.write(text)
 
 
-@dataclass(frozen=True)
 class _Session(Session):
-    """A session with hosts that pretend."""
+    """A session whose hosts pretend: what they say of themselves, and what a transfer leaves."""
 
-    pretended: Pretended
+    pretended: ClassVar[Pretended]
+
+    @staticmethod
+    def connect(lab: Lab, hosts: Sequence[Host]) -> AbstractContextManager[dict[str, Any]]:
+        assert [host.name for host in hosts] == MEMBERS
+        return contextlib.nullcontext({name: _Silent() for name in MEMBERS})
 
     def snapshot(self) -> dict[str, Snapshot]:
         return dict(self.pretended.state)

@@ -97,8 +97,8 @@ def test_many_failing_parts_are_not_all_named() -> None:
 
 def test_parts_that_are_missing() -> None:
     _, reason = came_of(PLAIN, 0, KTAP.replace("ok 2", "# no"))
-    assert reason == "4 parts were planned, 3 told their result"
-    assert came_of(PLAIN, 0, "ok 1 one\n") == ("fail", "it told no plan")
+    assert reason == "4 parts were planned, 3 reported their result"
+    assert came_of(PLAIN, 0, "ok 1 one\n") == ("fail", "it printed no plan")
     assert came_of(PLAIN, 1, "1..2\nok 1 one\nBail out! no memory\n")[1].startswith("Bail out! no memory; 2")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,24 +62,28 @@ class Session:
     @classmethod
     @contextmanager
     def open(cls, lab: Lab, members: Sequence[Host] | None = None) -> Iterator[Session]:
-        """Hold a lab, whichever of its kernels runs, and connect to `members`, null for its first pair.
+        """Hold a lab, whichever of its kernels it boots, and connect to `members`, null for its first pair.
 
         Raises:
             LabError: the lab is not up, is in use, or a host cannot be reached.
         """
-        with _opened(cls, lab, members, deploy_state.running_kernel(lab)) as session:
-            yield session
+        hosts = list(members if members is not None else lab.pair())
+        artifact = deploy_state.running_kernel(lab)
+        with deploy_state.exclusive(lab), cls.connect(lab, hosts) as remotes:
+            watch = ConsoleWatch.begin(lab, hosts)
+            session = cls(lab, hosts, remotes, artifact, {}, backend_of(lab).accelerator(), watch)
+            yield replace(session, state=session.snapshot())
 
     @classmethod
-    @contextmanager
-    def open_declared(cls, lab: Lab) -> Iterator[Session]:
-        """Hold a lab that was made to boot the kernel which `lab` names, and connect to its first pair.
+    def open_declared(cls, lab: Lab) -> AbstractContextManager[Session]:
+        """Do the same for a lab that boots the kernel which `lab` names; LabError if it boots another."""
+        deploy_state.deployed_kernel(lab)
+        return cls.open(lab)
 
-        Raises:
-            LabError: the lab is not up, boots another kernel, is in use, or a host cannot be reached.
-        """
-        with _opened(cls, lab, None, deploy_state.deployed_kernel(lab)) as session:
-            yield session
+    @staticmethod
+    def connect(lab: Lab, hosts: Sequence[Host]) -> AbstractContextManager[dict[str, Remote]]:
+        """Return the channels to hosts of a lab, by host."""
+        return connected([host.name for host in hosts], lab.state_dir / "ssh_config")
 
     @property
     def emulated(self) -> bool:
@@ -177,26 +181,6 @@ class Session:
 
 #: Opens a session on a lab; a test passes one that pretends.
 Opener = Callable[[Lab], AbstractContextManager[Session]]
-
-
-@contextmanager
-def _opened(
-    session: type[Session], lab: Lab, members: Sequence[Host] | None, artifact: Artifact | None
-) -> Iterator[Session]:
-    hosts = list(members if members is not None else lab.pair())
-    with (
-        deploy_state.exclusive(lab),
-        connected([host.name for host in hosts], lab.state_dir / "ssh_config") as remotes,
-    ):
-        yield session(
-            lab=lab,
-            members=hosts,
-            remotes=remotes,
-            artifact=artifact,
-            state=facts.snapshot(remotes, hosts),
-            accelerator=backend_of(lab).accelerator(),
-            console=ConsoleWatch.begin(lab, hosts),
-        )
 
 
 def _keep_consoles(run: Run[M, R, D], watch: ConsoleWatch) -> None:

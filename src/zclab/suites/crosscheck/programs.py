@@ -62,7 +62,7 @@ class Program(NamedTuple):
 
 
 class ToolError(Exception):
-    """A tool failed, or printed what can not be understood: the reason."""
+    """A tool failed, or printed what cannot be understood: the reason."""
 
 
 # The end of the channel is the end of standard input; then the whole process group is killed.
@@ -97,8 +97,8 @@ def _placed(host: Host, command: str) -> str:
 def _said(*ends: Completed) -> str:
     """Return the last line that an end complained with."""
     lines = [line.strip() for end in ends for line in end.stderr.splitlines()]
-    told = [line for line in lines if line and not line.startswith("listening ")]
-    return told[-1] if told else "no message"
+    complaints = [line for line in lines if line and not line.startswith("listening ")]
+    return complaints[-1] if complaints else "no message"
 
 
 # ------------------------------------------------------------------------------------------------- tcp_mmap

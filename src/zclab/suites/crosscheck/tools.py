@@ -28,7 +28,7 @@ _PROGRAM = Program(
     companions=(_COMPANION,),
     options=("-Wl,--wrap=mmap",),
 )
-#: iperf3 and those of its libraries that a host can not be expected to have, by package.
+#: iperf3 and those of its libraries that a host cannot be expected to have, by package.
 _PACKAGES = {
     "iperf3": "usr/bin/iperf3",
     "libiperf0": "usr/lib/*/libiperf.so.0",
@@ -47,7 +47,7 @@ def prepare(lab: Lab, on_progress: Progress) -> Tools:
     """Return tcp_mmap, built from the tree that the lab builds, and iperf3 of this machine's Debian release.
 
     Raises:
-        LabError: a source or a package can not be had, or does not compile.
+        LabError: a source or a package cannot be had, or does not compile.
         UsageError: the lab names no kernel tree, or one without tcp_mmap.
     """
     tree = kernel_tree(lab)
@@ -77,7 +77,7 @@ def tcp_mmap(source: Source, patches: tuple[Patch, ...], on_progress: Progress) 
     """Return the program of a tree, built unless it was before, and which tree it is of.
 
     Raises:
-        LabError: the tree can not be fetched, or the program does not compile.
+        LabError: the tree cannot be fetched, or the program does not compile.
         UsageError: the tree has no such program, or a patch does not apply to it.
     """
     tree = programs.tree_of(source, patches, (_PROGRAM.source, *_PROGRAM.headers), _WHAT_FOR)
@@ -95,7 +95,7 @@ def tcp_mmap(source: Source, patches: tuple[Patch, ...], on_progress: Progress) 
 def iperf3(on_progress: Progress) -> tuple[list[Path], str]:
     """Return iperf3 and its libraries, as this machine's Debian release has them, and their version.
 
-    They are unpacked and not installed. Raises LabError when apt-get can not download them.
+    They are unpacked and not installed. Raises LabError when apt-get cannot download them.
     """
     require_tools(["apt-cache", "apt-get", "dpkg-deb"], _WHAT_FOR)
     version = _candidate("iperf3")
@@ -119,7 +119,7 @@ def _unpack(making: Path, on_progress: Progress) -> None:
         run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *_PACKAGES], cwd=work)
     except CommandError as error:
         raise LabError(
-            f"packages {', '.join(_PACKAGES)}: apt-get can not download them: run `apt-get update` ({error})"
+            f"packages {', '.join(_PACKAGES)}: apt-get cannot download them: run `apt-get update` ({error})"
         ) from error
     for package, pattern in _PACKAGES.items():
         (archive,) = work.glob(f"{package}_*.deb")

@@ -41,7 +41,7 @@ def build(variant: KernelVariant, on_progress: Progress) -> Built:
     Variants whose patches leave the tests as they are share them.
 
     Raises:
-        LabError: the tree can not be fetched, or this machine has no compiler.
+        LabError: the tree cannot be fetched, or this machine has no compiler.
         UsageError: a patch does not apply to the tests.
     """
     tree = programs.tree_of(variant.source, variant.patches, table.FILES, _WHAT_FOR)

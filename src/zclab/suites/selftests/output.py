@@ -11,7 +11,7 @@ from zclab.suites.crosscheck.programs import TCP_MMAP_RESULT
 from zclab.suites.selftests.document import Result, Subtest
 from zclab.suites.selftests.table import SHARE, TCP_MMAP_WRONG, TOTAL_MIB, PairTest, Selftest, Wrong
 
-#: kselftest's exit status of a test that can not be run here.
+#: kselftest's exit status of a test that cannot be run here.
 SKIPPED = 4
 #: That of a test whose time was up.
 KILLED = 137
@@ -46,7 +46,7 @@ class Read:
 class _Part(NamedTuple):
     """A part of a test, and what it printed."""
 
-    told: Subtest
+    reported: Subtest
     said: list[str]
 
 
@@ -58,7 +58,7 @@ def read(test: Selftest, status: int | None, output: str, options: set[str]) -> 
     else:
         parts, reasons = _sections(test, lines, status), []
     subtests = [_excused(test, part, options) for part in parts]
-    excused = any(part.told != subtest for part, subtest in zip(parts, subtests, strict=True))
+    excused = any(part.reported != subtest for part, subtest in zip(parts, subtests, strict=True))
     if status == KILLED:
         reasons.insert(0, f"no end within {test.seconds} s")
     reasons += printed(test.wrong, lines)
@@ -109,7 +109,7 @@ def read_pair(test: PairTest, received: str, complaints: str, at_least: float | 
 
 
 def _ktap(lines: list[str]) -> tuple[list[_Part], list[str]]:
-    """Read the outermost level of KTAP; what is told of it deeper counts through its own result there."""
+    """Read the outermost level of KTAP; what is nested in it counts through its own result there."""
     parts: list[_Part] = []
     reasons: list[str] = []
     planned: int | None = None
@@ -133,9 +133,9 @@ def _ktap(lines: list[str]) -> tuple[list[_Part], list[str]]:
             parts.append(_Part(Subtest(name=name, result=result, reason=why or None), said))
             running, said = "", []
     if planned is None:
-        reasons.append("it told no plan")
+        reasons.append("it printed no plan")
     elif planned != len(parts):
-        reasons.append(f"{planned} parts were planned, {len(parts)} told their result")
+        reasons.append(f"{planned} parts were planned, {len(parts)} reported their result")
     return parts, reasons
 
 
@@ -149,7 +149,7 @@ def _sections(test: Selftest, lines: list[str], status: int | None) -> list[_Par
             parts.append((found[1], []))
         elif parts:
             parts[-1][1].append(line)
-    told = []
+    reported = []
     for at, (name, said) in enumerate(parts):
         verdict = next((_PLAIN[word] for line in said if (word := line[:6]) in _PLAIN), None)
         problems = printed(test.wrong, said)
@@ -158,22 +158,22 @@ def _sections(test: Selftest, lines: list[str], status: int | None) -> list[_Par
             problems = [f"exit status {status}: {_last(said)}"]
         result: Result = "fail" if problems else verdict or "pass"
         reason = "; ".join(problems) or (_last(said) if result != "pass" else None)
-        told.append(_Part(Subtest(name=name, result=result, reason=reason), said))
-    return told
+        reported.append(_Part(Subtest(name=name, result=result, reason=reason), said))
+    return reported
 
 
 def _excused(test: Selftest, part: _Part, options: set[str]) -> Subtest:
     """Return a part, as skipped if it failed for want of what its kernel does not have."""
     for one in test.excuses:
         if (
-            part.told.result == "fail"
+            part.reported.result == "fail"
             and one.option not in options
-            and re.search(one.part, part.told.name)
+            and re.search(one.part, part.reported.name)
             and any(re.search(one.printed, line) for line in part.said)
         ):
             reason = f"the kernel has no CONFIG_{one.option}"
-            return part.told.model_copy(update={"result": "skipped", "reason": reason})
-    return part.told
+            return part.reported.model_copy(update={"result": "skipped", "reason": reason})
+    return part.reported
 
 
 def _last(lines: list[str]) -> str:

@@ -111,7 +111,7 @@ class _Bench:
         self._options = set(re.findall(r"^CONFIG_(\w+)=[ym]$", text, re.MULTILINE))
 
     def tried(self, test: Selftest | PairTest) -> TestDocument:
-        """Run a test unless it can not be run here; whatever goes wrong is its result."""
+        """Run a test unless it cannot be run here; whatever goes wrong is its result."""
         what = self._command(test)
         if reason := self._not_here(test):
             return self._document(test, what, reading.Read([], [], skipped=reason))
@@ -129,7 +129,7 @@ class _Bench:
         return self._document(test, what, found, round(time.monotonic() - began, 1), output)
 
     def _not_here(self, test: Selftest | PairTest) -> str | None:
-        """Return why a test can not be run here, if that is so."""
+        """Return why a test cannot be run here, if that is so."""
         if isinstance(test, PairTest):
             try:
                 self._members[1].endpoints(test.ip_version)

@@ -117,16 +117,16 @@ def problems(manifest: StressManifest, host: HostStress) -> list[str]:
 
 def lines(document: StressDocument) -> list[str]:
     """Return a stress in words, the verdict last."""
-    told = []
+    found = []
     for host in document.hosts:
         if host.outcome is not None:
-            told += _counts(host.name, host.outcome)
-        told += [f"{host.name}: {problem}" for problem in problems(document, host)]
+            found += _counts(host.name, host.outcome)
+        found += [f"{host.name}: {problem}" for problem in problems(document, host)]
         if host.recovered is not None:
-            told.append(f"{host.name}: {host.recovered}")
+            found.append(f"{host.name}: {host.recovered}")
     where = f"lab {document.lab}{', emulated' if document.emulated else ''}"
     return [
-        *told,
+        *found,
         f"stress: {where}, kernel {document.kernel}, {document.seconds:g} s, "
         f"seed {document.seed}, kept in runs/{document.run_id}",
         f"verdict: {document.verdict}",
@@ -135,16 +135,16 @@ def lines(document: StressDocument) -> list[str]:
 
 def _counts(name: str, outcome: ProbeResult) -> list[str]:
     transferred = ", ".join(f"{count >> 20} MiB {how}" for how, count in sorted(outcome.transferred.items()))
-    told = [
+    lines = [
         f"{name}: {sum(outcome.operations.values())} operations on {outcome.connections} connections; "
         f"{transferred or 'nothing came'}; {sum(outcome.refusals.values())} calls refused"
     ]
     if not outcome.consumes:
         count = sum(outcome.unsupported.values())
-        told.append(f"{name}: mmap() never consumes on this kernel: {count} mappings left out")
+        lines.append(f"{name}: mmap() never consumes on this kernel: {count} mappings left out")
     if outcome.memory is None:
-        told.append(f"{name}: memory was not watched: the kernel is not the lab's own")
-    return told
+        lines.append(f"{name}: memory was not watched: the kernel is not the lab's own")
+    return lines
 
 
 def _where(mismatch: dict[str, Any]) -> str:
