@@ -42,6 +42,7 @@ from zclab.lab.model import Lab
 from zclab.probe import sysctl, tables
 from zclab.probe import table as probe_table
 from zclab.probe.table import NotHereError, Table, attempt
+from zclab.runs import folder
 from zclab.runs.folder import Run
 from zclab.suites import probe_command
 from zclab.suites.conformance import document as documents
@@ -260,6 +261,22 @@ def test_a_kernel_report_fails(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
         "receiver1": ["[   99.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1"] * 2
     }
     assert document.exit_code == 1
+
+
+def test_what_was_found_before_an_interruption_is_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no result of the kernel: shown, it is invalid, and --diff does not take it."""
+
+    def interrupt(line: str) -> None:
+        if "IPv6" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(lab, monkeypatch, "inject_missing", on_progress=interrupt)
+    (directory,) = folder.directories()
+    left = Run(directory, CONFORMANCE)
+    assert (left.manifest().finished_at, left.manifest().verdict, len(left.records())) == (None, None, 1)
+    assert (left.document().verdict, left.document().exit_code) == ("invalid", 4)
+    assert documents.latest(lab, None) is None
 
 
 def test_a_host_without_python(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
