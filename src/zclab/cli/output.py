@@ -45,13 +45,3 @@ class Output:
             click.echo(document.model_dump_json(indent=2))
         else:
             show(self.console, document)
-
-
-def in_lines(lines: Callable[[_D], list[str]]) -> Callable[[Console, _D], None]:
-    """Return what shows a document as lines."""
-
-    def show(console: Console, document: _D) -> None:
-        for line in lines(document):
-            print_line(console, line)
-
-    return show

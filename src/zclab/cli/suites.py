@@ -14,11 +14,12 @@ from rich.console import Console
 from zclab.base.errors import UsageError
 from zclab.base.progress import Progress
 from zclab.cli.options import boot_option, diff_option, json_option, lab_option
-from zclab.cli.output import Output, in_lines
+from zclab.cli.output import Output
 from zclab.deploy import bring_up
 from zclab.lab import inventory
 from zclab.lab.model import Lab
 from zclab.runs.manifest import Judged
+from zclab.suites import kinds
 from zclab.suites import lockdep as lockdep_suite
 from zclab.suites.conformance import document as conformance_document
 from zclab.suites.conformance import run as conformance_run
@@ -26,7 +27,6 @@ from zclab.suites.conformance import show as conformance_show
 from zclab.suites.selftests import document as selftests_document
 from zclab.suites.selftests import run as selftests_run
 from zclab.suites.selftests import show as selftests_show
-from zclab.suites.stress import document as stress_document
 from zclab.suites.stress import run as stress_run
 
 
@@ -75,7 +75,7 @@ def lockdep(lab_name: str, variant: str | None, as_json: bool) -> None:
     out = Output(as_json)
     with bring_up.booted(lab, variant, out.on_progress) as booted:
         found = lockdep_suite.carry_out(lab.with_kernel(booted))
-    out.result(found, in_lines(lockdep_suite.lines))
+    out.result(found, kinds.KINDS["lockdep"].show)
     sys.exit(found.exit_code)
 
 
@@ -146,7 +146,7 @@ def stress(
     drawn = secrets.randbelow(2**32) if seed is None else seed
     with bring_up.booted(lab, variant, out.on_progress) as booted:
         document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.on_progress)
-        out.result(document, in_lines(stress_document.lines))
+        out.result(document, kinds.KINDS["stress"].show)
         if booted and any(host.recovered for host in document.hosts):
             bring_up.boot(lab, booted, out.on_progress)
     sys.exit(document.exit_code)
