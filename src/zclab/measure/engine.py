@@ -42,7 +42,7 @@ _DOCUMENT: TypeAdapter[TrafficDocument | RpcDocument] = TypeAdapter(EndDocument)
 
 
 class Reporter(Protocol):
-    """Is told how a run goes on."""
+    """Callbacks of a run's progress."""
 
     def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
         """A run begins; each measurement takes about so many seconds beside its window."""

@@ -85,11 +85,6 @@ class Session:
         """Return the channels to hosts of a lab, by host."""
         return connected([host.name for host in hosts], lab.state_dir / "ssh_config")
 
-    @property
-    def emulated(self) -> bool:
-        """Whether a host's CPU is emulated."""
-        return self.accelerator == "tcg"
-
     def snapshot(self) -> dict[str, Snapshot]:
         """Return what each host says of itself now.
 
@@ -131,7 +126,7 @@ class Session:
             **self.kernel.model_dump(),
             "run_id": "",
             "lab": self.lab.name,
-            "emulated": self.emulated,
+            "emulated": self.accelerator == "tcg",
             "accelerator": self.accelerator,
             "started_at": now(),
             "console_offsets": self.console.offsets,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -68,16 +68,17 @@ def find(name: str, on_unreadable: Progress, lab: str | None = None, kind: KindN
     return found
 
 
-def latest_whole(
-    kind: Kind[M, R, D], lab: str, kernel_variant: str | None, accept: Callable[[M], bool]
-) -> Run[M, R, D] | None:
-    """Return the newest run of a kind that finished on a kernel of a lab, and that `accept` takes."""
+def latest_whole(kind: Kind[M, R, D], lab: str, kernel_variant: str | None, fingerprint: str) -> D | None:
+    """Return the document of the newest run of a kind that finished on a kernel of a lab; null: none did.
+
+    fingerprint: the one that the run's manifest has to have.
+    """
     for directory, summary in all_runs(quiet, lab, kind.name):
         if summary.finished_at is not None and summary.kernel_variant == kernel_variant:
-            run = Run(directory, kind)
             with suppress(UsageError):
-                if accept(run.manifest()):
-                    return run
+                run = Run(directory, kind)
+                if getattr(run.manifest(), "fingerprint", None) == fingerprint:
+                    return run.document()
     return None
 
 

@@ -155,6 +155,6 @@ def fingerprint(variant: KernelVariant | None) -> str:
 
 def latest(lab: Lab, variant: str | None) -> ConformanceDocument | None:
     """Return the newest whole result of a kernel of a lab; null if there is none of these rows and kernel."""
-    wanted = fingerprint(lab.kernel_variants.get(variant or ""))
-    run = query.latest_whole(CONFORMANCE, lab.name, variant, lambda one: one.fingerprint == wanted)
-    return run.document() if run else None
+    return query.latest_whole(
+        CONFORMANCE, lab.name, variant, fingerprint(lab.kernel_variants.get(variant or ""))
+    )

@@ -167,6 +167,4 @@ def fingerprint(variant: KernelVariant) -> str:
 
 def latest(lab: Lab, variant: str) -> SelftestsDocument | None:
     """Return the newest whole result of a kernel of a lab; null: none of these tests and kernel."""
-    wanted = fingerprint(lab.kernel_variants[variant])
-    run = query.latest_whole(SELFTESTS, lab.name, variant, lambda one: one.fingerprint == wanted)
-    return run.document() if run else None
+    return query.latest_whole(SELFTESTS, lab.name, variant, fingerprint(lab.kernel_variants[variant]))
