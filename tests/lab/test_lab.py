@@ -134,8 +134,9 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
     made = set(runs_dir().glob("*")) - before
     try:
         assert done.status == 0, str(done)
-        assert len(made) == 1
-        suite = ElementTree.parse(made.copy().pop() / "junit.xml").getroot().find("testsuite")
+        # The plan's run has it; conformance and lockdep make runs of their own.
+        (junit,) = (path for one in made if (path := one / "junit.xml").is_file())
+        suite = ElementTree.parse(junit).getroot().find("testsuite")
         assert suite is not None
         assert int(suite.attrib["tests"]) > 15
         assert suite.attrib["failures"] == suite.attrib["errors"] == "0"
