@@ -39,6 +39,14 @@ def test_no_line_of_commands_md_stands_twice() -> None:
     assert len(rows) == len(set(rows)) > 10
 
 
+def test_the_architecture_names_every_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| package |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| ([a-z]+) \|", table, re.MULTILINE)
+    packages = {path.parent.name for path in (ROOT / "src" / "zclab").glob("*/__init__.py")}
+    assert set(named) == packages and len(named) == len(packages)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_to_files_lead_somewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
