@@ -39,8 +39,8 @@ def test_a_report_is_read() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("profile: unavailable sh: 5: perf: not found", "there is no perf on this host"),
-        ("profile: unavailable <not supported>,,cycles,0,100.00,,", "perf can not count cycles: <not supp"),
+        ("profile: unavailable sh: 5: perf: not found", "perf is not installed on this host"),
+        ("profile: unavailable <not supported>,,cycles,0,100.00,,", "perf cannot count cycles: <not supp"),
         ("profile: no samples", "perf recorded no sample of cycles: no samples"),
         ("", "perf recorded no sample of cycles: no message"),
     ],
@@ -65,7 +65,7 @@ def test_without_perf_the_command_runs_all_the_same(tmp_path: Path) -> None:
         (programs / name).symlink_to(str(shutil.which(name)))
     done = run(profiling.recording("sh -c 'echo done; exit 3'", "cycles"), tmp_path, str(programs))
     assert (done.returncode, done.stdout) == (3, "done\n")
-    assert profiling.profile(done.stderr, "cycles").unavailable == "there is no perf on this host"
+    assert profiling.profile(done.stderr, "cycles").unavailable == "perf is not installed on this host"
     assert [path for path in tmp_path.iterdir() if path != programs] == []
 
 
@@ -74,7 +74,7 @@ def test_an_event_that_no_host_has(tmp_path: Path) -> None:
     done = run(profiling.recording("echo done", "no-such-event"), tmp_path)
     assert (done.returncode, done.stdout) == (0, "done\n")
     found = profiling.profile(done.stderr, "no-such-event")
-    assert found.unavailable is not None and "can not count no-such-event" in found.unavailable
+    assert found.unavailable is not None and "cannot count no-such-event" in found.unavailable
 
 
 @pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed")

@@ -395,7 +395,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         {"memory_mib": 384, "cpus": 2, "disk_mib": 3072, "count_instructions": True},
         f"{ALL}/lab.yml",
         "zclab_virtual",
-        "the clock counts those of one processor: set cpus to 1",
+        "the clock counts the instructions of one CPU: set cpus to 1",
     ),
     "too little memory for a kernel": (
         f"{ALL}/kernel.yml",
@@ -445,13 +445,13 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         "zclab_data_address_ipv4",
         "in another network",
     ),
-    "a second address that is no IPv4": (
+    "a second address that is not IPv4": (
         "hosts.yml",
         "senders.hosts.sender1.zclab_data_address_ipv4",
         "fd5a::1/64",
         "hosts.yml",
         "zclab_data_address_ipv4",
-        "no IPv4 address/prefix",
+        "not an IPv4 address with prefix length",
     ),
     "a kernel from nowhere": (
         f"{ALL}/kernel.yml",
@@ -596,7 +596,7 @@ def test_the_file_that_is_named_is_the_one_that_is_wrong(mine: Inventory) -> Non
 
 
 @pytest.mark.parametrize(
-    ("address", "word"), [("first", "'first' is no address"), ("192.0.2.2/24", "IPv4"), (7, "7")]
+    ("address", "word"), [("first", "'first' is not an address"), ("192.0.2.2/24", "IPv4"), (7, "7")]
 )
 def test_address_of_the_second_host_is_checked_too(mine: Inventory, address: Any, word: str) -> None:
     mine.edit("hosts.yml", "receivers.hosts.receiver1.zclab_data_address", address)

@@ -85,7 +85,7 @@ class _Source:
         return UsageError(f"{self.file_of(key.partition('.')[0], host, role)}: {key}: {problem}")
 
     def not_yaml(self) -> UsageError | None:
-        """Return what is wrong with the first file that is no YAML, where Ansible names none."""
+        """Return what is wrong with the first file that is not YAML, where Ansible names none."""
         for path in sorted(self.directory.rglob("*.y*ml")):
             try:
                 for _ in yaml.parse(path.read_text(encoding="utf-8")):
@@ -105,7 +105,7 @@ def load(name_or_path: str | Path) -> Lab:
     """Read and check a lab given as a name under inventory/ or as a directory.
 
     Raises:
-        UsageError: the inventory is missing, cannot be parsed, or says something impossible.
+        UsageError: the inventory is missing, cannot be parsed, or has an impossible value.
     """
     directory = lab_dir(name_or_path)
     if not directory.is_dir():
@@ -272,7 +272,7 @@ def _first_problem(
 
 
 def _check_whole(source: _Source, lab: Lab) -> None:
-    """Check what no single value can tell."""
+    """Check values against each other."""
     if not lab.traits.boots_kernels and lab.kernel_variant is not None:
         raise source.error(
             "zclab_kernel_variant", "network namespaces run this machine's own kernel: leave it out"
@@ -294,7 +294,9 @@ def _check_whole(source: _Source, lab: Lab) -> None:
         try:
             interface = ipaddress.ip_interface(host.data_address)
         except ValueError:
-            raise source.error("zclab_data_address", f"{host.data_address!r} is no address/prefix") from None
+            raise source.error(
+                "zclab_data_address", f"{host.data_address!r} is not an address with prefix length"
+            ) from None
         interfaces[host.name] = interface
         if interface.version != lab.link.ip_version:
             raise source.error(
@@ -327,7 +329,7 @@ def _check_ipv4(source: _Source, lab: Lab, host: Host, text: str) -> None:
         own = ipaddress.IPv4Interface(text)
         peer = ipaddress.IPv4Address(host.peer_address_ipv4 or "")
     except ValueError:
-        problem = f"{text!r} is no IPv4 address/prefix, or {host.peer} has none"
+        problem = f"{text!r} is not an IPv4 address with prefix length, or {host.peer} has none"
         raise source.error(key, problem, host.name, host.role) from None
     if own.ip == peer or peer not in own.network:
         raise source.error(

@@ -48,8 +48,8 @@ class Link(Model):
                 f"set mtu to {wanted} or leave it out"
             )
         raise ValueError(
-            f"MTU {self.mtu} carries {payload} bytes a segment over IPv{self.ip_version}, not whole pages of "
-            f"{link_math.PAGE_BYTES}: set mtu to {wanted} or leave it out"
+            f"MTU {self.mtu} carries {payload} bytes per segment over IPv{self.ip_version}, not whole pages "
+            f"of {link_math.PAGE_BYTES}: set mtu to {wanted} or leave it out"
         )
 
     @property
@@ -65,11 +65,11 @@ class Link(Model):
 
 
 class Limits(Model):
-    """Host limits: sysctls by name, locked memory in KiB (null: as it is), the low-water mark in bytes.
+    """Host limits: sysctls by name, locked memory in KiB (null: unchanged), SO_RCVLOWAT in bytes.
 
-    `machine_sysctls` are numbers that belong to the machine and not to a host, such as those that a
-    network namespace can only read: each has to be at least so large, and is never set. One that is under
-    `sysctls` too is set where this kernel has one for each namespace.
+    `machine_sysctls` are numbers of the whole machine, such as those that a network namespace can only read:
+    each must be at least this large, and is never set. One that is listed under `sysctls`, too, is set where
+    this kernel has it per namespace.
     """
 
     rcvlowat_bytes: int = Field(gt=0)
@@ -89,7 +89,7 @@ class Limits(Model):
             )
         if str(self.sysctls.get("net.ipv4.tcp_timestamps", 1)) != "1":
             raise ValueError(
-                "sysctls: net.ipv4.tcp_timestamps has to be 1: the MTU is meant for segments with time stamps"
+                "sysctls: net.ipv4.tcp_timestamps must be 1: the MTU is for segments with timestamps"
             )
         return self
 
@@ -109,7 +109,7 @@ class Tuning(Model):
 class Virtual(Model):
     """The size of each virtual host.
 
-    count_instructions: emulate it so that its clock counts the instructions it executes, one a nanosecond.
+    count_instructions: emulate it with a clock that counts executed instructions, one per nanosecond.
     """
 
     memory_mib: int = Field(ge=192)
@@ -120,12 +120,14 @@ class Virtual(Model):
     @model_validator(mode="after")
     def _one_processor(self) -> Virtual:
         if self.count_instructions and self.cpus != 1:
-            raise ValueError("count_instructions: the clock counts those of one processor: set cpus to 1")
+            raise ValueError(
+                "count_instructions: the clock counts the instructions of one CPU: set cpus to 1"
+            )
         return self
 
 
 class Bounds(Model):
-    """A range for a fraction between 0 and 1; an end that is left out is open."""
+    """A range for a fraction between 0 and 1; a bound that is left out is open."""
 
     at_least: float | None = Field(default=None, ge=0, le=1)
     at_most: float | None = Field(default=None, ge=0, le=1)
@@ -138,7 +140,7 @@ class Bounds(Model):
 
 
 class Validity(Model):
-    """What makes a measurement count."""
+    """What makes a measurement valid."""
 
     retransmitted_share_at_most: float = Field(ge=0, le=1)
     drops_at_most: int = Field(ge=0)
@@ -149,7 +151,7 @@ class Validity(Model):
 class Threshold(Model):
     """A bound on a comparison: on the ratio of arm B to arm A, or on the median of one arm.
 
-    `paced` and `message_bytes` narrow it to some of the comparison's cells.
+    `paced` and `message_bytes` restrict it to some of the comparison's cells.
     """
 
     comparison: str
@@ -170,7 +172,7 @@ class Threshold(Model):
         if self.unit != wanted:
             raise ValueError(f"unit is {self.unit!r}, but this threshold is in {wanted!r}")
         if self.paced and not METRICS[self.metric].paced:
-            raise ValueError("throughput is not judged at a fixed pace: set paced to false or leave it out")
+            raise ValueError("throughput is not compared at a fixed pace: set paced to false or leave it out")
         return self
 
 
@@ -191,7 +193,7 @@ class Expectations(Model):
 
 
 class Crosscheck(Model):
-    """What the traffic tool has to reach of what others do on the same link; null: shown, not judged.
+    """Bounds for the traffic tool relative to other tools on the same link; null: shown, not judged.
 
     `source` is the kernel tree to take tcp_mmap from, where the lab builds no kernel.
     """
@@ -228,7 +230,7 @@ class Host(Model):
     @field_validator("data_address", "peer_address", "data_address_ipv4", "peer_address_ipv4", mode="before")
     @classmethod
     def _as_hosts_print_it(cls, text: Any) -> Any:
-        """Spell an address as `ip addr` does, because the two are compared; others are left to be refused."""
+        """Write an address as `ip addr` does, because the two are compared; others are left to be refused."""
         try:
             interface = ipaddress.ip_interface(text) if isinstance(text, str) else None
         except ValueError:
@@ -313,7 +315,7 @@ class Lab(Model):
 
     @property
     def counts_instructions(self) -> bool:
-        """Whether the hosts' CPU times count instructions, a billion a second."""
+        """Whether the hosts' CPU times count instructions, 10^9 per second."""
         return self.virtual is not None and self.virtual.count_instructions
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The claims that the project has to check, as data in docs/claims.yml."""
+"""The claims that the project must check, read from docs/claims.yml."""
 
 from __future__ import annotations
 

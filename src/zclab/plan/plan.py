@@ -27,7 +27,7 @@ class Arm(Model):
     """How one side of a comparison sends and receives.
 
     `kernel` is a variant of the lab (null: the one it boots). `keep_bytes`: the receiver reads each chunk
-    into memory of its own, given back when so many more bytes have come (0: all into the same memory).
+    into new memory, freed after that many further bytes (0: all chunks into the same memory).
     `inject_usec_per_mib` burns CPU in the receiver, so that a test can see a slowdown found.
     """
 
@@ -41,7 +41,7 @@ class Arm(Model):
 class PlannedComparison(Model):
     """Two arms, the metrics they are compared by, and the claims that each metric serves.
 
-    `message_bytes` and `pace_gbit_per_s` take the place of the plan's.
+    `message_bytes` and `pace_gbit_per_s` replace those of the plan.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -81,7 +81,7 @@ class RpcComparison(Model):
 
 
 class Repeats(Model):
-    """How many pairs of A and B are measured: at least, and at most if the interval is still wide."""
+    """Number of pairs of A and B: at least, and at most while the interval is too wide."""
 
     at_least: int = Field(ge=1, le=1000)
     at_most: int = Field(ge=1, le=1000)
@@ -102,7 +102,7 @@ def _several(value: object) -> object:
 
 
 def whole_pages(sizes: list[int]) -> list[int]:
-    """Return sizes in bytes, each of which has to be whole pages.
+    """Return sizes in bytes, each of which must be whole pages.
 
     Raises:
         ValueError: one is not.
@@ -120,11 +120,11 @@ class Plan(Model):
     precision: the half-width of the 95 % interval, as a share of the ratio, that ends a comparison before
         `repeats.at_most`.
     aa_pairs: pairs of equal arms that are measured first.
-    baseline: watch the idle hosts as long as each window, just before it.
-    integrity_bytes: bytes that are checked one by one for each combination of modes.
+    baseline: measure the idle hosts just before each window, for as long as the window.
+    integrity_bytes: bytes whose every one is checked, for each combination of modes.
     block_pairs: pairs that are measured between two boots, where the arms differ in their kernel.
     ip_versions: null for the lab's own.
-    profile_event: the event by which each arm is profiled once, such as cycles.
+    profile_event: the perf event by which each arm is profiled once, such as cycles.
     """
 
     name: str
@@ -160,7 +160,7 @@ class Plan(Model):
     def _none_twice(cls, values: list[Any] | None) -> list[Any] | None:
         names = [getattr(value, "name", value) for value in values or []]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{twice[0]} is there twice")
+            raise ValueError(f"{twice[0]} is listed twice")
         return values
 
     @field_validator("message_bytes", "chunk_bytes")
@@ -191,7 +191,7 @@ class Plan(Model):
             raise ValueError(f"comparisons: names must differ from each other and from {AA}")
         if self.repeats.at_least < self.repeats.at_most and self.precision is None:
             raise ValueError(
-                "precision: missing: say how narrow an interval has to be to stop before at_most"
+                "precision: missing: declare how narrow an interval must be to stop before at_most"
             )
         return self
 
@@ -200,7 +200,7 @@ class Plan(Model):
         return [*self.comparisons, *self.rpc_comparisons]
 
     def settled(self, ip_version: Literal[4, 6], seed: int) -> Plan:
-        """Return the plan with what it left open: the IP version and the seed."""
+        """Return the plan with the IP version and the seed filled in, where it leaves them open."""
         return self.model_copy(
             update={
                 "ip_versions": self.ip_versions or [ip_version],
@@ -258,7 +258,7 @@ def load(name_or_path: str) -> Plan:
     """Read a plan: a file in lab_tests/plans by its name, or a path.
 
     Raises:
-        UsageError: the file is missing or says something impossible.
+        UsageError: the file is missing or has an impossible value.
     """
     directory = project_root() / "lab_tests" / "plans"
     path = directory / f"{renamed_keys.RENAMED_PLANS.get(name_or_path, name_or_path)}.yml"
@@ -289,10 +289,10 @@ def load(name_or_path: str) -> Plan:
 
 
 def of_lab(lab: Lab) -> Plan:
-    """Return the lab's own plan, once each of its thresholds is seen to bound something in it.
+    """Return the lab's own plan, after checking that each of its thresholds bounds something in it.
 
     Raises:
-        UsageError: the plan is missing, or a threshold would be passed over in silence.
+        UsageError: the plan is missing, or a threshold bounds nothing in it.
     """
     plan = load(lab.plan)
     compared = {one.name: one.metrics for one in plan.every()}

@@ -15,8 +15,8 @@ from zclab.plan.plan import AA, Arm, Plan, Repeats
 from zclab.traffic.document import RpcMode
 
 ArmName = Literal["a", "b"]
-#: What a measurement is made for: to be compared, to see how far two equal arms differ, to check each byte,
-#: or to see where the CPU goes. Only the first two ever enter a figure.
+#: The purpose of a measurement: a comparison, how far two equal arms differ, checking every byte, or a
+#: profile. Only the first two enter statistics.
 Phase = Literal["compare", "aa", "integrity", "profile"]
 
 
@@ -31,7 +31,7 @@ class Measurement(Model):
     """One execution of the traffic tool at both ends.
 
     Sizes are in bytes, the pace in Gbit/s of payload (null: as fast as it goes), times in seconds. `bytes`
-    (integrity only) takes the place of the window. A ping-pong has `rpc`; its messages are requests.
+    (integrity only) replaces the window. A ping-pong has `rpc`; its messages are requests.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Measurement(Model):
 
 
 class Cell(NamedTuple):
-    """What is compared on its own: two arms, at one message size, pace, number of streams and IP version."""
+    """Two arms to be compared, at one message size, chunk size, pace, number of streams and IP version."""
 
     name: str
     comparison: str
@@ -70,7 +70,7 @@ class Cell(NamedTuple):
 
     @property
     def paced(self) -> bool:
-        """Whether the pace is set, so that throughput is not measured."""
+        """Whether the pace is fixed, so that throughput is not compared."""
         return self.arms["a"].pace_gbit_per_s is not None
 
     @property
@@ -156,7 +156,7 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
 def aa_cell(plan: Plan) -> Cell | None:
     """Return the cell that compares the first comparison's arm A with itself, if the plan has one.
 
-    It bounds which differences may be called; with too few pairs for any call it would be measured in vain.
+    It bounds which differences are reported; with too few pairs for any it would be measured in vain.
     """
     first = next(cells(plan))
     if not plan.aa_pairs or plan.repeats.at_most < FEWEST_PAIRS or first.arms["a"].rpc is not None:
@@ -179,7 +179,7 @@ def compared(plan: Plan) -> list[Cell]:
 
 
 def checks(plan: Plan) -> list[Measurement]:
-    """Return the measurements that check every byte: one a combination of modes, at the first size it has."""
+    """Return the measurements that check every byte: one per combination of modes, at its first size."""
     found: dict[tuple[Any, ...], Measurement] = {}
     for cell in cells(plan) if plan.integrity_bytes else ():
         for one in cell.arms.values():
@@ -242,7 +242,7 @@ def measurements(plan: Plan) -> list[Measurement]:
 
 
 def expected_seconds(plan: Plan, overhead_seconds: float) -> float:
-    """Return about how long a plan takes at most, with so much for each measurement beside its window."""
+    """Return about how many seconds a plan takes at most, with this overhead per measurement."""
     return sum(
         (0 if one.bytes else one.seconds) + one.warmup_seconds + one.baseline_seconds + overhead_seconds
         for one in measurements(plan)
@@ -261,7 +261,7 @@ def cell_name(
     version: int | None = None,
     chunk: int | None = None,
 ) -> str:
-    """Return the name of a cell, as results have it; `chunk` only where a plan has several."""
+    """Return the name of a cell, as in results; `chunk` only where a plan has several."""
     name = f"{comparison}-{size}-{'unpaced' if pace is None else f'{pace:g}gbit'}"
     name += f"-chunk{chunk}" if chunk else ""
     return name + (f"-{streams}streams" if streams > 1 else "") + _version_suffix(version)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see: progress while a run goes on, and tables of a run. It never measures."""
+"""Progress of a run, and its tables, for people. It never measures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.verdict import MeasuringRun, median
 from zclab.backends.backend import StatusRow
 from zclab.base.metrics import Metric
-from zclab.base.timing import Timing
+from zclab.deploy.playbooks import Timing
 from zclab.plan import schedule
 from zclab.plan.plan import AA, Plan
 from zclab.report import receive_designs
@@ -23,14 +23,14 @@ from zclab.report.terminal import print_line, styled
 
 
 class RunReporter:
-    """Shows a progress bar on a terminal, and a plain line a measurement elsewhere."""
+    """Shows a progress bar on a terminal, and one plain line per measurement elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress: Progress | None = None
 
     def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
-        """Say what begins and how long it takes."""
+        """Print how many measurements follow and how long they take."""
         total = len(schedule.measurements(plan))
         minutes = schedule.expected_seconds(plan, overhead_seconds) / 60
         most = "at most " if plan.repeats.at_least < plan.repeats.at_most else ""
@@ -44,14 +44,14 @@ class RunReporter:
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
-                # Drawn when something was measured: a clock that ticks in a thread would take CPU meanwhile.
+                # Drawn after each measurement: a refreshing thread would take CPU during one.
                 auto_refresh=False,
             )
             self._progress.start()
             self._progress.add_task("measuring", total=total)
 
     def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
-        """Say what one measurement gave."""
+        """Print the result of one measurement."""
         line = measurement_line(document)
         if self._progress is None:
             print_line(self._console, line)
@@ -63,7 +63,7 @@ class RunReporter:
                 print_line(self._progress.console, line)
 
     def finished(self, run: MeasuringRun) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
 
@@ -185,7 +185,7 @@ def _rpc_table(document: RunDocument) -> Table:
     table = Table(title="Ping-pong (medians)", title_justify="left")
     for heading in ("comparison", "arm", "receive"):
         table.add_column(heading)
-    for heading in ("valid", "RPC/s", "RPC/s per CPU-s", "calls an RPC", "p50 µs", "p99 µs", "p99.99 µs"):
+    for heading in ("valid", "RPC/s", "RPC/s per CPU-s", "calls per RPC", "p50 µs", "p99 µs", "p99.99 µs"):
         table.add_column(heading, justify="right")
     cells: dict[tuple[str, str], list[MeasurementDocument]] = {}
     for one in document.measurements:
@@ -209,8 +209,8 @@ def _rpc_table(document: RunDocument) -> Table:
 
 
 def _sweep_table(document: RunDocument) -> Table:
-    """Return sender cycles by message size, as they were published; empty where none were counted."""
-    table = Table(title="Sender cycles by message size (thousands a MiB, medians)", title_justify="left")
+    """Return sender cycles by message size, laid out as published; empty where none were counted."""
+    table = Table(title="Sender cycles by message size (thousands per MiB, medians)", title_justify="left")
     for heading in ("comparison", "message bytes", "process A", "process B", "all CPUs A", "all CPUs B"):
         table.add_column(heading, justify="right")
     cells: dict[tuple[str, int], list[MeasurementDocument]] = {}
@@ -285,7 +285,7 @@ def show_status(console: Console, lab: str, rows: Iterable[StatusRow]) -> None:
 
 
 def show_timings(console: Console, timings: list[Timing], total: float) -> None:
-    """Print what the unavoidable parts took, their sum, and the whole."""
+    """Print the time of each part, their sum, and the total."""
     table = Table(title="Time", title_justify="left")
     table.add_column("part")
     table.add_column("seconds", justify="right")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels of a lab: what each is made from, and what the artifact cache has of it."""
+"""The kernels of a lab: source and patches of each, and its artifact in the cache."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from zclab.lab.model import Lab
 class KernelEntry(Model):
     """One kernel of a lab.
 
-    source, patches, base and fragments are as declared; key to built_at are null if it is not built, sizes
-    are in bytes, build_seconds what its compilation took. disk_bytes: with configuration and log.
-    `default`: the lab boots it; `booted`: the lab's hosts were last made to boot it. problem: why it is not
-    known whether it is built.
+    source, patches, base and fragments are as declared; key to built_at are null if it is not built. Sizes
+    are in bytes (disk_bytes includes configuration and log), build_seconds is the time of its compilation.
+    default: the lab boots it; booted: the lab's hosts booted it last. problem: the reason if it is unknown
+    whether it is built.
     """
 
     variant: str

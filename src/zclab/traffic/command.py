@@ -9,9 +9,9 @@ from zclab.lab.model import Host, Lab
 from zclab.plan.schedule import Measurement
 
 TRAFFIC = "/usr/local/bin/zclab-traffic"
-#: What mmap() of a TCP socket means in a network namespace, on kernels that know two meanings.
+#: Whether mmap() of a TCP socket consumes in a network namespace, on kernels that can do both.
 CONSUME = "/proc/sys/net/ipv4/tcp_mmap_consume"
-# Back to 0, as it is everywhere else, however the command ends.
+# Back to 0, the default, however the command ends.
 _CONSUMING = """
 if [ -e {file} ]; then
   trap 'echo 0 >{file}' EXIT
@@ -23,7 +23,7 @@ fi
 
 
 def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
-    """Return the receiver's command line: what serves, if a ping-pong is planned."""
+    """Return the receiver's command line: the server's, if a ping-pong is planned."""
     own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
     common = ["--bind", own, "--peer", peer, "--token", token, "--mode", planned.receive_mode]
     if planned.rpc is not None:
@@ -43,14 +43,14 @@ def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
 
 
 def mapping(planned: Measurement, command: str) -> str:
-    """Return a command line that runs a receiver where mmap() means what its mode needs."""
+    """Return a command line that runs a receiver with the mmap() that its mode needs."""
     if planned.receive_mode == "map_each":
         return _CONSUMING.format(file=CONSUME, command=command)
     return command
 
 
 def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> str:
-    """Return the sender's command line: what calls, if a ping-pong is planned."""
+    """Return the sender's command line: the client's, if a ping-pong is planned."""
     own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
     common = ["--bind", own, "--peer", peer, "--port", str(port), "--token", token]
     if planned.rpc is not None:
@@ -69,7 +69,7 @@ def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> s
 
 
 def _framing(planned: Measurement) -> list[str]:
-    """Return what a receiver has to know of the framing: only map_each asks where pages begin."""
+    """Return the framing options of a receiver: only map_each needs to know where pages begin."""
     if planned.receive_mode != "map_each" or not planned.header_bytes:
         return []
     return ["--header-bytes", str(planned.header_bytes), "--message-bytes", str(planned.message_bytes)]

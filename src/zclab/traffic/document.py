@@ -93,7 +93,7 @@ class Perf(Model):
 
 
 class Unmapped(Model):
-    """Bytes of the window that a mapping receiver had to copy, by cause as far as it can be told."""
+    """Bytes of the window that a mapping receiver had to copy, by cause where it can be determined."""
 
     short_segment: int
     unaligned: int
@@ -105,7 +105,7 @@ class Unmapped(Model):
 
 
 class ZerocopyStat(Model):
-    """What the kernel counted in the window in the whole network namespace: bytes, by what became of them.
+    """The kernel's counts in the window, of the whole network namespace: bytes mapped, copied, and by cause.
 
     The causes are those of `Unmapped` where they have the same name; linear: beside the packet's header,
     page_cache: in a page that belongs to a file or a process.
@@ -124,7 +124,7 @@ class ZerocopyStat(Model):
 
 
 class Mismatch(Model):
-    """The first byte that was not the one sent: where it was, and whether it came by mapping."""
+    """The first byte that differs from the sent one: its place, and whether it was mapped."""
 
     stream: int
     offset: int
@@ -142,7 +142,7 @@ class Integrity(Model):
 
 
 class Completions(Model):
-    """Zero-copy sends, how many were completed, how many of these the kernel copied after all."""
+    """Zero-copy sends, how many were completed, and how many of these the kernel copied."""
 
     sends: int
     completed: int
@@ -208,7 +208,7 @@ class Addresses(Model):
 
 
 class Stream(Model):
-    """One stream: one thread, on the CPU it was placed on (null: any), and one connection."""
+    """One stream: one connection, and one thread on the CPU that it is bound to (null: any)."""
 
     stream: int
     cpu: int | None

@@ -111,7 +111,7 @@ def decoded(text: str) -> Histogram:
     """Return the histogram that `encoded` wrote; min and max are now the bounds of the outer buckets.
 
     Raises:
-        InvalidError: the text is no such histogram.
+        InvalidError: the text is not such a histogram.
     """
     try:
         hdr = HdrHistogram.decode(text)

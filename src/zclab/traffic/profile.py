@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the CPU goes: perf record around one end of a transfer, and the first symbols of its report."""
+"""CPU profiles: perf record around one end of a transfer, and the top symbols of its report."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import shlex
 
 from zclab.base.model import Model
 
-#: Samples a second and CPU: not a divisor of a timer's rate, so that the two do not march in step.
+#: Samples per second and CPU: not a divisor of a timer's rate, so that samples do not follow the timer.
 _FREQUENCY = 997
 _FIRST_SYMBOLS = 20
 _MARK = "profile:"
 _LINE = re.compile(
     r"^\s*(?P<percent>\d+\.\d+)%\s+(?P<samples>\d+)\s+\[(?P<where>.)\]\s+(?P<symbol>\S.*?)\s*$"
 )
-# The recording is removed however the end ends; where perf can not count the event, the transfer is made
-# without it, and what perf said is the report.
+# The recording is removed however the command ends; if perf cannot count the event, the transfer runs without
+# it, and the message of perf is the report.
 _SCRIPT = """
 file=$(mktemp) || exit 1
 trap 'rm -f "$file"' EXIT
@@ -34,7 +34,7 @@ exit $status
 
 
 def recording(command: str, event: str) -> str:
-    """Return a command line that runs another one, and then prints on stderr where its CPU went."""
+    """Return a command line that runs another one under perf and then prints the profile on stderr."""
     return _SCRIPT.format(command=command, event=shlex.quote(event), mark=_MARK, frequency=_FREQUENCY)
 
 
@@ -44,7 +44,9 @@ def profile(stderr: str, event: str) -> Profile:
     if lines and lines[0].startswith("unavailable"):
         said = " ".join(lines[0].removeprefix("unavailable").split())
         why = (
-            "there is no perf on this host" if "not found" in said else f"perf can not count {event}: {said}"
+            "perf is not installed on this host"
+            if "not found" in said
+            else f"perf cannot count {event}: {said}"
         )
         return Profile(event=event, samples=None, symbols=[], unavailable=why)
     found = [match for line in lines if (match := _LINE.match(line)) is not None]
@@ -74,7 +76,7 @@ class Symbol(Model):
 
 
 class Profile(Model):
-    """Where one end spent its CPU: event, number of samples, first symbols; `unavailable` says why not."""
+    """CPU profile of one end: event, number of samples, top symbols; `unavailable` is the reason for none."""
 
     event: str
     samples: int | None
