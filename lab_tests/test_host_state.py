@@ -40,7 +40,7 @@ def test_ipv4_route_carries_whole_pages(host: HostUnderTest, lab: Lab) -> None:
 def test_machine_sysctls(host: HostUnderTest, lab: Lab) -> None:
     """What belongs to the machine is at least as large as declared, where it is to be seen from the host."""
     if not lab.limits.machine_sysctls:
-        pytest.skip("the hosts of this lab share no sysctl with a machine")
+        pytest.skip("the hosts of this lab have their own sysctls")
     for key, least in lab.limits.machine_sysctls.items():
         file = host.testinfra.file(f"/proc/sys/{key.replace('.', '/')}")
         assert not file.exists or int(file.content_string) >= least, key

@@ -494,7 +494,7 @@ def test_a_machine_that_is_not_fit(spec: hosts.LabSpec, monkeypatch: pytest.Monk
     with pytest.raises(LabError, match=r"has no sysctl net\.core\.nosuch"):
         hosts.up(unknown)
     odd = hosts.LabSpec(spec.state_dir / "100%", spec.hosts, {})
-    with pytest.raises(UsageError, match="'%' can not stand in an ssh_config"):
+    with pytest.raises(UsageError, match="'%' cannot be used in an ssh_config"):
         hosts.up(odd)
     monkeypatch.setattr(shutil, "which", lambda program: None if program == "/usr/sbin/sshd" else program)
     with pytest.raises(LabError, match="sshd is not installed: install openssh-server, or run playb"):

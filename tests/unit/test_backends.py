@@ -38,7 +38,7 @@ def test_namespaces_have_no_console(tmp_path: Path) -> None:
 def test_only_what_the_lab_makes_can_be_taken_down(tmp_path: Path) -> None:
     for kind in ("virtual", "namespaces"):
         backend_of(lab_of(kind, tmp_path)).check_down()
-    with pytest.raises(UsageError, match=r"hardware hosts can not be taken down: playbooks/restore.yml"):
+    with pytest.raises(UsageError, match=r"hardware hosts cannot be taken down: playbooks/restore.yml"):
         backend_of(lab_of("hardware", tmp_path)).check_down()
 
 

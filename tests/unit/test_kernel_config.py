@@ -73,7 +73,7 @@ def test_later_fragments_win() -> None:
 
 @pytest.mark.parametrize("line", ["NET=y", "CONFIG_NET", "CONFIG_NET = y", "#CONFIG_NET=y", 'CONFIG_S="a'])
 def test_bad_line_has_a_place(line: str) -> None:
-    with pytest.raises(UsageError, match=r"fragment f:2: .* is no option"):
+    with pytest.raises(UsageError, match=r"fragment f:2: .* is not an option"):
         config.asked([("f", f"# a comment\n{line}")])
 
 

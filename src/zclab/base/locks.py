@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks between processes, each a file. The kernel drops a lock when its holder dies, however it dies."""
+"""Locks between processes, each a file. The kernel releases a lock when its holder dies in any way."""
 
 from __future__ import annotations
 

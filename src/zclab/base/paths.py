@@ -39,7 +39,7 @@ def lab_dir(name_or_path: str | Path) -> Path:
 
 
 def state_dir(lab: Path) -> Path:
-    """Return the directory for what a lab has made of itself.
+    """Return the directory for the state of a lab.
 
     group_vars spell the same rule in Jinja for the SSH options: {{ inventory_dir }}/../../.zclab/<name>.
     """

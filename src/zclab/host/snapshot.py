@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host says of itself: once for a run, and around each measurement."""
+"""State of a host: once per run, and around each measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zclab.base.model import Model
 
 
 class Snapshot(Model):
-    """What one host says of itself just before or after a measurement.
+    """State of one host just before or after a measurement.
 
     `missing_offloads` names what the data interface lacks to send pages from where they are;
     `carrier_changes` counts how often its link came or went; `nic_counters` are all that `ethtool -S` shows;

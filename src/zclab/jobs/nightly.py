@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes too long for every day, on virtual hosts of this machine: `python -m zclab.jobs.nightly`."""
+"""The steps that take too long for every day, on virtual hosts: `python -m zclab.jobs.nightly`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _exit_code(command: Sequence[str], status: int) -> int:
 
 
 def carry_out(steps: Sequence[Step], run: Runner, on_progress: Callable[[str], None]) -> int:
-    """Run each step, whatever became of those before it, and return the exit code that counts.
+    """Run each step, also after a failed one, and return the exit code that counts.
 
     After an interruption only clean-up steps are run, and the exit code is 130.
     """

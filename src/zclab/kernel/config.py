@@ -93,7 +93,7 @@ def asked(fragments: Sequence[tuple[str, str]]) -> dict[str, Ask]:
                 asks[found[1]] = Ask(found[1], found[2], f"{name}:{number}")
             elif line and (not line.startswith("#") or line.startswith("#CONFIG_")):
                 raise UsageError(
-                    f"kernel config fragment {name}:{number}: {line[:60]!r} is no option: "
+                    f"kernel config fragment {name}:{number}: {line[:60]!r} is not an option: "
                     "write CONFIG_NAME=value or # CONFIG_NAME is not set"
                 )
     return asks
@@ -120,8 +120,8 @@ def configure(
     """Write out/.config from the inputs and return its text.
 
     `make` is the command that runs make for this tree and build directory. Raises InvalidError when an option
-    that a fragment asks for is not in the result, UsageError for a line that is no option, LabError when the
-    tree cannot be configured.
+    that a fragment asks for is not in the result, UsageError for a line that is not an option, LabError when
+    the tree cannot be configured.
     """
     asks = asked(inputs.fragments)
     out.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def _line(option: str, value: str) -> str:
 
 
 def _check_survival(tree: Path, asks: Mapping[str, Ask], got: Mapping[str, str]) -> None:
-    # What undoes a distribution's habits is no one's wish: another source may not know some of it.
+    # What undoes a distribution's defaults is not required: other sources may lack some of those options.
     wishes = [ask for ask in asks.values() if not ask.place.startswith(f"{_HOST_FRAGMENT}:")]
     lost = [ask for ask in wishes if got.get(ask.option, "n") != ask.value]
     if not lost:

@@ -42,5 +42,5 @@ class Hardware:
     def check_down(self) -> None:
         """Raise UsageError."""
         raise UsageError(
-            f"{self._lab.name}: hardware hosts can not be taken down: playbooks/restore.yml undoes the rest"
+            f"{self._lab.name}: hardware hosts cannot be taken down: playbooks/restore.yml restores them"
         )

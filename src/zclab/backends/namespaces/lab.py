@@ -136,7 +136,7 @@ def up(spec: LabSpec, check: bool = False) -> list[str]:
 
     Raises:
         LabError: this machine is not fit for the lab, or a command failed.
-        UsageError: the state directory's path can not stand in an ssh_config.
+        UsageError: the state directory's path cannot be used in an ssh_config.
     """
     _check_machine(spec)
     with lab_lock(spec.state_dir):
@@ -162,7 +162,7 @@ def _check_machine(spec: LabSpec) -> None:
         if shutil.which(program) is None:
             raise LabError(f"{program} is not installed: install {package}, or run playbooks/controller.yml")
     if odd := sorted(set("~%\"'\n") & set(f"{spec.state_dir}{SSHD_IN_NETNS}")):
-        raise UsageError(f"{spec.state_dir}: a path with {odd[0]!r} can not stand in an ssh_config: move it")
+        raise UsageError(f"{spec.state_dir}: a path with {odd[0]!r} cannot be used in an ssh_config: move it")
     for name, least in spec.machine_sysctls.items():
         try:
             value = int(Path("/proc/sys", *name.split(".")).read_text(encoding="ascii"))
@@ -216,7 +216,7 @@ def down(state_dir: Path) -> list[str]:
     Nothing is left but the lab's keys.
 
     Raises:
-        LabError: something can not be ended or removed.
+        LabError: something cannot be ended or removed.
     """
     changes = []
     hosts = _made(state_dir)

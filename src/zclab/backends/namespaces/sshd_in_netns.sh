@@ -29,7 +29,7 @@ mount --no-mtab -o remount,bind,ro /
 for target in $machine; do
     case $target in
     / | /proc | /proc/* | /sys | /sys/* | /dev | /dev/*) ;;
-    # What is covered by now can not be found any more, and need not be.
+    # What is covered by now cannot be found any more, and need not be.
     *) mount --no-mtab -o remount,bind,ro "$(printf %b "$target")" 2>/dev/null || : ;;
     esac
 done

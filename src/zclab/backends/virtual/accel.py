@@ -32,8 +32,8 @@ _EXIT_STATUS = (_EXIT_VALUE << 1) | 1
 class Accelerator:
     """What runs the guests, and why.
 
-    counts_instructions: a guest's clock is the number of instructions that it has executed, one a nanosecond,
-    so that its CPU times are counts and no times.
+    counts_instructions: a guest's clock is the number of instructions executed, one per nanosecond, so that
+    its CPU times are counts of instructions.
     """
 
     accelerator: Literal["kvm", "tcg"]
