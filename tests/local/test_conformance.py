@@ -188,7 +188,7 @@ def test_a_row_that_ends_the_probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert rows["fatal"].verdict == "fail"
     assert str(rows["fatal"].reason).startswith("the probe ended with status")
     assert rows["after"].verdict == "skipped"
-    assert str(rows["after"].reason).startswith("not tried: at fatal: ")
+    assert str(rows["after"].reason).startswith("not tested: at fatal: ")
     assert rows["never"].reason == "no released kernel has it"
     assert document.exit_code == 1
 
@@ -211,7 +211,7 @@ def test_a_host_that_is_lost(
     assert rows["waiting"].verdict == "fail"
     assert "the connection was lost" in str(rows["waiting"].reason)
     assert rows["never"].verdict == "skipped"
-    assert "not tried: receiver1" in str(rows["never"].reason)
+    assert "not tested: receiver1" in str(rows["never"].reason)
     assert "cannot connect" in str(rows["never"].reason)
 
 
@@ -281,7 +281,7 @@ def test_what_was_found_before_an_interruption_is_kept(lab: Lab, monkeypatch: py
 
 def test_a_host_without_python(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_command, "rows_command", lambda *_: "echo 'python3: not found' >&2; exit 127")
-    with pytest.raises(LabError, match=r"^receiver1: the probe did not begin: .*python3: not found"):
+    with pytest.raises(LabError, match=r"^receiver1: the probe did not start: .*python3: not found"):
         carry_out(lab, monkeypatch, "inject_outcomes")
 
 
@@ -453,9 +453,7 @@ def test_a_series_moves_its_own_rows_only() -> None:
     diff = documents.diff(result("stock"), result("full", map_each="maps"))
     assert (diff.exit_code, len(diff.moved)) == (0, 2)
     text = shown(lambda console: show.show_diff(console, diff))
-    assert (
-        "did not move: map_once (zerocopy_receive) (2 rows on both) and msg_zerocopy (2 rows on both)" in text
-    )
+    assert "unchanged: map_once (zerocopy_receive) (2 rows on both) and msg_zerocopy (2 rows on both)" in text
     assert "(why)" in text and "maps" in text and "4, 6" in text
 
 
@@ -464,7 +462,7 @@ def test_a_fixed_row_that_moved_is_a_failure(abi: str) -> None:
     diff = documents.diff(result("stock"), result("full", **{abi: "other"}))
     assert (diff.exit_code, len(diff.moved_but_fixed)) == (1, 2)
     text = shown(lambda console: show.show_diff(console, diff))
-    assert "moved, but should not: 2 rows" in text
+    assert "changed, but should not: 2 rows" in text
     assert "did not move" not in text
 
 
@@ -474,7 +472,7 @@ def test_rows_that_were_not_tried_show_nothing(abi: str) -> None:
     diff = documents.diff(result("stock", **not_tried), result("full", **not_tried))
     assert diff.exit_code == 4
     text = shown(lambda console: show.show_diff(console, diff))
-    assert f"{abi}: no row was tried on both kernels" in text
+    assert f"{abi}: no row was tested on both kernels" in text
     assert "did not move" not in text
 
 
@@ -612,7 +610,7 @@ def test_a_kernel_is_left_after_an_error_too(
 def test_diff_tries_what_is_missing_only(zclab: Zclab, booted: list[str]) -> None:
     done = zclab("conformance", "--diff", "stock", "full")
     assert (done.status, booted) == (0, ["stock", "full", "stock"])
-    assert "did not move: map_once" in done.out
+    assert "unchanged: map_once" in done.out
     again = zclab("conformance", "--diff", "stock", "full", "--json")
     assert (again.status, booted) == (0, ["stock", "full", "stock"])
     assert json.loads(again.out)["moved"] == []

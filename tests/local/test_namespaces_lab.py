@@ -40,7 +40,7 @@ from zclab.runs.folder import Run
 SENDER, RECEIVER = "sender1", "receiver1"
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
 LIMIT = 120
-#: Every receive mode that can map and one that can not, over both IP versions.
+#: Every receive mode that can map and one that cannot, over both IP versions.
 PLAN = {
     "seconds": 0.2,
     "warmup_seconds": 0.1,

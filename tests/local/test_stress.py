@@ -234,7 +234,7 @@ def test_all_is_well(bench: Bench) -> None:
         ({"operations": {}}, "nothing was done"),
         (
             {"memory": {**OUTCOME["memory"], "grown": ["slab TCP: 1 before"]}},
-            "memory did not come back: slab TCP",
+            "memory was not freed: slab TCP",
         ),
         ({"kmemleak": {"unreferenced": 2, "text": ""}}, "kmemleak: 2 unreferenced objects"),
     ],
@@ -254,7 +254,7 @@ def test_a_kernel_without_it_and_without_figures_passes_and_says_so(bench: Bench
     document = bench.carry_out()
     assert document.exit_code == 0
     told = "\n".join(documents.lines(document))
-    assert "never consumes on this kernel: 5 mappings left out" in told and "memory was not watched" in told
+    assert "never consumes on this kernel: 5 mappings left out" in told and "memory was not checked" in told
 
 
 def test_a_kernel_report_fails_it_and_is_kept(bench: Bench) -> None:
@@ -282,7 +282,7 @@ def test_a_host_that_hangs_is_reset(bench: Bench) -> None:
     document = bench.carry_out()
     host = only(document)
     assert dead.exists() and bench.resets == ["receiver1"]
-    assert host.outcome is None and host.lost == "no sign of life for 1 s"
+    assert host.outcome is None and host.lost == "no response for 1 s"
     assert host.recovered is not None and host.recovered.startswith("it was reset, and ")
     assert document.exit_code == 1 and documents.lines(document)[-1] == "verdict: fail"
     directory = bench.directory / "runs" / document.run_id
@@ -339,7 +339,7 @@ def test_a_host_that_crashes_and_comes_back_is_not_reset(bench: Bench) -> None:
     document = bench.carry_out()
     host = only(document)
     assert bench.resets == [] and document.exit_code == 1
-    assert host.lost == "the connection was lost during the stress"
+    assert host.lost == "the connection was lost during the run"
     assert host.recovered is not None and host.recovered.startswith("it had rebooted by itself, and ")
 
 

@@ -190,7 +190,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "a low-water mark that was capped": (
         "receiver.document.rcvlowat.got",
         131072,
-        "receiver: SO_RCVLOWAT 524288 was asked for and 131072 was got: "
+        "receiver: SO_RCVLOWAT 524288 was set and 131072 was read back: "
         "raise the third value of net.ipv4.tcp_rmem",
     ),
     "a link that went down": (
@@ -337,7 +337,7 @@ ZEROCOPY_FAULTS: dict[str, tuple[str, Any, str]] = {
     "a NIC that cannot gather": (
         f"before.{SENDER}.missing_offloads",
         ["scatter-gather"],
-        f"{SENDER}: data0 has scatter-gather off: sent pages are copied on their way",
+        f"{SENDER}: data0 has scatter-gather off: sent pages are copied on the way",
     ),
     "fewer completions than sends": (
         "sender.document.completions.completed",
@@ -371,7 +371,7 @@ def test_a_mapping_receiver_of_zerocopy_has_its_own_bound() -> None:
 
 def test_a_mode_that_the_lab_says_nothing_of() -> None:
     manifest = changed(factories.manifest(), {"expectations.validity.mapped_fraction": {}})
-    assert reasons(healthy(), manifest) == ["zclab_validity.mapped_fraction says nothing of map_once, copy"]
+    assert reasons(healthy(), manifest) == ["zclab_validity.mapped_fraction has no bounds for map_once, copy"]
     assert reasons(healthy("copy"), manifest) == []
 
 

@@ -476,7 +476,7 @@ def test_nothing_moved() -> None:
     assert (diff.moved, diff.compared, diff.exit_code) == ([], 2, 0)
     text = shown(lambda console: show.show_diff(console, diff))
     assert "fails on both: b: b fail" in text
-    assert "2 tests ran on both kernels, 0 of all moved" in text
+    assert "2 tests ran on both kernels, 0 changed" in text
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_a_test_moved(before: TestDocument, after: TestDocument, code: int) -> N
     ]
     assert diff.exit_code == code
     text = shown(lambda console: show.show_diff(console, diff))
-    assert "moved from stock to full" in text
+    assert "changes from stock to full" in text
 
 
 def test_a_part_moved_or_went_missing() -> None:

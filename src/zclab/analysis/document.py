@@ -159,7 +159,7 @@ class MeasurementDocument(Model):
 
 
 class ComparisonDocument(Model):
-    """Two arms compared by one metric, or one arm's median held against a threshold (arm_a is null then).
+    """Two arms compared by one metric, or one arm's median compared with a threshold (arm_a is null then).
 
     `effect` is what may be called of the ratio (zclab.analysis.statistics.effect), null with the reason in
     `effect_because`; `resolution` is how far equal arms seemed to differ. `stopped` says what ended the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the value of each metric stands in the document of a measurement."""
+"""Where the document of a measurement holds the value of each metric."""
 
 from __future__ import annotations
 

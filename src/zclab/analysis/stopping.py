@@ -24,9 +24,9 @@ def ratios(cell_members: list[MeasurementDocument], metric: Metric) -> list[floa
 
 
 def next_measurement(plan: Plan, cell: Cell, made: Mapping[str, MeasurementDocument]) -> Measurement | None:
-    """Return the measurement of a cell that has to be made next; null once it has been measured often enough.
+    """Return the next measurement of a cell; None once it has been measured often enough.
 
-    Asked again of the same measurements it says the same, so a run can be resumed and judged from its files.
+    It depends on the measurements alone, so a run can be resumed and judged from its files.
     """
     members: list[MeasurementDocument] = []
     waiting: set[int] = set()
@@ -40,7 +40,7 @@ def next_measurement(plan: Plan, cell: Cell, made: Mapping[str, MeasurementDocum
 
 
 def is_sufficient(plan: Plan, cell: Cell, members: list[MeasurementDocument]) -> bool:
-    """Say whether whole pairs, as many as these, tell what more would not.
+    """Return whether these whole pairs are sufficient, so that more would not change the result.
 
     That is so when each metric's interval is narrow; and when something was skipped or is invalid, which no
     repetition corrects.

@@ -166,7 +166,7 @@ def _transfer_reasons(manifest: Manifest, record: Record) -> list[str]:
     if sender and sender.mode != planned.send_mode:
         reasons.append(f"sender: mode was {sender.mode}, planned was {planned.send_mode}")
     if sender and sender.message_bytes != planned.message_bytes:
-        reasons.append(f"sender: sent {sender.message_bytes} bytes a call, not {planned.message_bytes}")
+        reasons.append(f"sender: sent {sender.message_bytes} bytes per call, not {planned.message_bytes}")
     if sender and sender.header_bytes != planned.header_bytes:
         reasons.append(f"sender: sent headers of {sender.header_bytes} bytes, not {planned.header_bytes}")
     if sender and not isclose(sender.pace_gbit or 0, planned.pace_gbit_per_s or 0, rel_tol=1e-4):
@@ -204,7 +204,7 @@ def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
         and (low_water is None or low_water.got != wanted)
     ):
         reasons.append(
-            f"receiver: SO_RCVLOWAT {wanted} was asked for and {low_water and low_water.got} was got: "
+            f"receiver: SO_RCVLOWAT {wanted} was set and {low_water and low_water.got} was read back: "
             "raise the third value of net.ipv4.tcp_rmem"
         )
     return reasons
@@ -225,7 +225,7 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
     )
     if planned.receive_mode != "copy" and expected is None:
         reasons.append(
-            f"zclab_validity.mapped_fraction says nothing of {planned.receive_mode}, {planned.send_mode}"
+            f"zclab_validity.mapped_fraction has no bounds for {planned.receive_mode}, {planned.send_mode}"
         )
     elif expected is not None and receiver and receiver.window.bytes:
         mapped = (receiver.window.mapped_bytes or 0) / receiver.window.bytes
@@ -238,7 +238,7 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
         before = record.before.get(host.name)
         for feature in before.missing_offloads if before else []:
             reasons.append(
-                f"{host.name}: {host.data_interface} has {feature} off: sent pages are copied on their way"
+                f"{host.name}: {host.data_interface} has {feature} off: sent pages are copied on the way"
             )
     if planned.send_mode == "zerocopy" and sender:
         if sender.completions is None or not sender.completions.completed:

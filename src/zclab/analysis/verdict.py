@@ -191,7 +191,7 @@ def _effect(
     if len(of_pairs) < statistics.FEWEST_PAIRS:
         return None, f"fewer than {statistics.FEWEST_PAIRS} pairs"
     if cell.name == AA or cell.arms["a"].rpc is not None:
-        # Equal arms are what the others are held against; a ping-pong has no such stage, only its own test.
+        # Others are compared with equal arms; a ping-pong has no such stage, only its own test.
         return statistics.effect(of_pairs, manifest.expectations.smallest_effect, 0.0), None
     if resolution is None:
         return None, "equal arms were not compared"

@@ -86,7 +86,7 @@ class Session:
         return connected([host.name for host in hosts], lab.state_dir / "ssh_config")
 
     def snapshot(self) -> dict[str, Snapshot]:
-        """Return what each host says of itself now.
+        """Return the state of each host now.
 
         Raises:
             RemoteError: a host is gone.
@@ -121,7 +121,7 @@ class Session:
         )
 
     def manifest_fields(self) -> dict[str, Any]:
-        """Return what the manifest of any kind says of this session; run_id is the run's to set."""
+        """Return the manifest fields that all kinds share for this session; the run sets run_id."""
         return {
             **self.kernel.model_dump(),
             "run_id": "",

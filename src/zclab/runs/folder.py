@@ -118,7 +118,7 @@ class Run(Generic[M, R, D]):
         return records
 
     def document(self) -> D:
-        """Return what came of the run, judged."""
+        """Return the judged document of the run."""
         return self.kind.document(self.manifest(), self.records())
 
 

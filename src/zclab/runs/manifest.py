@@ -51,7 +51,7 @@ D = TypeVar("D", bound="Judged")
 
 
 class Judged(Protocol):
-    """What comes of a run of any kind: one JSON document with a verdict."""
+    """The result of a run of any kind: one JSON document with a verdict."""
 
     @property
     def verdict(self) -> Verdict:
@@ -89,4 +89,4 @@ def check_kind(name: str | None) -> KindName | None:
     for known in KIND_NAMES:
         if name == known:
             return known
-    raise UsageError(f"--kind {name}: no kind of run is called so: {', '.join(KIND_NAMES)}")
+    raise UsageError(f"--kind {name}: unknown kind, use one of {', '.join(KIND_NAMES)}")

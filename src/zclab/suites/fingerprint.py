@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hash of what a result depends on: it tells whether the kernel or the suite has changed since."""
+"""A hash of everything that a result depends on: whether the kernel or the suite has changed since."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def carry_out(lab: Lab, open_session: Opener = Session.open_declared) -> Lockdep
         session.require_one_kernel()
         receiver = session.remotes[session.members[1].name]
         if missing := [name for name in session.console.logs if name not in session.console.offsets]:
-            raise LabError(f"{missing[0]}: its console is not logged: nothing could be seen there")
+            raise LabError(f"{missing[0]}: its console is not logged: a report would not be seen")
         if not _watches(receiver):
             raise InvalidError(f"{receiver.name}: lockdep has reported already and stopped: boot it again")
         expected = list(lab.kernel_variants[artifact.variant].lock_report)
@@ -97,7 +97,7 @@ def carry_out(lab: Lab, open_session: Opener = Session.open_declared) -> Lockdep
 
 def lines(found: LockdepDocument) -> list[str]:
     """Return what was found in words, the verdict last."""
-    wanted = f"a report of {' and '.join(found.expected)}" if found.expected else "silence"
+    wanted = f"a report of {' and '.join(found.expected)}" if found.expected else "no report"
     return [
         *(f"{host}: {line}" for host, reports in found.console_reports.items() for line in reports),
         *(f"not as expected: {line}" for line in found.unexpected),
@@ -114,7 +114,7 @@ def _watches(remote: Remote) -> bool:
 
 
 def _attempted(remote: Remote, family: probe_command.Family) -> list[LockRow]:
-    """Try the table on a host; return what came of each row of it."""
+    """Run the table on a host; return the outcome of each row."""
     process = remote.start(probe_command.rows_command(_TABLE, family, None))
     try:
         process.send(probe_command.handed_over())
@@ -128,7 +128,7 @@ def _attempted(remote: Remote, family: probe_command.Family) -> list[LockRow]:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise LabError(f"{remote.name}: the probe ended with status {done.status}: {last}")
     outcomes = {
-        one["row"]: one["outcome"] or f"not tried: {one['reason']}" for one in printed if "row" in one
+        one["row"]: one["outcome"] or f"not tested: {one['reason']}" for one in printed if "row" in one
     }
     return [
         LockRow(row=row.name, family=family, expected=row.rule("0")[1], outcome=outcomes.get(row.name))

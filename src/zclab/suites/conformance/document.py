@@ -111,7 +111,7 @@ def judged(
     outcome: str | None,
     reason: str | None,
 ) -> RowDocument:
-    """Return what came of a row on a kernel of this release, judged; no outcome is a skipped row."""
+    """Return the judged outcome of a row on a kernel of this release; no outcome is a skipped row."""
     since, expected = row.rule(release)
     verdict: Literal["pass", "fail", "skipped"] = "skipped"
     if outcome is not None:

@@ -102,7 +102,7 @@ class _Suite:
                 unknown = judged(abi, row, family, self._release, None, trouble)
                 yield unknown.model_copy(update={"verdict": "fail"})
             else:
-                reason = f"not tried: at {stopped_at}: {trouble}"
+                reason = f"not tested: at {stopped_at}: {trouble}"
                 yield judged(abi, row, family, self._release, None, reason)
 
     def _ask(self, abi: str, family: probe_command.Family, host: Host) -> _Answers:
@@ -119,10 +119,10 @@ class _Suite:
             remote.close()
             answers.trouble = str(error)
             if not answers.began and host.name in self._troubled:
-                return _Answers(of_all=f"not tried: {error}")
+                return _Answers(of_all=f"not tested: {error}")
             self._troubled.add(host.name)
         if not answers.began:
-            raise LabError(f"{host.name}: the probe did not begin: {answers.trouble}: is python3 there?")
+            raise LabError(f"{host.name}: the probe did not start: {answers.trouble}: is python3 there?")
         return answers
 
     def _listen(self, process: Process, answers: _Answers) -> None:

@@ -33,7 +33,7 @@ def show_diff(console: Console, diff: Diff) -> None:
     for document in (diff.a, diff.b):
         print_line(console, summary(document))
     kernels = [str(one.kernel_variant) for one in (diff.a, diff.b)]
-    table = Table(title=f"moved from {' to '.join(kernels)}", title_justify="left")
+    table = Table(title=f"changes from {' to '.join(kernels)}", title_justify="left")
     for heading in ("interface", "row", "IP", "claims", *kernels):
         table.add_column(heading)
     for moved in _alike(diff.moved, _movement):
@@ -44,12 +44,12 @@ def show_diff(console: Console, diff: Diff) -> None:
     console.print(table)
     for abi in FIXED:
         if not diff.compared[abi]:
-            print_line(console, f"{abi}: no row was tried on both kernels", "red")
+            print_line(console, f"{abi}: no row was tested on both kernels", "red")
     of_each = " and ".join(f"{_called(abi)} ({diff.compared[abi]} rows on both)" for abi in FIXED)
     if moved_but_fixed := diff.moved_but_fixed:
-        print_line(console, f"moved, but should not: {len(moved_but_fixed)} rows of {of_each}", "red")
+        print_line(console, f"changed, but should not: {len(moved_but_fixed)} rows of {of_each}", "red")
     elif all(diff.compared.values()):
-        print_line(console, f"did not move: {of_each}", "green")
+        print_line(console, f"unchanged: {of_each}", "green")
 
 
 def summary(document: ConformanceDocument) -> str:

@@ -105,7 +105,7 @@ def _said(*ends: Completed) -> str:
 
 _TCP_MMAP_PORT = 8787
 #: The two lines that its receiver prints when a connection has ended. Its MB is 2^20 bytes, its Gbit 10^9
-#: bits a second; the CPU times are those of the thread of the connection.
+#: bits per second; the CPU times are those of the thread of the connection.
 TCP_MMAP_RESULT = re.compile(
     r"^received (?P<mib>\S+) MB \((?P<mapped>\S+) % mmap'ed\) in (?P<seconds>\S+) s, (?P<gbit>\S+) Gbit\n"
     r"  cpu usage user:(?P<user>\S+) sys:(?P<system>\S+), \S+ usec per MB, \d+ c-switches$",

@@ -19,7 +19,7 @@ def show(console: Console, document: CrosscheckDocument) -> None:
     print_line(
         console,
         f"cross-check {document.run_id}  lab {document.lab}{emulated}  seed {document.seed}  "
-        f"{document.chunk_bytes} bytes a call, {document.seconds} s each  ({versions})",
+        f"{document.chunk_bytes} bytes per call, {document.seconds} s each  ({versions})",
     )
     for mode in document.modes:
         title = f"{mode.send_mode} to {mode.receive_mode}"

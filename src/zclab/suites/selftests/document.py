@@ -20,7 +20,7 @@ READING = 1
 
 
 class Subtest(Model):
-    """A part of a test that its output tells apart."""
+    """A subtest, as the output of the test lists it."""
 
     name: str
     result: Result
@@ -28,7 +28,7 @@ class Subtest(Model):
 
 
 class TestDocument(Model):
-    """A test: what was run, what came of it, why if it did not pass, and the end of what it printed.
+    """A test: command, result, the reason if it did not pass, and the end of its output.
 
     `changed` is what of the tree's source was changed before it was compiled. Where it was not run, `seconds`
     and the output are null.
@@ -111,7 +111,7 @@ class Diff(Model):
 
     @property
     def exit_code(self) -> int:
-        """Return 1 if B is worse than A, 4 if nothing was compared, else 0: what fails on both is no move."""
+        """Return 1 if B is worse than A, 4 if nothing was compared, else 0 (also for failures on both)."""
         new_reports = any(self.b.console_reports.values()) and not any(self.a.console_reports.values())
         if new_reports or any(one.worse for one in self.moved):
             return EXIT_CODES["fail"]

@@ -140,7 +140,7 @@ def _ktap(lines: list[str]) -> tuple[list[_Part], list[str]]:
 
 
 def _sections(test: Selftest, lines: list[str], status: int | None) -> list[_Part]:
-    """Read the parts that plain output tells apart by a line each; the last is where a failed test ended."""
+    """Read the subtests that plain output lists by line; the last is where a failed test ended."""
     if test.section is None:
         return []
     parts: list[tuple[str, list[str]]] = []

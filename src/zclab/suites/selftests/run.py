@@ -94,7 +94,7 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
 
 
 def _line(test: TestDocument) -> str:
-    parts = f", {len(test.subtests)} parts" if test.subtests else ""
+    parts = f", {len(test.subtests)} subtests" if test.subtests else ""
     return f"{test.name}: {test.result}{parts}" + (f": {test.reason}" if test.reason else "")
 
 

@@ -14,7 +14,7 @@ from zclab.suites.selftests.document import Diff, SelftestsDocument, TestDocumen
 def show(console: Console, document: SelftestsDocument) -> None:
     """Print a result: each test, then what was counted."""
     table = Table(title="the kernel's own tests", title_justify="left")
-    for heading in ("test", "what for", "parts", "result", "reason"):
+    for heading in ("test", "purpose", "subtests", "result", "reason"):
         table.add_column(heading, overflow="fold")
     for test in document.tests:
         reason = "\n".join(text for text in (test.reason, test.changed) if text)
@@ -32,7 +32,7 @@ def show_diff(console: Console, diff: Diff) -> None:
         print_reports(console, document.console_reports, f"{document.kernel_variant}: ")
     kernels = [str(one.kernel_variant) for one in (diff.a, diff.b)]
     if diff.moved:
-        table = Table(title=f"moved from {' to '.join(kernels)}", title_justify="left")
+        table = Table(title=f"changes from {' to '.join(kernels)}", title_justify="left")
         for heading in ("test", "part", *kernels, "reason"):
             table.add_column(heading, overflow="fold")
         for one in diff.moved:
@@ -43,7 +43,7 @@ def show_diff(console: Console, diff: Diff) -> None:
     for test in diff.b.tests:
         if test.result == "fail" and test.name not in moved:
             print_line(console, f"fails on both: {test.name}: {test.reason}", "yellow")
-    text = f"{diff.compared} tests ran on both kernels, {len(moved)} of all moved"
+    text = f"{diff.compared} tests ran on both kernels, {len(moved)} changed"
     print_line(console, text, "green" if diff.exit_code == 0 else "red")
 
 

@@ -124,7 +124,7 @@ _MSG_ZEROCOPY = (
 _UDPGSO_BENCH = (
     Wrong(r"^\./udpgso_bench_rx: ", _FAILED),
     Wrong(r": received packet with origin: ", "the error queue held something of another origin"),
-    Wrong(r": unknown (IP msg type|cmsg level)=", "the error queue held what is no completion"),
+    Wrong(r": unknown (IP msg type|cmsg level)=", "the error queue held an entry that is not a completion"),
     Wrong(r"^SO_ZEROCOPY not supported", "sent without zero-copy"),
 )
 _VERDICTS = r"^running (\S+) test$"
@@ -132,7 +132,7 @@ _VERDICTS = r"^running (\S+) test$"
 TESTS = (
     Selftest(
         "msg_zerocopy",
-        "MSG_ZEROCOPY over TCP and UDP from one namespace to another: each send has to be completed",
+        "MSG_ZEROCOPY over TCP and UDP from one namespace to another: every send must be completed",
         "./msg_zerocopy.sh",
         programs=("msg_zerocopy",),
         scripts=("msg_zerocopy.sh",),
@@ -173,7 +173,7 @@ TESTS = (
     *(
         Selftest(
             f"tcp_inq IPv{family}",
-            "the bytes queued, as recvmsg() tells them: what a reader of mapped bytes goes by",
+            "the number of queued bytes that recvmsg() reports, on which a reader of mapped bytes relies",
             f"./tcp_inq -{family}",
             programs=("tcp_inq",),
             says=r"^PASSED$",

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stress: random operations on sockets and mappings of a host's running kernel, and what becomes of it."""
+"""Stress: random operations on sockets and mappings of a host's running kernel."""

@@ -29,7 +29,8 @@ class Kmemleak(Model):
 class ProbeResult(Model):
     """What the probe on a host reports at its end.
 
-    `consumes`: whether its mmap() can take what it maps; where not, such operations count as `unsupported`.
+    `consumes`: whether the kernel has the consuming mmap() of 2018; without it such operations count as
+    `unsupported`.
     `transferred` are bytes by the way they came, `refusals` counts by operation and error. `mismatches` are
     the first of `mismatch_count`. `stuck`: a process hangs in the kernel and cannot be killed. `memory` is
     null where the host's kernel is not the lab's, `kmemleak` where the kernel has none.
@@ -109,7 +110,7 @@ def problems(manifest: StressManifest, host: HostStress) -> list[str]:
     if not sum(outcome.operations.values()):
         found.append("nothing was done")
     if outcome.memory:
-        found += [f"memory did not come back: {line}" for line in outcome.memory.grown]
+        found += [f"memory was not freed: {line}" for line in outcome.memory.grown]
     if outcome.kmemleak and outcome.kmemleak.unreferenced:
         found.append(f"kmemleak: {outcome.kmemleak.unreferenced} unreferenced objects")
     return found
@@ -137,13 +138,13 @@ def _counts(name: str, outcome: ProbeResult) -> list[str]:
     transferred = ", ".join(f"{count >> 20} MiB {how}" for how, count in sorted(outcome.transferred.items()))
     lines = [
         f"{name}: {sum(outcome.operations.values())} operations on {outcome.connections} connections; "
-        f"{transferred or 'nothing came'}; {sum(outcome.refusals.values())} calls refused"
+        f"{transferred or 'nothing received'}; {sum(outcome.refusals.values())} calls refused"
     ]
     if not outcome.consumes:
         count = sum(outcome.unsupported.values())
         lines.append(f"{name}: mmap() never consumes on this kernel: {count} mappings left out")
     if outcome.memory is None:
-        lines.append(f"{name}: memory was not watched: the kernel is not the lab's own")
+        lines.append(f"{name}: memory was not checked: the kernel is not the lab's own")
     return lines
 
 

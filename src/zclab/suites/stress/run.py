@@ -64,7 +64,7 @@ def carry_out(
         session.require_one_kernel()
         run = session.begin(STRESS, seed=seed, seconds=seconds)
         names = ", ".join(host.name for host in receivers)
-        on_progress(f"{names}: {seconds:g} s with seed {seed}; runs/{run.id} keeps what is found")
+        on_progress(f"{names}: {seconds:g} s with seed {seed}; runs/{run.id} has the results")
         # Other programs use the memory of a machine that is not the lab's.
         watched = [*options, "--no-memory"] if lab.traits.one_machine else options
         remotes = session.remotes.values()
@@ -142,9 +142,9 @@ class _Stress:
                     raise RemoteError(f"no end within {self._limit:.0f} s")
         except RemoteError as error:
             if "connection was lost" in str(error):
-                raise RemoteError("the connection was lost during the stress") from None
+                raise RemoteError("the connection was lost during the run") from None
             if "no end in time" in str(error):
-                raise RemoteError(f"no sign of life for {SILENT_SECONDS:.0f} s") from None
+                raise RemoteError(f"no response for {SILENT_SECONDS:.0f} s") from None
             raise
         return last
 
@@ -159,7 +159,7 @@ class _Stress:
             return ""
 
     def _recovered(self, before: str, now: str) -> str:
-        """Reset the host unless it answers by itself; say how it came back, or why not."""
+        """Reset the host unless it answers by itself; return how it came back, or why not."""
         if now == before:
             return "it answers again, and was not reset"
         how = "it had rebooted by itself"
