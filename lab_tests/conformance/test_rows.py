@@ -9,16 +9,16 @@ from zclab.suites.conformance.document import ConformanceDocument
 
 
 def test_row(suite: ConformanceDocument, abi: str, row: str, family: int) -> None:
-    """What comes of a row is what this kernel should show."""
+    """The outcome of a row is the expected one on this kernel."""
     (found,) = (one for one in suite.rows if (one.abi, one.row, one.family) == (abi, row, family))
     if found.verdict == "skipped":
         pytest.skip(str(found.reason))
     assert found.outcome is not None, found.reason
-    assert found.outcome == found.expected, found.given
+    assert found.outcome == found.expected, found.setup
 
 
 def test_the_kernels_report_nothing(suite: ConformanceDocument) -> None:
-    """No row, however odd what it does, makes a kernel report anything on its console."""
+    """No row makes a kernel report anything on its console."""
     if not suite.console_reports:
         pytest.skip("the consoles of these hosts are not logged here")
     assert not any(suite.console_reports.values()), suite.console_reports
