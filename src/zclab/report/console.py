@@ -15,7 +15,7 @@ from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.verdict import MeasuringRun, median
 from zclab.backends.backend import StatusRow
 from zclab.base.metrics import Metric
-from zclab.deploy.playbooks import Timing
+from zclab.base.timing import Timing
 from zclab.plan import schedule
 from zclab.plan.plan import AA, Plan
 from zclab.report import receive_designs
