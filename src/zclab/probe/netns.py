@@ -58,9 +58,7 @@ def own_network() -> None:
     """
     if libc.unshare(_CLONE_NEWNET):
         raise NotHereError(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        flags = _flags(control, "lo") | _IFF_UP
-        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", flags))
+    _ioctl(_SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", _flags("lo") | _IFF_UP))
 
 
 def linked(bench: Bench) -> Link:
@@ -81,17 +79,15 @@ def linked(bench: Bench) -> Link:
     with link.beyond():
         _bring_up(link.far, f"{far_address}/{bits}")
     _bring_up(link.near, f"{near_address}/{bits}")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        wait_until(lambda: bool(_flags(control, link.near) & _IFF_RUNNING))
+    wait_until(lambda: bool(_flags(link.near) & _IFF_RUNNING))
     return link
 
 
 def offload(interface: str, which: int, on: bool | None = None) -> bool:
     """Return whether an offload of an interface is on, after switching it if asked to; raise OSError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        if on is not None:
-            _ethtool(control, interface, which + 1, int(on))
-        return bool(_ethtool(control, interface, which, 0))
+    if on is not None:
+        _ethtool(interface, which + 1, int(on))
+    return bool(_ethtool(interface, which, 0))
 
 
 def run(program: str, *arguments: str) -> str:
@@ -147,12 +143,17 @@ def _enter(namespace: int) -> None:
     check(libc.setns(namespace, _CLONE_NEWNET))
 
 
-def _flags(control: socket.socket, interface: str) -> int:
-    asked = _IFREQ_FLAGS.pack(interface.encode(), 0)
-    return int(_IFREQ_FLAGS.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, asked))[1])
+def _ioctl(number: int, request: bytes) -> bytes:
+    """Make a request about an interface of this network namespace; return the answer; raise OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return fcntl.ioctl(control, number, request)
 
 
-def _ethtool(control: socket.socket, interface: str, command: int, value: int) -> int:
+def _flags(interface: str) -> int:
+    return int(_IFREQ_FLAGS.unpack(_ioctl(_SIOCGIFFLAGS, _IFREQ_FLAGS.pack(interface.encode(), 0)))[1])
+
+
+def _ethtool(interface: str, command: int, value: int) -> int:
     data = ctypes.create_string_buffer(_VALUE.pack(command, value), _VALUE.size)
-    fcntl.ioctl(control, _SIOCETHTOOL, _IFREQ_POINTER.pack(interface.encode(), ctypes.addressof(data)))
+    _ioctl(_SIOCETHTOOL, _IFREQ_POINTER.pack(interface.encode(), ctypes.addressof(data)))
     return int(_VALUE.unpack(data.raw)[1])

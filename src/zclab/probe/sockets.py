@@ -67,8 +67,9 @@ def send_pages(sender: socket.socket, receiver: socket.socket, data: bytes) -> N
     A new connection's segments carry at most half of the first window, which is a little less than 8 pages.
     """
     queued = inq(receiver)
+    view = memoryview(data)  # a slice of bytes would be freed while the kernel may still send from it
     for at in range(0, len(data), 4 * PAGE):
-        sender.sendall(data[at : at + 4 * PAGE], MSG_ZEROCOPY)
+        sender.sendall(view[at : at + 4 * PAGE], MSG_ZEROCOPY)
     wait_until(lambda: inq(receiver) >= queued + len(data))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import mmap
+import operator
 import socket
 import struct
 import termios
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from .processes import SECONDS
 from .sockets import (
@@ -30,6 +33,24 @@ if TYPE_CHECKING:  # which Python has since 3.11, and a host may lack
     from typing import Self
 
 _ESTABLISHED = 1
+#: What is done with a Stream in a test case; text that it returns is a part of the outcome.
+Step = Callable[[Any], object]
+
+
+def step(method: str) -> Callable[..., Step]:
+    """Return the function that makes steps of a method: step("queue")(PAGE) is one that queues a page."""
+    return functools.partial(operator.methodcaller, method)
+
+
+queue, urgent, corked, fin, reset = map(step, ("queue", "queue_urgent", "queue_corked", "fin", "reset"))
+inline, low_water, blocking, shut = map(step, ("inline", "low_water", "blocking", "shut"))
+plain = functools.partial(queue, pages=False)
+maps, reads, rest = map(step, ("map", "read", "rest"))
+
+
+def unsaid(given: Step) -> Step:
+    """Return a step whose text is no part of the outcome."""
+    return lambda stream: given(stream) and None
 
 
 class Stream:
@@ -40,6 +61,12 @@ class Stream:
         self.sender, self.receiver = ends or pair(bench)
         self.sent = b""
         self.taken = 0
+
+    @classmethod
+    def does(cls, bench: Bench, *steps: Step, **made: int) -> str:
+        """Return the outcome of steps on a new stream, which is made so: the texts that they return."""
+        stream = cls(bench, **made)  # type: ignore[arg-type]
+        return "; ".join(text for step in steps if isinstance(text := step(stream), str))
 
     def queue(self, length: int, pages: bool = True) -> Self:
         """Send more bytes and wait for them: in pages of their own, or where they cannot be mapped."""
@@ -67,10 +94,30 @@ class Stream:
         data = payload(header + length, 1 + len(self.sent))
         self.sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         self.sender.send(data[:header], flags)
-        self.sender.sendall(data[header:], MSG_ZEROCOPY)
+        self.sender.sendall(memoryview(data)[header:], MSG_ZEROCOPY)
         self.sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         self._wait_acknowledged()
         self.sent += data
+        return self
+
+    def inline(self) -> Self:
+        """Have a read return urgent bytes, too (SO_OOBINLINE)."""
+        self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        return self
+
+    def low_water(self, length: int) -> Self:
+        """Set SO_RCVLOWAT, which also makes room for so many bytes."""
+        self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, length)
+        return self
+
+    def blocking(self) -> Self:
+        """Have the receiver wait without a limit."""
+        self.receiver.settimeout(None)
+        return self
+
+    def shut(self) -> Self:
+        """shutdown() the receiver's direction by the receiver itself."""
+        self.receiver.shutdown(socket.SHUT_RD)
         return self
 
     def fin(self) -> Self:
@@ -85,6 +132,11 @@ class Stream:
         self.sender.close()
         wait_until(lambda: self._state() != _ESTABLISHED)
         return self
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.receiver.close()
+        self.sender.close()
 
     def area(
         self,
@@ -108,10 +160,6 @@ class Stream:
             return f"{error_name(error)}, {inq(self.receiver)} queued"
         got = area.read(0, self.taken - start)
         return f"mapped {len(got)} {self.as_sent(got, start)}, {inq(self.receiver)} queued"
-
-    def map_then_rest(self, length: int) -> str:
-        """map(), and then rest(), which shows what the mapping has left."""
-        return f"{self.map(length)}; {self.rest()}"
 
     def as_sent(self, got: bytes, start: int) -> str:
         """Return whether bytes are those that were sent, from a position of the stream on."""
@@ -145,3 +193,9 @@ class Stream:
     def _state(self) -> int:
         """Return the receiver's TCP state (tcp_info's first byte)."""
         return self.receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def with_area(bench: Bench, length: int, behind: int = 0, **how: int) -> tuple[Stream, Mapping]:
+    """Return a stream and a mapping of its first bytes, with others queued `behind` them."""
+    stream = Stream(bench).queue(length + behind)
+    return stream, stream.area(length, **how)

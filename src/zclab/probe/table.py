@@ -84,17 +84,55 @@ class TestCase:
 
 
 class Cases(list[TestCase]):
-    """The test cases of one subject, in the order of their definition."""
+    """The test cases of one subject, in the order of their definition.
+
+    `does` is what carries out steps(): it takes a bench and the steps.
+    """
+
+    def __init__(self, does: Callable[..., str] = str) -> None:
+        self._does = does
+        self._why = ""
 
     def add(
-        self, setup: str, expected: str | Mapping[str, str], *claims: str, document: str | None = None
+        self, setup: str, expected: str | Mapping[str, str], claims: str = "", document: str | None = None
     ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
         """Make a function the attempt of a test case, which has the function's name, with dashes."""
 
         def add(attempt: Callable[[Bench], str]) -> Callable[[Bench], str]:
             name = attempt.__name__.replace("_", "-")
-            self.append(TestCase(name, setup, expected, claims, document, attempt))
+            self.append(TestCase(name, setup, expected, tuple(claims.split()), document, attempt))
             return attempt
+
+        return add
+
+    def why(self, text: str) -> None:
+        """Say what the next steps() or call() shows, as the docstring of a function does."""
+        self._why = text
+
+    def steps(self, name: str, *steps: Any, **made: Any) -> Callable[..., None]:
+        """Make steps the attempt of a test case; see call()."""
+        return self.call(self._does, name, *steps, **made)
+
+    def call(self, shared: Callable[..., str], name: str, *given: Any, **named: Any) -> Callable[..., None]:
+        """Make a call of what test cases share, with a bench and what is given, the attempt of one.
+
+        Returns the function that takes the rest of the test case, as add() does.
+
+        Raises:
+            ValueError: why() was not called before.
+        """
+        if not self._why:
+            raise ValueError(f"{name}: why() has to say what this test case shows")
+
+        def attempt(bench: Bench) -> str:
+            return shared(bench, *given, **named)
+
+        attempt.__doc__, self._why = self._why, ""
+
+        def add(
+            setup: str, expected: str | Mapping[str, str], claims: str = "", document: str | None = None
+        ) -> None:
+            self.append(TestCase(name, setup, expected, tuple(claims.split()), document, attempt))
 
         return add
 

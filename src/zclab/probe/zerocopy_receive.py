@@ -9,10 +9,12 @@ import socket
 
 from .libc import check, libc
 from .sockets import PAGE, inq, map_memory, outcome
-from .stream import Stream
+from .stream import Stream, step
 from .table import Bench
 
 TCP_ZEROCOPY_RECEIVE = 35
+
+takes = step("take")
 
 
 class Request(ctypes.Structure):

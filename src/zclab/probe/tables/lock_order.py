@@ -43,7 +43,7 @@ def mapping_into_an_area(bench: Bench) -> str:
     return f"{ask(reader.receiver, request)}, {request.length} mapped"
 
 
-@CASES.add("two pages mapped by mmap(), which takes them", "what was sent, 0 queued", "M12", "M13")
+@CASES.add("two pages mapped by mmap(), which takes them", "what was sent, 0 queued", "M12 M13")
 def mapping_by_mmap(bench: Bench) -> str:
     """The socket is locked for a mapping."""
     sender, receiver = pair(bench)

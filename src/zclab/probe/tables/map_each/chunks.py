@@ -9,22 +9,20 @@ import threading
 
 from ...processes import SECONDS
 from ...sockets import PAGE, inq
-from ...stream import Stream
+from ...stream import Stream, corked, maps, reads, rest
 from ...table import Bench, Cases
 
-CASES = Cases()
+CASES = Cases(Stream.does)
 
 
 @CASES.add(
     "SO_RCVLOWAT of four pages, a page sent at a time: poll(), FIONREAD, then four pages mapped, three times",
-    "not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued; " * 2
-    + "not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued",
+    "; ".join(["not ready, not ready, not ready, ready with 16384: mapped 16384 as sent, 0 queued"] * 3),
     "M10",
 )
 def low_water_mark(bench: Bench) -> str:
     """The low-water mark wakes the reader when exactly one chunk can be mapped."""
-    stream = Stream(bench)
-    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4 * PAGE)
+    stream = Stream(bench).low_water(4 * PAGE)
     poll = select.poll()
     poll.register(stream.receiver, select.POLLIN)
     rounds = []
@@ -44,8 +42,7 @@ def low_water_mark(bench: Bench) -> str:
 )
 def woken_for_a_chunk(bench: Bench) -> str:
     """A thread in poll() is woken when the chunk is complete."""
-    stream = Stream(bench)
-    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4 * PAGE)
+    stream = Stream(bench).low_water(4 * PAGE)
 
     def send() -> None:
         for _ in range(4):
@@ -58,24 +55,15 @@ def woken_for_a_chunk(bench: Bench) -> str:
     return f"{'woken' if woken else 'not woken'}, {stream.map(4 * PAGE)}"
 
 
-@CASES.add(
+CASES.why("MSG_EOR keeps the payload out of the header's segment, so that its pages stay whole.")
+CASES.steps("end-of-record", corked(100, socket.MSG_EOR, 2 * PAGE), reads(100), maps(2 * PAGE))(
     "a header of 100 bytes sent with MSG_EOR and two pages, both held back by TCP_CORK",
     "read 100 as sent; mapped 8192 as sent, 0 queued",
     "M11",
 )
-def end_of_record(bench: Bench) -> str:
-    """MSG_EOR keeps the payload out of the header's segment, so that its pages stay whole."""
-    stream = Stream(bench).queue_corked(100, socket.MSG_EOR, 2 * PAGE)
-    return f"{stream.read(100)}; {stream.map(2 * PAGE)}"
-
-
-@CASES.add(
+CASES.why("Without it both share a segment, and no page of the payload begins where one begins in memory.")
+CASES.steps("no-end-of-record", corked(100, 0, 2 * PAGE), reads(100), maps(2 * PAGE), rest())(
     "a header of 100 bytes sent without MSG_EOR and two pages, both held back by TCP_CORK",
     "read 100 as sent; EINVAL, 8192 queued; read 8192 as sent",
-    "M11",
-    "M5",
+    "M11 M5",
 )
-def no_end_of_record(bench: Bench) -> str:
-    """Without it both share a segment, and no page of the payload begins where one begins in memory."""
-    stream = Stream(bench).queue_corked(100, 0, 2 * PAGE)
-    return f"{stream.read(100)}; {stream.map(2 * PAGE)}; {stream.rest()}"

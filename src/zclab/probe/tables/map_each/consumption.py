@@ -10,70 +10,47 @@ import threading
 
 from ...processes import SECONDS
 from ...sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, inq, payload
-from ...stream import Stream
+from ...stream import Stream, low_water, maps, queue, reads
 from ...table import Bench, Cases, NotHereError
 
-CASES = Cases()
+CASES = Cases(Stream.does)
 
 
-@CASES.add("two pages queued, one page mapped", "mapped 4096 as sent, 4096 queued", "M1", "M9")
-def mapping_consumes(bench: Bench) -> str:
-    """Mapping takes as many bytes off the queue as it maps."""
-    return Stream(bench).queue(2 * PAGE).map(PAGE)
-
-
-@CASES.add(
+CASES.why("Mapping takes as many bytes off the queue as it maps.")
+CASES.steps("mapping-consumes", queue(2 * PAGE), maps(PAGE))(
+    "two pages queued, one page mapped", "mapped 4096 as sent, 4096 queued", "M1 M9"
+)
+CASES.why("Each mapping begins where the last ended.")
+CASES.steps("mapping-goes-on", queue(3 * PAGE), maps(PAGE), maps(PAGE), maps(PAGE))(
     "three pages queued, mapped one after the other",
     "mapped 4096 as sent, 8192 queued; mapped 4096 as sent, 4096 queued; mapped 4096 as sent, 0 queued",
     "M1",
 )
-def mapping_goes_on(bench: Bench) -> str:
-    """Each mapping begins where the last ended."""
-    stream = Stream(bench).queue(3 * PAGE)
-    return "; ".join(stream.map(PAGE) for _ in range(3))
-
-
-@CASES.add(
+CASES.why("A read continues where a mapping ended, and the other way round.")
+CASES.steps("mapping-and-reading", queue(3 * PAGE), maps(PAGE), reads(PAGE), maps(PAGE))(
     "three pages queued: mapped, read, mapped",
     "mapped 4096 as sent, 8192 queued; read 4096 as sent; mapped 4096 as sent, 0 queued",
     "M1",
 )
-def mapping_and_reading(bench: Bench) -> str:
-    """A read continues where a mapping ended, and the other way round."""
-    stream = Stream(bench).queue(3 * PAGE)
-    return f"{stream.map(PAGE)}; {stream.read(PAGE)}; {stream.map(PAGE)}"
-
-
-@CASES.add("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
-def mapping_what_was_peeked_at(bench: Bench) -> str:
-    """A look at the queue takes nothing, and changes nothing for a mapping."""
-    stream = Stream(bench).queue(PAGE)
-    stream.receiver.recv(PAGE, socket.MSG_PEEK)
-    return stream.map(PAGE)
-
-
-@CASES.add("80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1")
-def many_pages(bench: Bench) -> str:
-    """One call maps pages of several segments, more than the kernel inserts at a time."""
-    stream = Stream(bench)
-    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)  # makes room for them
-    stream.queue(80 * PAGE)
-    return stream.map(80 * PAGE)
-
-
-@CASES.add("two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1")
-def length_within_a_page(bench: Bench) -> str:
-    """A length is rounded up to whole pages, as mmap() always does, and so many are taken."""
-    return Stream(bench).queue(2 * PAGE).map(5000)
-
-
-@CASES.add("two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1")
-def below_the_low_water_mark(bench: Bench) -> str:
-    """The low-water mark is for poll(), not for this call."""
-    stream = Stream(bench)
-    stream.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 65536)
-    stream.queue(2 * PAGE)
-    return stream.map(2 * PAGE)
+CASES.why("A look at the queue takes nothing, and changes nothing for a mapping.")
+CASES.steps(
+    "mapping-what-was-peeked-at",
+    queue(PAGE),
+    lambda stream: stream.receiver.recv(PAGE, socket.MSG_PEEK),
+    maps(PAGE),
+)("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
+CASES.why("One call maps pages of several segments, more than the kernel inserts at a time.")
+CASES.steps("many-pages", low_water(1 << 20), queue(80 * PAGE), maps(80 * PAGE))(
+    "80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1"
+)
+CASES.why("A length is rounded up to whole pages, as mmap() always does, and so many are taken.")
+CASES.steps("length-within-a-page", queue(2 * PAGE), maps(5000))(
+    "two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1"
+)
+CASES.why("The low-water mark is for poll(), not for this call.")
+CASES.steps("below-the-low-water-mark", low_water(65536), queue(2 * PAGE), maps(2 * PAGE))(
+    "two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1"
+)
 
 
 @CASES.add("4 MiB through a small receive buffer to a reader that maps", "4194304 bytes came as sent", "M1")

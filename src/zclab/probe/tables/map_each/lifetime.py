@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import socket
@@ -12,7 +11,7 @@ import socket
 from ...libc import MAP_FIXED, MREMAP_FIXED, MREMAP_MAYMOVE, check, libc
 from ...processes import forked
 from ...sockets import PAGE, Mapping, inq, map_memory, outcome, pair
-from ...stream import Stream
+from ...stream import Step, Stream, with_area
 from ...table import Bench, Cases, NotHereError
 from ...zerocopy_receive import Request, ask
 
@@ -22,8 +21,7 @@ CASES = Cases()
 @CASES.add("four pages mapped, the second unmapped", "ok: as sent, gone, as sent, as sent; 0 queued")
 def unmapped_in_part(bench: Bench) -> str:
     """Any part may be unmapped; the rest stays."""
-    stream = Stream(bench).queue(4 * PAGE)
-    area = stream.area(4 * PAGE)
+    stream, area = with_area(bench, 4 * PAGE)
     result = outcome(lambda: area.unmap(PAGE, PAGE))
     pages = [
         stream.as_sent(area.read(at, PAGE), at) if area.there(at) else "gone"
@@ -32,30 +30,26 @@ def unmapped_in_part(bench: Bench) -> str:
     return f"{result}: {', '.join(pages)}; {inq(stream.receiver)} queued"
 
 
-@CASES.add("both sockets closed under a mapping of two pages", "as sent")
-def closed_under_a_mapping(bench: Bench) -> str:
-    """The bytes belong to the mapping, not to the socket."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(2 * PAGE)
-    stream.receiver.close()
-    stream.sender.close()
+def _under_a_mapping(bench: Bench, end: Step) -> str:
+    stream, area = with_area(bench, 2 * PAGE)
+    end(stream)
     return stream.as_sent(area.read(), 0)
 
 
-@CASES.add("the connection reset under a mapping of two pages", "as sent")
-def reset_under_a_mapping(bench: Bench) -> str:
-    """Nor does a reset take them back."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(2 * PAGE)
-    stream.reset()
-    return stream.as_sent(area.read(), 0)
+CASES.why("The bytes belong to the mapping, not to the socket.")
+CASES.call(_under_a_mapping, "closed-under-a-mapping", Stream.close)(
+    "both sockets closed under a mapping of two pages", "as sent"
+)
+CASES.why("Nor does a reset take them back.")
+CASES.call(_under_a_mapping, "reset-under-a-mapping", Stream.reset)(
+    "the connection reset under a mapping of two pages", "as sent"
+)
 
 
 @CASES.add("more pages sent and mapped with an older mapping kept", "as sent, as sent")
 def kept_mapping(bench: Bench) -> str:
     """Pages that somebody has mapped are not used for what comes later."""
-    stream = Stream(bench).queue(4 * PAGE)
-    older = stream.area(4 * PAGE)
+    stream, older = with_area(bench, 4 * PAGE)
     for _ in range(32):
         stream.queue(4 * PAGE)
         with stream.area(4 * PAGE) as newer:
@@ -66,16 +60,14 @@ def kept_mapping(bench: Bench) -> str:
 @CASES.add("fork() with a mapping of two pages, read by the child", "as sent")
 def forked_with_a_mapping(bench: Bench) -> str:
     """A child has the mapping, too."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(2 * PAGE)
+    stream, area = with_area(bench, 2 * PAGE)
     return str(forked(lambda: stream.as_sent(area.read(), 0)))
 
 
 @CASES.add("fork() with a mapping, unmapped and closed by the parent, then read by the child", "as sent")
 def outlived_by_a_child(bench: Bench) -> str:
     """The child's mapping is its own."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(2 * PAGE)
+    stream, area = with_area(bench, 2 * PAGE)
     waiting, unmapped = os.pipe()
 
     def read() -> str:
@@ -110,66 +102,66 @@ def mapped_by_a_child(bench: Bench) -> str:
 )
 def fixed_over_an_older_mapping(bench: Bench) -> str:
     """The newer page takes the older one's place."""
-    stream = Stream(bench).queue(2 * PAGE)
-    older = stream.area(PAGE)
+    stream, older = with_area(bench, PAGE, behind=PAGE)
     result = stream.map(PAGE, flags=mmap.MAP_SHARED | MAP_FIXED, address=older.address)
     same = "at the same address" if stream.as_sent(older.read(), PAGE) == "as sent" else "elsewhere"
     return f"{result}, {same}"
 
 
-@CASES.add("a mapped page, grown with mremap()", "EFAULT, 4096 queued, as sent")
-def grown(bench: Bench) -> str:
-    """There is nothing behind a mapping to grow into: more bytes are mapped by mmap()."""
-    return _resized(bench, PAGE, 2 * PAGE, MREMAP_MAYMOVE)
+def _mremap(area: Mapping, old: int, new: int, flags: int = MREMAP_MAYMOVE, to: int = 0) -> int:
+    """mremap() a mapping from its start; return its new address; raise OSError."""
+    return check(libc.mremap(area.address, old, new, flags, to))
 
 
-@CASES.add("a mapped page, doubled with mremap() from length 0", "EFAULT, 4096 queued, as sent")
-def doubled(bench: Bench) -> str:
-    """Nor is there a second mapping of the same bytes."""
-    return _resized(bench, 0, PAGE, MREMAP_MAYMOVE)
-
-
-def _resized(bench: Bench, old: int, new: int, flags: int) -> str:
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(PAGE)
-    result = outcome(lambda: _mremap(area, old, new, flags))
+def _resized(bench: Bench, old: int, new: int) -> str:
+    stream, area = with_area(bench, PAGE, behind=PAGE)
+    result = outcome(lambda: _mremap(area, old, new))
     return f"{result}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
+
+
+CASES.why("There is nothing behind a mapping to grow into: more bytes are mapped by mmap().")
+CASES.call(_resized, "grown", PAGE, 2 * PAGE)(
+    "a mapped page, grown with mremap()", "EFAULT, 4096 queued, as sent"
+)
+CASES.why("Nor is there a second mapping of the same bytes.")
+CASES.call(_resized, "doubled", 0, PAGE)(
+    "a mapped page, doubled with mremap() from length 0", "EFAULT, 4096 queued, as sent"
+)
 
 
 @CASES.add("two mapped pages, moved with mremap()", "as sent, gone from where they were")
 def moved(bench: Bench) -> str:
     """A mapping may move."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(2 * PAGE)
+    stream, area = with_area(bench, 2 * PAGE)
     place = map_memory(bench, 2 * PAGE)
     to = _mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place.address)
     gone = "still" if area.there() else "gone from"
     return f"{stream.as_sent(ctypes.string_at(to, 2 * PAGE), 0)}, {gone} where they were"
 
 
-@CASES.add("a mapped page, remap_file_pages() to another offset, a page queued", "EINVAL, 4096 queued")
-def remapped_to_an_offset(bench: Bench) -> str:
-    """A stream has no offsets there either."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(PAGE)
-    result = outcome(lambda: _remap_file_pages(area, 1))
+def _remapped(bench: Bench, offset: int, behind: int) -> str:
+    """Have a mapping show another part of its file, `offset` in pages, with remap_file_pages()."""
+    stream, area = with_area(bench, PAGE, behind)
+    result = outcome(lambda: check(libc.remap_file_pages(area.address, area.length, 0, offset, 0)))
+    if result == "ENOSYS":
+        raise NotHereError("this kernel has no remap_file_pages()")
     return f"{result}, {inq(stream.receiver)} queued"
 
 
-@CASES.add("a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued")
-def remapped_with_nothing_queued(bench: Bench) -> str:
-    """It is mmap() by another name, with the same rules."""
-    stream = Stream(bench).queue(PAGE)
-    area = stream.area(PAGE)
-    result = outcome(lambda: _remap_file_pages(area, 0))
-    return f"{result}, {inq(stream.receiver)} queued"
+CASES.why("A stream has no offsets there either.")
+CASES.call(_remapped, "remapped-to-an-offset", offset=1, behind=PAGE)(
+    "a mapped page, remap_file_pages() to another offset, a page queued", "EINVAL, 4096 queued"
+)
+CASES.why("It is mmap() by another name, with the same rules.")
+CASES.call(_remapped, "remapped-with-nothing-queued", offset=0, behind=0)(
+    "a mapped page, remap_file_pages() with nothing queued", "EAGAIN, 0 queued"
+)
 
 
 @CASES.add("a mapped page, TCP_ZEROCOPY_RECEIVE into it", "EINVAL, 4096 queued, as sent")
 def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
     """What holds bytes that were taken is not an area to move others into."""
-    stream = Stream(bench).queue(2 * PAGE)
-    area = stream.area(PAGE)
+    stream, area = with_area(bench, PAGE, behind=PAGE)
     result = ask(stream.receiver, Request(address=area.address, length=PAGE))
     return f"{result}, {inq(stream.receiver)} queued, {stream.as_sent(area.read(), 0)}"
 
@@ -177,21 +169,7 @@ def not_an_area_for_zerocopy_receive(bench: Bench) -> str:
 @CASES.add("a mapped page given to send()", "as sent")
 def sent_on(bench: Bench) -> str:
     """The bytes can be handed to any call that reads memory."""
-    stream = Stream(bench).queue(PAGE)
-    area = stream.area(PAGE)
+    stream, area = with_area(bench, PAGE)
     onward, receiver = pair(bench)
     onward.sendall(area.view())
     return stream.as_sent(receiver.recv(PAGE, socket.MSG_WAITALL), 0)
-
-
-def _mremap(area: Mapping, old: int, new: int, flags: int, to: int = 0) -> int:
-    """mremap() a mapping from its start; return its new address; raise OSError."""
-    return check(libc.mremap(area.address, old, new, flags, to))
-
-
-def _remap_file_pages(area: Mapping, offset: int) -> None:
-    """Have the mapping show another part of its file, counted in pages; raise OSError."""
-    result = libc.remap_file_pages(area.address, area.length, 0, offset, 0)
-    if result and ctypes.get_errno() == errno.ENOSYS:
-        raise NotHereError("this kernel has no remap_file_pages()")
-    check(result)

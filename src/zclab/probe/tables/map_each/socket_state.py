@@ -14,10 +14,10 @@ import struct
 
 from ...libc import READ_WRITE, check, libc
 from ...sockets import PAGE, error_name, listener, map_memory, outcome, pair
-from ...stream import Stream
+from ...stream import Step, Stream, maps, queue
 from ...table import Bench, Cases, NotHereError
 
-CASES = Cases()
+CASES = Cases(Stream.does)
 
 TCP_REPAIR, TCP_ULP = 19, 31
 SOL_TLS, TLS_RX = 282, 2
@@ -29,11 +29,15 @@ def listening(bench: Bench) -> str:
     return outcome(lambda: map_memory(bench, PAGE, listener(bench, backlog=0).fileno()))
 
 
-@CASES.add("a socket that was never connected", "ENOTCONN", "M8")
-def unconnected(bench: Bench) -> str:
-    """Nor has one without a peer."""
-    sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
+def _unconnected(bench: Bench, kind: socket.SocketKind) -> str:
+    sock = bench.keep(socket.socket(bench.address_family, kind))
     return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
+
+
+CASES.why("Nor has one without a peer.")
+CASES.call(_unconnected, "unconnected", socket.SOCK_STREAM)(
+    "a socket that was never connected", "ENOTCONN", "M8"
+)
 
 
 @CASES.add("a socket that was disconnected with a page queued", "ENOTCONN, 0 queued", "M8")
@@ -73,24 +77,19 @@ def arguments_come_first(bench: Bench) -> str:
     return ", ".join([refusal(mmap.PROT_READ, PAGE), refusal(READ_WRITE, 0), refusal(READ_WRITE, PAGE)])
 
 
-@CASES.add("a socket of UDP", "ENODEV")
-def datagrams(bench: Bench) -> str:
-    """Only streams are mapped."""
-    sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_DGRAM))
-    return outcome(lambda: map_memory(bench, PAGE, sock.fileno()))
+CASES.why("Only streams are mapped.")
+CASES.call(_unconnected, "datagrams", socket.SOCK_DGRAM)("a socket of UDP", "ENODEV")
 
 
-@CASES.add(
+def _repair(on: int) -> Step:
+    return lambda stream: stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, on)
+
+
+CASES.why("As with a read, which TCP_REPAIR refuses, too.")
+CASES.steps("under-repair", queue(PAGE), _repair(1), maps(PAGE), _repair(0), maps(PAGE))(
     "TCP_REPAIR, a page queued; then no longer TCP_REPAIR",
     "EPERM, 4096 queued; mapped 4096 as sent, 0 queued",
 )
-def under_repair(bench: Bench) -> str:
-    """As with a read, which TCP_REPAIR refuses, too."""
-    stream = Stream(bench).queue(PAGE)
-    stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
-    refused = stream.map(PAGE)
-    stream.receiver.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
-    return f"{refused}; {stream.map(PAGE)}"
 
 
 @CASES.add("TLS receives on the socket", "EOPNOTSUPP")

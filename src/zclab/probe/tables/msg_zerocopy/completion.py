@@ -37,7 +37,7 @@ def each_send_is_told(bench: Bench) -> str:
     return "; ".join(map(str, completions))
 
 
-@CASES.add("three sends complete before the first completion is read", "0 to 2 copied; then none", "Z1", "Z2")
+@CASES.add("three sends complete before the first completion is read", "0 to 2 copied; then none", "Z1 Z2")
 def adjacent_completions_merge(bench: Bench) -> str:
     """Completions that were not read yet are merged into one range."""
     sender, _ = connected(bench)
@@ -93,8 +93,7 @@ def a_completion_is_no_error(bench: Bench) -> str:
 @CASES.add(
     "a send to a receiver on the same host that does not read, and then a change of the buffer",
     "0 to 0 copied, content whole",
-    "Z3",
-    "Z7",
+    "Z3 Z7",
 )
 def what_loops_back_is_copied(bench: Bench) -> str:
     """Completion does not wait for a local reader: it has a copy."""
@@ -107,7 +106,7 @@ def what_loops_back_is_copied(bench: Bench) -> str:
     return f"{as_text(completions)}, {whole(read(receiver, len(sent)), sent)}"
 
 
-@CASES.add("sends to the other host", "0 to 3, content whole", "Z1", "Z3")
+@CASES.add("sends to the other host", "0 to 3, content whole", "Z1 Z3")
 def not_copied_on_the_link(bench: Bench) -> str:
     """A device takes the program's own pages."""
     sender = to_sink(bench)

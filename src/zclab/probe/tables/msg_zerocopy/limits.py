@@ -38,9 +38,7 @@ def optmem_max_kept() -> Iterator[None]:
 @CASES.add(
     "more notifications wait than a small optmem_max has room for; without SO_ZEROCOPY; with 1048576",
     "ENOBUFS with option memory used up; as a copy ok; then ok; completions without a gap",
-    "Z4",
-    "Z8",
-    "Z9",
+    "Z4 Z8 Z9",
 )
 def option_memory_is_bounded(bench: Bench) -> str:
     """Notifications take option memory, and a socket has only so much."""
@@ -73,15 +71,12 @@ def option_memory_is_bounded(bench: Bench) -> str:
 @CASES.add(
     "an unprivileged user who may lock 16 pages sends four pages thrice, and again after completion",
     "ok, ok, ENOBUFS with option memory left; then ok; 0 to 2 copied",
-    "Z8",
-    "Z9",
-    "Z13",
+    "Z8 Z9 Z13",
 )
 def locked_memory_is_bounded(bench: Bench) -> str:
     """What is pinned counts as locked memory, two pages more for each send, until it is completed."""
-    user = USER + os.getpid()
+    user, area = _user_with_memory(bench)
     sender, receiver = stalled(bench)
-    area = memory(bench, payload(4 * PAGE))
     first = _try(user, sender, area, 3)
     take_away(receiver, len(FRONT) + 8 * PAGE)
     completions = await_completions(sender, 2)
@@ -97,8 +92,7 @@ def locked_memory_is_bounded(bench: Bench) -> str:
 )
 def locked_memory_is_counted_by_user(bench: Bench) -> str:
     """The limit is the user's, whatever process or socket sends."""
-    user = USER + os.getpid()
-    area = memory(bench, payload(4 * PAGE))
+    user, area = _user_with_memory(bench)
     senders = [stalled(bench)[0] for _ in range(3)]
     first = _try(user, senders[0], area, 2)
     same = _try(user, senders[1], area, 1)
@@ -114,7 +108,7 @@ def privilege_escapes_the_limit(bench: Bench) -> str:
     return _try(0, sender, area, 4)
 
 
-@CASES.add("an unprivileged user with that limit, without SO_ZEROCOPY", "ok, ok, ok, ok; none", "Z4", "Z8")
+@CASES.add("an unprivileged user with that limit, without SO_ZEROCOPY", "ok, ok, ok, ok; none", "Z4 Z8")
 def a_copy_locks_nothing(bench: Bench) -> str:
     """The flag alone sends a copy: no limit, no completion."""
     sender, receiver = stalled(bench)
@@ -129,13 +123,11 @@ def a_copy_locks_nothing(bench: Bench) -> str:
 @CASES.add(
     "the connection of a user at the limit is reset with completions pending",
     "ok, ok, ENOBUFS with option memory left; 0 to 1; after the reset ok",
-    "Z8",
-    "Z13",
+    "Z8 Z13",
 )
 def reset_unlocks(bench: Bench) -> str:
     """What a connection had pinned is free with its end."""
-    user = USER + os.getpid()
-    area = memory(bench, payload(4 * PAGE))
+    user, area = _user_with_memory(bench)
     sender, receiver = stalled(bench)
     first = _try(user, sender, area, 3)
     # Closed with data unread: the peer is sent a reset, and drops all that it has queued.
@@ -143,6 +135,11 @@ def reset_unlocks(bench: Bench) -> str:
     completions = as_text(await_completions(sender, 2))
     other, _ = stalled(bench)
     return f"{first}; {completions}; after the reset {_try(user, other, area, 1)}"
+
+
+def _user_with_memory(bench: Bench) -> tuple[int, Mapping]:
+    """Return a user that nobody else is, and four pages to send from."""
+    return USER + os.getpid(), memory(bench, payload(4 * PAGE))
 
 
 def _try(user: int, sender: socket.socket, area: Mapping, times: int) -> str:

@@ -82,7 +82,7 @@ def lengths_with_more(bench: Bench) -> str:
     return _lengths(bench, *connected(bench), flags=socket.MSG_MORE)
 
 
-@CASES.add("plain sends and others by turns, corked", "0 to 7 copied, content whole", "Z1", "Z11")
+@CASES.add("plain sends and others by turns, corked", "0 to 7 copied, content whole", "Z1 Z11")
 def corked_among_copies(bench: Bench) -> str:
     """Segments may hold both, and plain sends are not counted."""
     sender, receiver = connected(bench)
@@ -100,8 +100,7 @@ def corked_among_copies(bench: Bench) -> str:
 @CASES.add(
     "UDP datagrams of 0, 1, 100, a page, and the largest; then one byte more",
     "0 to 4 copied, content whole, EMSGSIZE, then none",
-    "Z9",
-    "Z11",
+    "Z9 Z11",
 )
 def datagram_lengths(bench: Bench) -> str:
     """Datagrams of any length, even empty ones, are counted; one that is too long is not."""

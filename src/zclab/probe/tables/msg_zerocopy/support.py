@@ -116,12 +116,9 @@ def udp_has_it(bench: Bench) -> str:
 )
 def fast_open(bench: Bench) -> str:
     """A send that connects can be counted, too."""
-    own_network()
     # Client and server, both without a cookie.
-    _fast_open_setting(0x1 | 0x2 | 0x4 | 0x200)
-    listening = listener(bench)
+    listening, sender = _fast_open_ends(bench, 0x1 | 0x2 | 0x4 | 0x200)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
-    sender = unconnected(bench)
     sent = payload(4 * PAGE)
     try:
         taken = sender.sendto(
@@ -139,15 +136,11 @@ def fast_open(bench: Bench) -> str:
 @CASES.add(
     "MSG_FASTOPEN with the flag where fast open is off, then connect() and a send",
     {"0": "EINVAL, then 0 to 0 copied", "5.1": "EOPNOTSUPP, then 0 to 0 copied"},
-    "Z6",
-    "Z9",
+    "Z6 Z9",
 )
 def fast_open_is_off(bench: Bench) -> str:
     """Fast open fails as it does without the flag, and is not counted."""
-    own_network()
-    _fast_open_setting(0)
-    listening = listener(bench)
-    sender = unconnected(bench)
+    listening, sender = _fast_open_ends(bench, 0)
     area = memory(bench, payload(PAGE))
     address = listening.getsockname()[:2]
     refused = outcome(lambda: sender.sendto(area.view(), MSG_ZEROCOPY | MSG_FASTOPEN, address))
@@ -157,5 +150,8 @@ def fast_open_is_off(bench: Bench) -> str:
     return f"{refused}, then {as_text(await_completions(sender, 1))}"
 
 
-def _fast_open_setting(value: int) -> None:
-    Path("/proc/sys/net/ipv4/tcp_fastopen").write_text(str(value), encoding="ascii")
+def _fast_open_ends(bench: Bench, setting: int) -> tuple[socket.socket, socket.socket]:
+    """Return a listener and an unconnected sender of a network of their own, with this tcp_fastopen."""
+    own_network()
+    Path("/proc/sys/net/ipv4/tcp_fastopen").write_text(str(setting), encoding="ascii")
+    return listener(bench), unconnected(bench)

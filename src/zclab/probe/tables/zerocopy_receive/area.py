@@ -8,76 +8,62 @@ import tempfile
 
 from ...libc import READ_WRITE
 from ...sockets import PAGE, map_memory, outcome, pair
+from ...stream import Step, plain, queue, rest, unsaid
 from ...table import Bench, Cases
-from ...zerocopy_receive import Reader
+from ...zerocopy_receive import Reader, takes
 
-CASES = Cases()
-
-
-@CASES.add("two pages queued, length 0", "mapped 0, hint 0, 8192 queued")
-def length_zero(bench: Bench) -> str:
-    """Nothing asked for is nothing consumed."""
-    return Reader(bench).queue(2 * PAGE).take(length=0)
+CASES = Cases(Reader.does)
 
 
-@CASES.add("two pages queued, length 100", "mapped 0, hint 100, 8192 queued")
-def length_below_a_page(bench: Bench) -> str:
-    """A length below a page maps nothing; recv_skip_hint never exceeds the length."""
-    return Reader(bench).queue(2 * PAGE).take(length=100)
-
-
-@CASES.add("four pages queued, length 10000", "mapped 8192, hint 0, as sent, 8192 queued")
-def length_of_broken_pages(bench: Bench) -> str:
-    """A length is rounded down to whole pages."""
-    return Reader(bench).queue(4 * PAGE).take(length=10000)
-
-
-@CASES.add(
+CASES.why("Nothing asked for is nothing consumed.")
+CASES.steps("length-zero", queue(2 * PAGE), takes(length=0))(
+    "two pages queued, length 0", "mapped 0, hint 0, 8192 queued"
+)
+CASES.why("A length below a page maps nothing; recv_skip_hint never exceeds the length.")
+CASES.steps("length-below-a-page", queue(2 * PAGE), takes(length=100))(
+    "two pages queued, length 100", "mapped 0, hint 100, 8192 queued"
+)
+CASES.why("A length is rounded down to whole pages.")
+CASES.steps("length-of-broken-pages", queue(4 * PAGE), takes(length=10000))(
+    "four pages queued, length 10000", "mapped 8192, hint 0, as sent, 8192 queued"
+)
+CASES.why("A length is cut at the end of the mapping.")
+CASES.steps("length-beyond-the-area", queue(4 * PAGE), takes(length=0xFFFFFFFF), pages=2)(
     "four pages queued, the largest length, an area of two", "mapped 8192, hint 0, as sent, 8192 queued"
 )
-def length_beyond_the_area(bench: Bench) -> str:
-    """A length is cut at the end of the mapping."""
-    return Reader(bench, 2).queue(4 * PAGE).take(length=0xFFFFFFFF)
+CASES.why("A call may fill any part of the mapping.")
+CASES.steps(
+    "address-inside-the-area",
+    queue(2 * PAGE),
+    lambda reader: reader.take(address=reader.mapping.address + 4 * PAGE),
+)("two pages queued, an address in the area's middle", "mapped 8192, hint 0, as sent, 0 queued")
+CASES.why("An address has to be a page's.")
+CASES.steps(
+    "address-unaligned", queue(2 * PAGE), lambda reader: reader.take(address=reader.mapping.address + 8)
+)("two pages queued, an address 8 bytes into a page", "EINVAL, 8192 queued")
+CASES.why("The address is looked at first.")
+CASES.steps(
+    "address-unaligned-with-nothing-queued", lambda reader: reader.take(address=reader.mapping.address + 8)
+)("nothing queued, an address 8 bytes into a page", "EINVAL, 0 queued")
+CASES.why("There is no default area.")
+CASES.steps("address-null", queue(2 * PAGE), takes(address=0))(
+    "two pages queued, address 0", "EINVAL, 8192 queued"
+)
+CASES.why("Where nothing can be mapped, the mapping is not looked up.")
+CASES.steps("address-not-needed", plain(100), takes(address=0))(
+    "100 bytes queued, address 0", "mapped 0, hint 100, 100 queued"
+)
 
 
-@CASES.add("two pages queued, an address in the area's middle", "mapped 8192, hint 0, as sent, 0 queued")
-def address_inside_the_area(bench: Bench) -> str:
-    """A call may fill any part of the mapping."""
-    reader = Reader(bench).queue(2 * PAGE)
-    return reader.take(address=reader.mapping.address + 4 * PAGE)
+def _into(reader: Reader, *arguments: int, **named: int) -> str:
+    """Take with an area of eight pages that is mapped so."""
+    return reader.take(address=map_memory(reader.bench, 8 * PAGE, *arguments, **named).address)
 
 
-@CASES.add("two pages queued, an address 8 bytes into a page", "EINVAL, 8192 queued")
-def address_unaligned(bench: Bench) -> str:
-    """An address has to be a page's."""
-    reader = Reader(bench).queue(2 * PAGE)
-    return reader.take(address=reader.mapping.address + 8)
-
-
-@CASES.add("nothing queued, an address 8 bytes into a page", "EINVAL, 0 queued")
-def address_unaligned_with_nothing_queued(bench: Bench) -> str:
-    """The address is looked at first."""
-    reader = Reader(bench)
-    return reader.take(address=reader.mapping.address + 8)
-
-
-@CASES.add("two pages queued, address 0", "EINVAL, 8192 queued")
-def address_null(bench: Bench) -> str:
-    """There is no default area."""
-    return Reader(bench).queue(2 * PAGE).take(address=0)
-
-
-@CASES.add("100 bytes queued, address 0", "mapped 0, hint 100, 100 queued")
-def address_not_needed(bench: Bench) -> str:
-    """Where nothing can be mapped, the mapping is not looked up."""
-    return Reader(bench).queue(100, pages=False).take(address=0)
-
-
-@CASES.add("two pages queued, an area of anonymous memory", "EINVAL, 8192 queued; read 8192 as sent")
-def area_of_anonymous_memory(bench: Bench) -> str:
-    """Only a mapping of a TCP socket is filled."""
-    reader = Reader(bench).queue(2 * PAGE)
-    return f"{reader.take(address=map_memory(bench, 8 * PAGE).address)}; {reader.rest()}"
+CASES.why("Only a mapping of a TCP socket is filled.")
+CASES.steps("area-of-anonymous-memory", queue(2 * PAGE), _into, rest())(
+    "two pages queued, an area of anonymous memory", "EINVAL, 8192 queued; read 8192 as sent"
+)
 
 
 @CASES.add("two pages queued, an area of a file", "EINVAL, 8192 queued")
@@ -86,15 +72,15 @@ def area_of_a_file(bench: Bench) -> str:
     reader = Reader(bench).queue(2 * PAGE)
     with tempfile.TemporaryFile() as file:
         file.truncate(8 * PAGE)
-        return reader.take(address=map_memory(bench, 8 * PAGE, file.fileno()).address)
+        return _into(reader, file.fileno())
 
 
-@CASES.add("two pages queued, an area of another TCP socket", "mapped 8192, hint 0, as sent, 0 queued")
-def area_of_another_socket(bench: Bench) -> str:
-    """Any TCP socket's mapping will do: it is not tied to the socket that it was made of."""
-    reader, other = Reader(bench), Reader(bench)
-    reader.queue(2 * PAGE)
-    return reader.take(address=other.mapping.address)
+CASES.why("Any TCP socket's mapping will do: it is not tied to the socket that it was made of.")
+CASES.steps(
+    "area-of-another-socket",
+    queue(2 * PAGE),
+    lambda reader: reader.take(address=Reader(reader.bench).mapping.address),
+)("two pages queued, an area of another TCP socket", "mapped 8192, hint 0, as sent, 0 queued")
 
 
 @CASES.add("two pages queued, an area that was unmapped", "EINVAL, 8192 queued")
@@ -106,23 +92,19 @@ def area_unmapped(bench: Bench) -> str:
     return reader.take(address=gone.address)
 
 
-@CASES.add(
+CASES.why("What is left of a mapping is filled, and nothing behind it.")
+CASES.steps(
+    "area-unmapped-in-part", queue(4 * PAGE), lambda reader: reader.mapping.unmap(PAGE, PAGE), takes()
+)(
     "four pages queued, an area of which the second page was unmapped",
     "mapped 4096, hint 0, as sent, 12288 queued",
 )
-def area_unmapped_in_part(bench: Bench) -> str:
-    """What is left of a mapping is filled, and nothing behind it."""
-    reader = Reader(bench).queue(4 * PAGE)
-    reader.mapping.unmap(PAGE, PAGE)
-    return reader.take()
-
-
-@CASES.add("two pages queued, an area mapped MAP_PRIVATE", "mapped 8192, hint 0, as sent, 0 queued")
-def area_private(bench: Bench) -> str:
-    """A private mapping is filled as a shared one is."""
-    reader = Reader(bench).queue(2 * PAGE)
-    area = map_memory(bench, 8 * PAGE, reader.receiver.fileno(), flags=mmap.MAP_PRIVATE)
-    return reader.take(address=area.address)
+CASES.why("A private mapping is filled as a shared one is.")
+CASES.steps(
+    "area-private",
+    queue(2 * PAGE),
+    lambda reader: _into(reader, reader.receiver.fileno(), flags=mmap.MAP_PRIVATE),
+)("two pages queued, an area mapped MAP_PRIVATE", "mapped 8192, hint 0, as sent, 0 queued")
 
 
 def _map(bench: Bench, protection: int) -> str:
@@ -130,16 +112,10 @@ def _map(bench: Bench, protection: int) -> str:
     return outcome(lambda: map_memory(bench, PAGE, receiver.fileno(), protection))
 
 
-@CASES.add("mmap() for writing", "EPERM")
-def area_for_writing(bench: Bench) -> str:
-    """What was received is not to be written."""
-    return _map(bench, READ_WRITE)
-
-
-@CASES.add("mmap() for execution", "EPERM")
-def area_for_execution(bench: Bench) -> str:
-    """What was received is not to be executed."""
-    return _map(bench, mmap.PROT_READ | mmap.PROT_EXEC)
+CASES.why("What was received is not to be written.")
+CASES.call(_map, "area-for-writing", READ_WRITE)("mmap() for writing", "EPERM")
+CASES.why("What was received is not to be executed.")
+CASES.call(_map, "area-for-execution", mmap.PROT_READ | mmap.PROT_EXEC)("mmap() for execution", "EPERM")
 
 
 @CASES.add(
@@ -162,18 +138,19 @@ def area_made_executable(bench: Bench) -> str:
     return outcome(lambda: reader.mapping.protect(mmap.PROT_READ | mmap.PROT_EXEC))
 
 
-@CASES.add("a page of the area is read that no call has filled", "killed by signal 7")
-def area_not_filled(bench: Bench) -> str:
-    """There is nothing behind a page until a call fills it: SIGBUS."""
-    return f"read {Reader(bench).mapping.read(0, 1)!r}"
+def _looks(page: int) -> Step:
+    """Return the step that reads a byte of a page of the area."""
+    return lambda reader: f"read {reader.mapping.read(page * PAGE, 1)!r}"
 
 
-@CASES.add("one page mapped, the area's second page is read", "killed by signal 7")
-def area_not_filled_behind_a_page(bench: Bench) -> str:
-    """Nor does a call put anything behind what it mapped."""
-    reader = Reader(bench).queue(PAGE)
-    reader.take()
-    return f"read {reader.mapping.read(PAGE, 1)!r}"
+CASES.why("There is nothing behind a page until a call fills it: SIGBUS.")
+CASES.steps("area-not-filled", _looks(0))(
+    "a page of the area is read that no call has filled", "killed by signal 7"
+)
+CASES.why("Nor does a call put anything behind what it mapped.")
+CASES.steps("area-not-filled-behind-a-page", queue(PAGE), unsaid(takes()), _looks(1))(
+    "one page mapped, the area's second page is read", "killed by signal 7"
+)
 
 
 @CASES.add("two pages mapped, then one over the first of them", "the second page as before")
@@ -186,26 +163,15 @@ def area_filled_in_part_again(bench: Bench) -> str:
     return "the second page as before" if kept else "the second page is another"
 
 
-@CASES.add(
+CASES.why("What an earlier call mapped is removed where the next one was to map and could not.")
+CASES.steps("area-emptied-in-part", queue(3 * PAGE), takes(length=2 * PAGE), plain(PAGE), takes(), _looks(1))(
     "two pages mapped, then one of the two that were asked for, then the second is read", "killed by signal 7"
 )
-def area_emptied_in_part(bench: Bench) -> str:
-    """What an earlier call mapped is removed where the next one was to map and could not."""
-    reader = Reader(bench).queue(3 * PAGE)
-    reader.take(length=2 * PAGE)
-    reader.queue(PAGE, pages=False)
-    result = reader.take()
-    return f"{result}; read {reader.mapping.read(PAGE, 1)!r}"
-
-
-@CASES.add(
+CASES.why("A call replaces what an earlier one mapped.")
+CASES.steps("second-call-over-mapped-pages", queue(4 * PAGE), takes(length=2 * PAGE), takes(length=2 * PAGE))(
     "four pages queued, two calls over the same two pages",
     "mapped 8192, hint 0, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
-def second_call_over_mapped_pages(bench: Bench) -> str:
-    """A call replaces what an earlier one mapped."""
-    reader = Reader(bench).queue(4 * PAGE)
-    return f"{reader.take(length=2 * PAGE)}; {reader.take(length=2 * PAGE)}"
 
 
 @CASES.add("two pages mapped, then the socket is closed", "as sent")
@@ -213,6 +179,5 @@ def socket_closed_under_the_area(bench: Bench) -> str:
     """What was mapped stays readable."""
     reader = Reader(bench).queue(2 * PAGE)
     reader.take()
-    reader.receiver.close()
-    reader.sender.close()
+    reader.close()
     return reader.as_sent(reader.mapping.read(0, 2 * PAGE), 0)

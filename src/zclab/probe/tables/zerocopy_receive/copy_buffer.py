@@ -7,120 +7,80 @@ import errno
 
 from ...libc import READ_WRITE
 from ...sockets import PAGE, inq, map_memory
+from ...stream import plain, queue, rest
 from ...table import Bench, Cases
-from ...zerocopy_receive import Reader, ask
+from ...zerocopy_receive import Reader, ask, takes
 
-CASES = Cases()
+CASES = Cases(Reader.does)
 
 #: An address that belongs to no program, and one that no program can have.
 KERNEL_ADDRESS = 0xFFFF_8880_0000_0000
 NOT_CANONICAL = 0x1234_0000_0000_0000
 
 
-@CASES.add(
+CASES.why("What fits the copy buffer is copied there.")
+CASES.steps("copy-buffer-above", plain(1000), takes(PAGE))(
     "1000 bytes queued, a copy buffer of 4096", "mapped 0, hint 0, copied 1000, as sent, 0 queued", "S2"
 )
-def copy_buffer_above(bench: Bench) -> str:
-    """What fits the copy buffer is copied there."""
-    return Reader(bench).queue(1000, pages=False).take(PAGE)
-
-
-@CASES.add(
+CASES.why("What just fits the copy buffer is copied there.")
+CASES.steps("copy-buffer-equal", plain(1000), takes(1000))(
     "1000 bytes queued, a copy buffer of 1000", "mapped 0, hint 0, copied 1000, as sent, 0 queued", "S2"
 )
-def copy_buffer_equal(bench: Bench) -> str:
-    """What just fits the copy buffer is copied there."""
-    return Reader(bench).queue(1000, pages=False).take(1000)
-
-
-@CASES.add("1000 bytes queued, a copy buffer of 999", "mapped 0, hint 1000, 1000 queued", "S3")
-def copy_buffer_below(bench: Bench) -> str:
-    """Less than a page that does not fit is neither mapped nor copied in part."""
-    return Reader(bench).queue(1000, pages=False).take(999)
-
-
-@CASES.add(
+CASES.why("Less than a page that does not fit is neither mapped nor copied in part.")
+CASES.steps("copy-buffer-below", plain(1000), takes(999))(
+    "1000 bytes queued, a copy buffer of 999", "mapped 0, hint 1000, 1000 queued", "S3"
+)
+CASES.why("A copy buffer that holds all is used in preference to the area.")
+CASES.steps("copy-buffer-for-whole-pages", queue(2 * PAGE), takes(2 * PAGE))(
     "two whole pages queued, a copy buffer of as many bytes",
     "mapped 0, hint 0, copied 8192, as sent, 0 queued",
     "S2",
 )
-def copy_buffer_for_whole_pages(bench: Bench) -> str:
-    """A copy buffer that holds all is used in preference to the area."""
-    return Reader(bench).queue(2 * PAGE).take(2 * PAGE)
-
-
-@CASES.add(
+CASES.why("Pages are mapped, and what is left of their segment is copied.")
+CASES.steps("copy-buffer-for-the-rest", queue(2 * PAGE + 100), takes(PAGE))(
     "two pages and 100 bytes queued, a copy buffer of 4096",
     "mapped 8192, hint 0, copied 100, as sent, 0 queued",
 )
-def copy_buffer_for_the_rest(bench: Bench) -> str:
-    """Pages are mapped, and what is left of their segment is copied."""
-    return Reader(bench).queue(2 * PAGE + 100).take(PAGE)
-
-
-@CASES.add(
+CASES.why("What is before the pages is copied; the next call maps them.")
+CASES.steps("copy-buffer-for-what-comes-before", plain(100), queue(2 * PAGE), takes(PAGE), takes(PAGE))(
     "100 bytes and two pages queued, a copy buffer of 4096",
     "mapped 0, hint 0, copied 100, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
-def copy_buffer_for_what_comes_before(bench: Bench) -> str:
-    """What is before the pages is copied; the next call maps them."""
-    reader = Reader(bench).queue(100, pages=False).queue(2 * PAGE)
-    return f"{reader.take(PAGE)}; {reader.take(PAGE)}"
-
-
-@CASES.add(
+CASES.why("recv_skip_hint is what is still to be read before the next page.")
+CASES.steps("copy-buffer-for-some-of-what-comes-before", plain(100), queue(2 * PAGE), takes(60))(
     "100 bytes and two pages queued, a copy buffer of 60",
     "mapped 0, hint 40, copied 60, as sent, 8232 queued",
 )
-def copy_buffer_for_some_of_what_comes_before(bench: Bench) -> str:
-    """recv_skip_hint is what is still to be read before the next page."""
-    return Reader(bench).queue(100, pages=False).queue(2 * PAGE).take(60)
-
-
-@CASES.add(
+CASES.why("A negative length is no error: what is left behind pages is copied as if there were no bound.")
+CASES.steps("copy-buffer-of-negative-length", queue(2 * PAGE + 100), takes(PAGE, copybuf_len=-1))(
     "two pages and 100 bytes queued, a copy buffer of -1 bytes",
     "mapped 8192, hint 0, copied 100, as sent, 0 queued",
 )
-def copy_buffer_of_negative_length(bench: Bench) -> str:
-    """A negative length is no error: what is left behind pages is copied as if there were no bound."""
-    return Reader(bench).queue(2 * PAGE + 100).take(PAGE, copybuf_len=-1)
-
-
-@CASES.add(
+CASES.why("A 64-bit address always fits a pointer; an invalid one is EFAULT, and nothing is consumed.")
+CASES.steps("copy-buffer-out-of-range", plain(1000), takes(PAGE, copybuf_address=NOT_CANONICAL))(
     "1000 bytes queued, a copy buffer where no program can have one",
     "EFAULT, 1000 queued",
     "S4",
     document="EINVAL, 1000 queued",
 )
-def copy_buffer_out_of_range(bench: Bench) -> str:
-    """A 64-bit address always fits a pointer; an invalid one is EFAULT, and nothing is consumed."""
-    return Reader(bench).queue(1000, pages=False).take(PAGE, copybuf_address=NOT_CANONICAL)
-
-
-@CASES.add(
+CASES.why("The kernel's own memory is not a valid copy buffer.")
+CASES.steps("copy-buffer-of-the-kernel", plain(1000), takes(PAGE, copybuf_address=KERNEL_ADDRESS))(
     "1000 bytes queued, a copy buffer in the kernel's memory",
     "EFAULT, 1000 queued",
     "S4",
     document="EINVAL, 1000 queued",
 )
-def copy_buffer_of_the_kernel(bench: Bench) -> str:
-    """The kernel's own memory is not a valid copy buffer."""
-    return Reader(bench).queue(1000, pages=False).take(PAGE, copybuf_address=KERNEL_ADDRESS)
-
-
-@CASES.add("1000 bytes queued, a copy buffer that is not mapped", "EFAULT, 1000 queued; read 1000 as sent")
-def copy_buffer_not_there(bench: Bench) -> str:
-    """Memory that is not mapped is EFAULT, and everything can still be read."""
-    reader = Reader(bench).queue(1000, pages=False)
-    return f"{reader.take(PAGE, copybuf_address=PAGE)}; {reader.rest()}"
-
-
-@CASES.add("1000 bytes queued, a copy buffer that can only be read", "EFAULT, 1000 queued; read 1000 as sent")
-def copy_buffer_read_only(bench: Bench) -> str:
-    """Memory that cannot be written is EFAULT."""
-    reader = Reader(bench).queue(1000, pages=False)
-    memory = map_memory(bench, PAGE)
-    return f"{reader.take(PAGE, copybuf_address=memory.address)}; {reader.rest()}"
+CASES.why("Memory that is not mapped is EFAULT, and everything can still be read.")
+CASES.steps("copy-buffer-not-there", plain(1000), takes(PAGE, copybuf_address=PAGE), rest())(
+    "1000 bytes queued, a copy buffer that is not mapped", "EFAULT, 1000 queued; read 1000 as sent"
+)
+CASES.why("Memory that cannot be written is EFAULT.")
+CASES.steps(
+    "copy-buffer-read-only",
+    plain(1000),
+    lambda reader: reader.take(PAGE, copybuf_address=map_memory(reader.bench, PAGE).address),
+    rest(),
+)("1000 bytes queued, a copy buffer that can only be read", "EFAULT, 1000 queued; read 1000 as sent")
 
 
 @CASES.add(

@@ -9,10 +9,11 @@ import socket
 
 from ...libc import READ_WRITE
 from ...sockets import PAGE, error_name, inq, map_memory, outcome
+from ...stream import queue
 from ...table import Bench, Cases
 from ...zerocopy_receive import SIZE, TCP_ZEROCOPY_RECEIVE, Reader, Request, ask, end_of, getsockopt
 
-CASES = Cases()
+CASES = Cases(Reader.does)
 
 #: The value of the fields before a call: shows which of them the kernel leaves as they were.
 UNTOUCHED = 77
@@ -30,66 +31,42 @@ def _fields(bench: Bench, optlen: int) -> str:
     return ", ".join([f"mapped {request.length}", *filled, f"{inq(reader.receiver)} queued"])
 
 
-@CASES.add("optlen -1", "EINVAL, 4196 queued")
-def optlen_negative(bench: Bench) -> str:
-    """A length is not negative."""
-    return _fields(bench, -1)
-
-
-@CASES.add("optlen 0", "EINVAL, 4196 queued")
-def optlen_zero(bench: Bench) -> str:
-    """A structure of no bytes is refused."""
-    return _fields(bench, 0)
-
-
-@CASES.add("optlen 11: less than address and length", "EINVAL, 4196 queued")
-def optlen_below_the_first_form(bench: Bench) -> str:
-    """Address and length are the minimum."""
-    return _fields(bench, end_of("length") - 1)
-
-
-@CASES.add("optlen 12: address and length", "mapped 4096, 100 queued")
-def optlen_of_the_length(bench: Bench) -> str:
-    """The shortest structure returns only what was mapped."""
-    return _fields(bench, end_of("length"))
-
-
-@CASES.add("optlen 16: to the hint", "mapped 4096, recv_skip_hint 0, 100 queued")
-def optlen_of_the_hint(bench: Bench) -> str:
-    """The first form of the structure."""
-    return _fields(bench, end_of("recv_skip_hint"))
-
-
-@CASES.add("optlen 20: to inq", "mapped 4096, recv_skip_hint 0, inq 100, 100 queued")
-def optlen_of_inq(bench: Bench) -> str:
-    """The second form says how much is still queued."""
-    return _fields(bench, end_of("inq"))
-
-
-@CASES.add("optlen 24: to err", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
-def optlen_of_err(bench: Bench) -> str:
-    """The third form returns the socket's error."""
-    return _fields(bench, end_of("err"))
-
-
-@CASES.add("optlen 22: into the middle of err", "mapped 4096, recv_skip_hint 0, 100 queued")
-def optlen_within_a_field(bench: Bench) -> str:
-    """A length that ends within a field is accepted, and inq and err are left as they were."""
-    return _fields(bench, end_of("inq") + 2)
-
-
-@CASES.add(
+CASES.why("A length is not negative.")
+CASES.call(_fields, "optlen-negative", -1)("optlen -1", "EINVAL, 4196 queued")
+CASES.why("A structure of no bytes is refused.")
+CASES.call(_fields, "optlen-zero", 0)("optlen 0", "EINVAL, 4196 queued")
+CASES.why("Address and length are the minimum.")
+CASES.call(_fields, "optlen-below-the-first-form", end_of("length") - 1)(
+    "optlen 11: less than address and length", "EINVAL, 4196 queued"
+)
+CASES.why("The shortest structure returns only what was mapped.")
+CASES.call(_fields, "optlen-of-the-length", end_of("length"))(
+    "optlen 12: address and length", "mapped 4096, 100 queued"
+)
+CASES.why("The first form of the structure.")
+CASES.call(_fields, "optlen-of-the-hint", end_of("recv_skip_hint"))(
+    "optlen 16: to the hint", "mapped 4096, recv_skip_hint 0, 100 queued"
+)
+CASES.why("The second form says how much is still queued.")
+CASES.call(_fields, "optlen-of-inq", end_of("inq"))(
+    "optlen 20: to inq", "mapped 4096, recv_skip_hint 0, inq 100, 100 queued"
+)
+CASES.why("The third form returns the socket's error.")
+CASES.call(_fields, "optlen-of-err", end_of("err"))(
+    "optlen 24: to err", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued"
+)
+CASES.why("A length that ends within a field is accepted, and inq and err are left as they were.")
+CASES.call(_fields, "optlen-within-a-field", end_of("inq") + 2)(
+    "optlen 22: into the middle of err", "mapped 4096, recv_skip_hint 0, 100 queued"
+)
+CASES.why("The fourth form has a copy buffer (none is given here).")
+CASES.call(_fields, "optlen-of-the-copy-buffer", end_of("copybuf_len"))(
     "optlen 40: to the copy buffer's length", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued"
 )
-def optlen_of_the_copy_buffer(bench: Bench) -> str:
-    """The fourth form has a copy buffer (none is given here)."""
-    return _fields(bench, end_of("copybuf_len"))
-
-
-@CASES.add("optlen 64: all", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued")
-def optlen_of_all(bench: Bench) -> str:
-    """The last form has room for control messages."""
-    return _fields(bench, SIZE)
+CASES.why("The last form has room for control messages.")
+CASES.call(_fields, "optlen-of-all", SIZE)(
+    "optlen 64: all", "mapped 4096, recv_skip_hint 0, inq 100, err 0, 100 queued"
+)
 
 
 @CASES.add(
@@ -115,24 +92,25 @@ def _longer(bench: Bench, more: bytes) -> str:
     return f"mapped {mapped}, optlen {optlen} afterwards, {inq(reader.receiver)} queued"
 
 
-@CASES.add("optlen 72, zeros at the end", "mapped 8192, optlen 64 afterwards, 0 queued")
-def optlen_longer_with_zeros(bench: Bench) -> str:
-    """A program built for a later kernel gets the size that this kernel knows."""
-    return _longer(bench, bytes(8))
+CASES.why("A program built for a later kernel gets the size that this kernel knows.")
+CASES.call(_longer, "optlen-longer-with-zeros", bytes(8))(
+    "optlen 72, zeros at the end", "mapped 8192, optlen 64 afterwards, 0 queued"
+)
+CASES.why("Unknown fields that are not zero are refused.")
+CASES.call(_longer, "optlen-longer-with-something", b"\0" * 7 + b"\1")(
+    "optlen 72, something at the end", "EINVAL, 8192 queued"
+)
 
 
-@CASES.add("optlen 72, something at the end", "EINVAL, 8192 queued")
-def optlen_longer_with_something(bench: Bench) -> str:
-    """Unknown fields that are not zero are refused."""
-    return _longer(bench, b"\0" * 7 + b"\1")
-
-
-@CASES.add("two pages queued, no structure: address 0", "EFAULT, 8192 queued")
-def structure_not_there(bench: Bench) -> str:
-    """A structure that cannot be read is EFAULT, and nothing is consumed."""
-    reader = Reader(bench).queue(2 * PAGE)
-    result = outcome(lambda: getsockopt(reader.receiver, 0, SIZE))
+def _structure_at(reader: Reader, address: int) -> str:
+    result = outcome(lambda: getsockopt(reader.receiver, address, SIZE))
     return f"{result}, {inq(reader.receiver)} queued"
+
+
+CASES.why("A structure that cannot be read is EFAULT, and nothing is consumed.")
+CASES.steps("structure-not-there", queue(2 * PAGE), lambda reader: _structure_at(reader, 0))(
+    "two pages queued, no structure: address 0", "EFAULT, 8192 queued"
+)
 
 
 @CASES.add("two pages queued, a structure that can only be read", "EFAULT, 0 queued")
@@ -143,8 +121,7 @@ def structure_read_only(bench: Bench) -> str:
     request = reader.request()
     ctypes.memmove(memory.address, ctypes.byref(request), SIZE)
     memory.protect(mmap.PROT_READ)
-    result = outcome(lambda: getsockopt(reader.receiver, memory.address, SIZE))
-    return f"{result}, {inq(reader.receiver)} queued"
+    return _structure_at(reader, memory.address)
 
 
 @CASES.add("setsockopt() instead of getsockopt()", "ENOPROTOOPT")
