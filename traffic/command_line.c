@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "command_line.h"
+#include "options.h"
 
 #include "clock.h"
 #include "receive_modes.h"

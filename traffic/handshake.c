@@ -79,6 +79,12 @@ static void pending_remove(struct acceptor *acceptor, int index)
     acceptor->pending[index] = acceptor->pending[--acceptor->count];
 }
 
+static void pending_refuse(struct acceptor *acceptor, int index, const char *reason)
+{
+    refuse(acceptor->session, acceptor->pending[index].fd, &acceptor->pending[index].from, reason);
+    pending_remove(acceptor, index);
+}
+
 /* Opens the listening socket and says so on stderr. Buffer sizes are set before the handshake of TCP, which
  * fixes the window scale. */
 static bool acceptor_listen(struct acceptor *acceptor)
@@ -134,9 +140,7 @@ static bool acceptor_accept(struct acceptor *acceptor)
             for (int j = 1; j < acceptor->count; j++)
                 if (acceptor->pending[j].deadline_ns < acceptor->pending[oldest].deadline_ns)
                     oldest = j;
-            refuse(session, acceptor->pending[oldest].fd, &acceptor->pending[oldest].from,
-                   "too many without a hello");
-            pending_remove(acceptor, oldest);
+            pending_refuse(acceptor, oldest, "too many without a hello");
         }
         acceptor->pending[acceptor->count++] =
             (struct pending){.fd = fd, .from = from, .deadline_ns = clock_now() + HELLO_TIMEOUT_NS};
@@ -205,8 +209,7 @@ static void acceptor_read(struct acceptor *acceptor, int index)
     } else {
         reason = strerror(errno);
     }
-    refuse(acceptor->session, fd, &one->from, reason);
-    pending_remove(acceptor, index);
+    pending_refuse(acceptor, index, reason);
 }
 
 /* Waits until every stream has a connection. All pending ones are polled together, each with its own
@@ -228,12 +231,10 @@ static bool acceptor_wait(struct acceptor *acceptor)
         if (!session_undisturbed(session, "the peer"))
             return false;
         for (int i = acceptor->count - 1; i >= 0; i--) { /* backwards: removing one moves only the last */
-            if (pollers[i + 1].revents) {
+            if (pollers[i + 1].revents)
                 acceptor_read(acceptor, i);
-            } else if (now >= acceptor->pending[i].deadline_ns) {
-                refuse(session, acceptor->pending[i].fd, &acceptor->pending[i].from, "no hello in time");
-                pending_remove(acceptor, i);
-            }
+            else if (now >= acceptor->pending[i].deadline_ns)
+                pending_refuse(acceptor, i, "no hello in time");
         }
         if (session->outcome.code != OUTCOME_COMPLETE || (pollers[0].revents && !acceptor_accept(acceptor)))
             return false;
@@ -259,11 +260,8 @@ bool handshake_accept(struct session *sessions, int streams)
      * loop nothing, which is worth more than counting them. */
     if (acceptor.listener >= 0)
         close(acceptor.listener);
-    while (acceptor.count) {
-        refuse(sessions, acceptor.pending[0].fd, &acceptor.pending[0].from,
-               "the session belongs to another connection");
-        pending_remove(&acceptor, 0);
-    }
+    while (acceptor.count)
+        pending_refuse(&acceptor, 0, "the session belongs to another connection");
     return whole;
 }
 

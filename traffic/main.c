@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "command_line.h"
-#include "receive.h"
+#include "ends.h"
+#include "options.h"
 #include "report.h"
-#include "rpc.h"
-#include "rpc_report.h"
-#include "send.h"
 #include "signals.h"
 
 #include <stdio.h>

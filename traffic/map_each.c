@@ -13,12 +13,13 @@
 #define SETTING_FILE "/proc/sys/net/ipv4/tcp_mmap_consume"
 
 /* On any kernel since 4.18 mmap() of a TCP socket succeeds, but consumes nothing: only the sysctl tells. */
-bool map_each_probe(struct outcome *outcome)
+bool map_each_probe(struct outcome *outcome, bool copy_buffer)
 {
     FILE *file = fopen(SETTING_FILE, "re");
     int value = 0;
     bool known;
 
+    (void)copy_buffer;
     if (!file)
         return outcome_set(outcome, OUTCOME_UNSUPPORTED,
                            "this kernel's mmap() of a TCP socket does not consume: no released kernel has "

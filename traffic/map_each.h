@@ -15,7 +15,7 @@
 #include "consume.h"
 #include "outcome.h"
 
-bool map_each_probe(struct outcome *outcome);
+bool map_each_probe(struct outcome *outcome, bool copy_buffer);
 bool map_each_prepare(struct receiver *receiver);
 enum consumed map_each_consume(struct receiver *receiver);
 

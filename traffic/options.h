@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the command line asked for, checked. */
+/* What the command line asked for, checked; command_line.c reads it, and prints the help. */
 #ifndef ZCLAB_OPTIONS_H
 #define ZCLAB_OPTIONS_H
 
@@ -56,5 +56,10 @@ struct options {
     size_t request_bytes;
     size_t reply_bytes;
 };
+
+enum parsed { PARSED_RUN, PARSED_HELP, PARSED_WRONG };
+
+/* Fills `options`; help goes to stdout, a mistake as one line to stderr. */
+enum parsed options_parse(struct options *options, int argc, char **argv);
 
 #endif

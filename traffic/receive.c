@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "receive.h"
+#include "ends.h"
 
 #include "clock.h"
 #include "handshake.h"
@@ -116,7 +116,7 @@ static bool prepare(struct receiver *receiver)
     if (!retained_init(&receiver->retained, session->options->keep_bytes, receiver->page))
         return outcome_set(&session->outcome, OUTCOME_ERROR, "no memory to account for --keep-bytes");
     receiver->copy_area = receiver->buffer + receiver->chunk_bytes;
-    return set_rcvlowat(session) && receiver->mode->prepare(receiver);
+    return set_rcvlowat(session) && (!receiver->mode->prepare || receiver->mode->prepare(receiver));
 }
 
 static void receive_stream(struct session *session)
@@ -178,7 +178,7 @@ void receive_run(struct session *sessions, int streams)
 {
     const struct receive_mode *mode = receive_mode_find(sessions->options->mode);
 
-    if (mode->probe && !mode->probe(&sessions->outcome))
+    if (mode->probe && !mode->probe(&sessions->outcome, mode->copy_buffer))
         return;
     if (!handshake_accept(sessions, streams)) {
         for (int stream = 0; stream < streams; stream++)

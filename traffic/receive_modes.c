@@ -106,49 +106,26 @@ static enum consumed map_consume(struct receiver *receiver)
     return call.length + copied ? CONSUMED_SOME : consume_without_hint(receiver, call.inq);
 }
 
-static bool copy_prepare(struct receiver *receiver)
-{
-    (void)receiver;
-    return true;
-}
-
 static bool map_prepare(struct receiver *receiver)
 {
-    struct session *session = receiver->session;
-
-    receiver->mapping = hugepage_map(session->fd, receiver->chunk_bytes);
+    receiver->mapping = hugepage_map(receiver->session->fd, receiver->chunk_bytes);
     receiver->clean = true;
-    if (receiver->mapping == MAP_FAILED) {
-        receiver->mapping = NULL;
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s",
-                           receiver->chunk_bytes, strerror(errno));
-    }
-    return true;
-}
-
-static bool map_probe(struct outcome *outcome)
-{
-    return zerocopy_receive_probe(outcome, false);
-}
-
-static bool hybrid_probe(struct outcome *outcome)
-{
-    return zerocopy_receive_probe(outcome, true);
+    return session_mapped(receiver->session, &receiver->mapping, receiver->chunk_bytes);
 }
 
 const struct receive_mode receive_modes[] = {
-    {.name = "copy", .help = "recv() into a buffer", .prepare = copy_prepare, .consume = copy_consume},
+    {.name = "copy", .help = "recv() into a buffer", .consume = copy_consume},
     {.name = "map_once",
      .help = "getsockopt(TCP_ZEROCOPY_RECEIVE) into one standing mapping, recv() for the rest",
      .maps = true,
-     .probe = map_probe,
+     .probe = zerocopy_receive_probe,
      .prepare = map_prepare,
      .consume = map_consume},
     {.name = "map_once_hybrid",
      .help = "the same, with a copy buffer for what cannot be mapped",
      .maps = true,
      .copy_buffer = true,
-     .probe = hybrid_probe,
+     .probe = zerocopy_receive_probe,
      .prepare = map_prepare,
      .consume = map_consume},
     {.name = "map_each",

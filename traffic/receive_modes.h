@@ -5,7 +5,6 @@
 
 #include "consume.h"
 #include "outcome.h"
-#include "receiver.h"
 
 #include <stdbool.h>
 
@@ -16,8 +15,8 @@ struct receive_mode {
     bool copy_buffer; /* takes --copy-buffer */
     bool framing;     /* takes --header-bytes and --message-bytes, to know where pages begin */
     /* Does this kernel support it? Called before any connection is accepted. May be NULL. */
-    bool (*probe)(struct outcome *outcome);
-    /* Called on the connected socket before the first payload byte. */
+    bool (*probe)(struct outcome *outcome, bool copy_buffer);
+    /* Called on the connected socket before the first payload byte. May be NULL. */
     bool (*prepare)(struct receiver *receiver);
     /* Reads at most one chunk from a readable socket, or after `more` was set. Never blocks. */
     enum consumed (*consume)(struct receiver *receiver);

@@ -4,6 +4,7 @@
 #define ZCLAB_REPORT_H
 
 #include "json.h"
+#include "rpc_modes.h"
 #include "session.h"
 
 #include <stdbool.h>
@@ -17,5 +18,7 @@ void report_cpu(struct json *json, const struct session *sessions, bool windowed
 void report_tcp(struct json *json, const struct session *sessions, int streams, bool windowed);
 
 bool report_print(const struct session *sessions);
+/* The same of an RPC session. `rpc` may have been left untouched: the session failed before it began. */
+bool rpc_report_print(const struct rpc *rpc, const struct session *session);
 
 #endif

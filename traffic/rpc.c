@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "rpc.h"
+#include "ends.h"
 
 #include "clock.h"
 #include "handshake.h"
@@ -256,12 +256,7 @@ static bool prepare_socket(struct rpc *rpc)
     if (!rpc->mode->maps)
         return true;
     rpc->mapping = mmap(NULL, rpc->mapping_bytes, PROT_READ, MAP_SHARED, session->fd, 0);
-    if (rpc->mapping == MAP_FAILED) {
-        rpc->mapping = NULL;
-        return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s",
-                           rpc->mapping_bytes, strerror(errno));
-    }
-    return true;
+    return session_mapped(session, &rpc->mapping, rpc->mapping_bytes);
 }
 
 /* Exchanges the terms; both ends fail if they differ. */

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "rpc_report.h"
-
 #include "report.h"
 
 static void put_counters(struct json *json, bool known, const struct rpc_counters *from,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "send.h"
+#include "ends.h"
 
 #include "clock.h"
 #include "handshake.h"
@@ -34,7 +34,7 @@ static bool prepare_socket(struct sender *sender)
         return false;
     if (session->options->cork && setsockopt(session->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) < 0)
         return outcome_set(&session->outcome, OUTCOME_ERROR, "TCP_CORK: %s", strerror(errno));
-    return sender->mode->prepare(sender);
+    return !sender->mode->prepare || sender->mode->prepare(sender);
 }
 
 /* Reads the receiver's byte, if it has arrived, that says that its window has closed. An end of the
@@ -79,9 +79,9 @@ static bool send_bytes(struct sender *sender, const unsigned char *from, size_t 
             length -= (size_t)sent;
             session->counters.bytes += (uint64_t)sent;
             session_progress(session, now);
-            if (!header)
+            if (!header && sender->mode->sent)
                 sender->mode->sent(sender);
-        } else if (sent < 0 && errno == ENOBUFS) {
+        } else if (sent < 0 && errno == ENOBUFS && sender->mode->no_buffers) {
             if (!sender->mode->no_buffers(sender))
                 return false;
         } else if (sent == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -182,7 +182,7 @@ static bool send_stream(struct sender *sender)
             session_progress(session, clock_now()); /* pacing is not idleness */
             continue;
         }
-        if ((!reuse && !sender->mode->acquire(sender)) ||
+        if ((!reuse && sender->mode->acquire && !sender->mode->acquire(sender)) ||
             !send_message(sender, session->bytes ? session->bytes - session->counters.bytes : UINT64_MAX))
             return false;
         /* The injected fault: the same buffer once more, without waiting for its completion. */
@@ -204,7 +204,7 @@ static bool finish(struct sender *sender)
 
     if (shutdown(session->fd, SHUT_WR) < 0)
         return session_failed(session, "ending the stream", errno);
-    if (!sender->mode->settle(sender, deadline))
+    if (sender->mode->settle && !sender->mode->settle(sender, deadline))
         return false;
     while (!signals_stop_repeated()) {
         if (!read_window_closed(sender, true, &ended))
@@ -246,7 +246,7 @@ static void send_one_stream(struct session *session)
         /* A stopped session is ended in order too, so that the receiver can tell it from a lost peer. */
         if (streamed || session->outcome.code == OUTCOME_STOPPED)
             complete = finish(&sender) && streamed;
-        else
+        else if (sender.mode->settle)
             sender.mode->settle(&sender, clock_now()); /* count what has completed before it is lost */
     }
     window_close(&session->window, session->fd, &session->counters, complete);

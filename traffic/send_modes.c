@@ -12,29 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool always(struct sender *sender)
-{
-    (void)sender;
-    return true;
-}
-
-static void nothing(struct sender *sender)
-{
-    (void)sender;
-}
-
-static bool copy_no_buffers(struct sender *sender)
-{
-    return session_failed(sender->session, "sending", ENOBUFS);
-}
-
-static bool copy_settle(struct sender *sender, int64_t deadline_ns)
-{
-    (void)sender;
-    (void)deadline_ns;
-    return true;
-}
-
 static bool zerocopy_prepare(struct sender *sender)
 {
     struct session *session = sender->session;
@@ -198,13 +175,7 @@ static bool zerocopy_settle(struct sender *sender, int64_t deadline_ns)
 }
 
 const struct send_mode send_modes[] = {
-    {.name = "copy",
-     .help = "send() from page-aligned buffers",
-     .prepare = always,
-     .acquire = always,
-     .sent = nothing,
-     .no_buffers = copy_no_buffers,
-     .settle = copy_settle},
+    {.name = "copy", .help = "send() from page-aligned buffers"},
     {.name = "zerocopy",
      .help = "the same with MSG_ZEROCOPY; a buffer is used again only after its completion",
      .flags = MSG_ZEROCOPY,

@@ -22,13 +22,14 @@ struct send_mode {
     const char *name;
     const char *help;
     int flags; /* for send() */
+    /* A mode to which a call below means nothing has NULL there. */
     /* Called on the connected socket before the first payload byte. */
     bool (*prepare)(struct sender *sender);
     /* Waits until the current buffer may be used. */
     bool (*acquire)(struct sender *sender);
     /* A send call has accepted bytes of that buffer. */
     void (*sent)(struct sender *sender);
-    /* send() failed with ENOBUFS: true when it is worth trying again. */
+    /* send() failed with ENOBUFS: true when it is worth trying again. NULL: an error like others. */
     bool (*no_buffers)(struct sender *sender);
     /* Waits until the kernel no longer needs any buffer, at most until `deadline_ns`. */
     bool (*settle)(struct sender *sender, int64_t deadline_ns);

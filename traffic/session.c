@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 void sessions_init(struct session *sessions, struct group *group, const struct options *options)
@@ -124,6 +125,15 @@ bool session_failed(struct session *session, const char *action, int error)
 
     return outcome_set(&session->outcome, lost ? OUTCOME_CUT_SHORT : OUTCOME_ERROR, "%s: %s", action,
                        strerror(error));
+}
+
+bool session_mapped(struct session *session, void **mapping, size_t bytes)
+{
+    if (*mapping != MAP_FAILED)
+        return true;
+    *mapping = NULL;
+    return outcome_set(&session->outcome, OUTCOME_ERROR, "cannot map %zu bytes of the socket: %s", bytes,
+                       strerror(errno));
 }
 
 int socket_option(int fd, int option)

@@ -67,6 +67,8 @@ bool session_undisturbed(struct session *session, const char *waiting_for);
 bool session_may_go_on(struct session *session, int64_t now, const char *waiting_for);
 /* Sets the outcome from an errno of the connection; returns false. */
 bool session_failed(struct session *session, const char *action, int error);
+/* Is there a mapping of the socket? If not, sets the outcome from errno, and `mapping` to NULL. */
+bool session_mapped(struct session *session, void **mapping, size_t bytes);
 /* Sets the outcome if the stream has ended before the window closed. */
 void session_check_window(struct session *session);
 /* Records the last readings and closes the connection. */

@@ -6,16 +6,8 @@
 #include <string.h>
 
 const char *const fate_names[FATES] = {
-    [FATE_MAPPED] = "mapped",
-    [FATE_COPIED] = "copied",
-    [FATE_LINEAR] = "linear",
-    [FATE_SHORT_SEGMENT] = "short_segment",
-    [FATE_UNALIGNED] = "unaligned",
-    [FATE_COMPOUND_PAGE] = "compound_page",
-    [FATE_PAGE_CACHE] = "page_cache",
-    [FATE_LESS_THAN_PAGE] = "less_than_page",
-    [FATE_URGENT] = "urgent",
-    [FATE_REFUSED] = "refused",
+    "mapped",        "copied",     "linear",         "short_segment", "unaligned",
+    "compound_page", "page_cache", "less_than_page", "urgent",        "refused",
 };
 
 void zerocopy_stat_take(struct zerocopy_stat *stat)

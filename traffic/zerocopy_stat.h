@@ -7,19 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum zerocopy_fate {
-    FATE_MAPPED,
-    FATE_COPIED,
-    FATE_LINEAR,
-    FATE_SHORT_SEGMENT,
-    FATE_UNALIGNED,
-    FATE_COMPOUND_PAGE,
-    FATE_PAGE_CACHE,
-    FATE_LESS_THAN_PAGE,
-    FATE_URGENT,
-    FATE_REFUSED,
-    FATES
-};
+#define FATES 10
 
 extern const char *const fate_names[FATES];
 

@@ -409,27 +409,28 @@ static int map_each_setting(void)
 {
     struct outcome outcome = {0};
 
-    CHECK(!map_each_probe(&outcome) && outcome.code == OUTCOME_UNSUPPORTED);
+    CHECK(!map_each_probe(&outcome, false) && outcome.code == OUTCOME_UNSUPPORTED);
     CHECK(strstr(outcome.error, "no released kernel") && !strchr(outcome.error, '\n'));
     outcome = (struct outcome){0};
     setting = "0\n";
-    CHECK(!map_each_probe(&outcome) && outcome.code == OUTCOME_UNSUPPORTED);
+    CHECK(!map_each_probe(&outcome, false) && outcome.code == OUTCOME_UNSUPPORTED);
     CHECK(strstr(outcome.error, "net.ipv4.tcp_mmap_consume is 0") && strstr(outcome.error, "set it to 1"));
     outcome = (struct outcome){0};
     setting = "1\n";
-    CHECK(map_each_probe(&outcome) && outcome.code == OUTCOME_COMPLETE);
+    CHECK(map_each_probe(&outcome, false) && outcome.code == OUTCOME_COMPLETE);
     return 0;
 }
 
 /* What a mode says of a kernel that knows so many bytes of the argument, or nothing of the call; "": goes. */
 static const char *refusal(const char *mode, socklen_t knows)
 {
+    const struct receive_mode *const found = receive_mode_find(mode);
     static struct outcome outcome;
 
     outcome = (struct outcome){0};
     answer_errno = knows ? 0 : ENOPROTOOPT;
     answer_knows = knows;
-    if (receive_mode_find(mode)->probe(&outcome) != (outcome.code == OUTCOME_COMPLETE))
+    if (found->probe(&outcome, found->copy_buffer) != (outcome.code == OUTCOME_COMPLETE))
         return "the outcome does not match";
     answer_knows = sizeof(answer);
     return outcome.code == OUTCOME_UNSUPPORTED || !*outcome.error ? outcome.error : "wrong outcome";
