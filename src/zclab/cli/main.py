@@ -5,77 +5,44 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NamedTuple
 
 import click
 
 from zclab.base.errors import LabError, ZclabError
 
-
-class _Lazy(NamedTuple):
-    """A command that is imported when it is used: a function in a module of zclab.cli.
-
-    `help` is the first sentence of its help, which `zclab --help` shows.
-    """
-
-    module: str
-    function: str
-    help: str
-
-
-#: Importing a command brings in what it works with (SSH, Ansible, statistics), which takes seconds.
-COMMANDS = {
-    "cache": _Lazy("lab", "show_cache", "Show what the caches hold: images, kernels, compiler output."),
-    "conformance": _Lazy(
-        "suites",
-        "conformance",
-        "Test each rule of the zero-copy interfaces on the hosts; print one table per interface.",
-    ),
-    "console": _Lazy("lab", "console", "Show the end of a virtual host's console log."),
-    "crosscheck": _Lazy(
-        "measure",
-        "crosscheck",
-        "Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.",
-    ),
-    "down": _Lazy("lab", "down", "Stop the virtual hosts of a lab, or remove its namespaces."),
-    "kernels": _Lazy(
-        "lab",
-        "kernels",
-        "Show the kernels of a lab: source and patches of each, whether it is built, and its size.",
-    ),
-    "list": _Lazy(
-        "measure", "list_runs", "List runs of all kinds, newest first, with the kernel and verdict of each."
-    ),
-    "lockdep": _Lazy(
-        "suites", "lockdep", "Check the order of the socket lock and the mapping lock with lockdep."
-    ),
-    "run": _Lazy(
-        "measure", "run", "Measure a lab by a plan, keep all records in runs/<id>, and print the verdict."
-    ),
-    "selftests": _Lazy(
-        "suites",
-        "selftests",
-        "Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.",
-    ),
-    "show": _Lazy(
-        "measure",
-        "show",
-        "Show a run of any kind: its results and verdict, judged from its files.",
-    ),
-    "status": _Lazy(
-        "lab", "status", "Show the hosts of a lab: whether each is running, its SSH port and its accelerator."
-    ),
-    "stress": _Lazy(
-        "suites",
-        "stress",
-        "Run random operations on sockets and mappings of the receivers; check data, memory and consoles.",
-    ),
-    "up": _Lazy(
-        "lab",
-        "up",
-        "Bring the hosts of a lab to the declared state: kernel booted and proven, link and limits set.",
-    ),
+#: Every command with the first sentence of its help, by the module of zclab.cli that has it. It is imported
+#: when it is used: what a command works with (SSH, Ansible, statistics) takes seconds to import.
+_MODULES = {
+    "lab": {
+        "cache": "Show what the caches hold: images, kernels, compiler output.",
+        "console": "Show the end of a virtual host's console log.",
+        "down": "Stop the virtual hosts of a lab, or remove its namespaces.",
+        "kernels": "Show the kernels of a lab: source and patches of each, whether it is built, "
+        "and its size.",
+        "status": "Show the hosts of a lab: whether each is running, its SSH port and its accelerator.",
+        "up": "Bring the hosts of a lab to the declared state: kernel booted and proven, "
+        "link and limits set.",
+    },
+    "measure": {
+        "crosscheck": "Compare the traffic tool with the kernel's tcp_mmap and with iperf3, "
+        "in turn on the same link.",
+        "list": "List runs of all kinds, newest first, with the kernel and verdict of each.",
+        "run": "Measure a lab by a plan, keep all records in runs/<id>, and print the verdict.",
+        "show": "Show a run of any kind: its results and verdict, judged from its files.",
+    },
+    "suites": {
+        "conformance": "Test each rule of the zero-copy interfaces on the hosts; "
+        "print one table per interface.",
+        "lockdep": "Check the order of the socket lock and the mapping lock with lockdep.",
+        "selftests": "Run the kernel's own tests of the code that zero-copy uses, "
+        "built from the kernel's source tree.",
+        "stress": "Run random operations on sockets and mappings of the receivers; "
+        "check data, memory and consoles.",
+    },
 }
+COMMANDS = {name: (module, text) for module, texts in _MODULES.items() for name, text in texts.items()}
+#: Commands whose function has another name.
+_FUNCTIONS = {"cache": "show_cache", "list": "list_runs"}
 
 
 class _LazyGroup(click.Group):
@@ -87,9 +54,10 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None if there is none of this name."""
-        if (lazy := COMMANDS.get(cmd_name)) is None:
+        if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"zclab.cli.{lazy.module}"), lazy.function)
+        module = importlib.import_module(f"zclab.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -98,8 +66,8 @@ class _LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(
                 [
-                    (name, click.Command(name, help=COMMANDS[name].help).get_short_help_str(limit))
-                    for name in self.list_commands(ctx)
+                    (name, click.Command(name, help=text).get_short_help_str(limit))
+                    for name, (_, text) in sorted(COMMANDS.items())
                 ]
             )
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +15,7 @@ from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
 from zclab.base.progress import quiet
 from zclab.base.timing import Timing
-from zclab.cli.options import json_option, kernel_option, lab_option, listed
+from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option
 from zclab.cli.output import Output, console_for_stdout
 from zclab.deploy import bring_up
 from zclab.lab import inventory
@@ -32,21 +32,26 @@ from zclab.suites.crosscheck import show as crosscheck_table
 from zclab.suites.crosscheck import tools as crosscheck_tools
 
 
+def _pace(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
 @click.command()
 @lab_option
 @click.argument("plan_name", metavar="[PLAN]", required=False)
 @kernel_option
 @click.option("--up", "with_up", is_flag=True, help="Bring the lab up first.")
-@click.option("--modes", help="Only comparisons that use one of these modes, such as map_once,zerocopy.")
-@click.option("--sizes", help="Message sizes in bytes, instead of the plan's, such as 65536,262144.")
-@click.option("--paces", help="Paces in Gbit/s, instead of the plan's, such as none,0.1.")
+@list_option("--modes", str, "Only comparisons that use one of these modes, such as map_once,zerocopy.")
+@list_option("--sizes", int, "Message sizes in bytes, instead of the plan's, such as 65536,262144.")
+@list_option("--paces", _pace, "Paces in Gbit/s, instead of the plan's, such as none,0.1.")
 @click.option("--seconds", type=float, help="Length of each measurement in seconds, instead of the plan's.")
 @click.option("--repeats", type=int, help="Measurements of each arm, instead of the plan's.")
-@click.option("--streams", help="Numbers of parallel streams, instead of the plan's, such as 1,4.")
-@click.option("--ip-versions", help="IP versions, instead of the lab's own, such as 4,6.")
+@list_option("--streams", int, "Numbers of parallel streams, instead of the plan's, such as 1,4.")
+@list_option("--ip-versions", int, "IP versions, instead of the lab's own, such as 4,6.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed for the order of arms.")
 @click.option(
     "--profile",
+    "profile_event",
     metavar="EVENT",
     help="Also profile each arm once, by a perf event such as cycles.",
 )
@@ -57,17 +62,9 @@ def run(
     kernel: str | None,
     plan_name: str | None,
     with_up: bool,
-    modes: str | None,
-    sizes: str | None,
-    paces: str | None,
-    seconds: float | None,
-    repeats: int | None,
-    streams: str | None,
-    ip_versions: str | None,
-    seed: int | None,
-    profile: str | None,
     resume: str | None,
     since: float | None,
+    **selectors: Any,
 ) -> None:
     """Measure a lab by a plan, keep all records in runs/<id>, and print the verdict.
 
@@ -78,20 +75,9 @@ def run(
     """
     began = since or time.time()
     lab = inventory.load(lab_name).with_kernel(kernel)
-    selectors = (plan_name, modes, sizes, paces, seconds, repeats, streams, ip_versions, seed, profile)
-    if resume and any(value is not None for value in selectors):
+    if resume and any(value is not None for value in (plan_name, *selectors.values())):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
-    plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(
-        modes=listed(modes, str, "--modes"),
-        sizes=listed(sizes, int, "--sizes"),
-        paces=listed(paces, lambda text: None if text == "none" else float(text), "--paces"),
-        seconds=seconds,
-        repeats=repeats,
-        streams=listed(streams, int, "--streams"),
-        ip_versions=listed(ip_versions, int, "--ip-versions"),
-        seed=seed,
-        profile_event=profile,
-    )
+    plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)
     unfinished = _unfinished(resume) if resume else None
     with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
     timings = bring_up.bring_up(lab, click.echo) if with_up else []
@@ -114,8 +100,8 @@ def run(
 
 @click.command()
 @lab_option
-@click.option(
-    "--modes", help="Receive modes to compare, such as copy,map_once (default: all that the lab can map)."
+@list_option(
+    "--modes", str, "Receive modes to compare, such as copy,map_once (default: all that the lab can map)."
 )
 @click.option(
     "--repeats", default=10, type=click.IntRange(1, 1000), show_default=True, help="Executions of each tool."
@@ -127,10 +113,10 @@ def run(
     show_default=True,
     help="Length of each execution in seconds.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Seed for the order of tools.")
+@click.option("--seed", type=click.IntRange(min=0), callback=drawn, help="Seed for the order of tools.")
 @json_option
 def crosscheck(
-    lab_name: str, modes: str | None, repeats: int, seconds: int, seed: int | None, as_json: bool
+    lab_name: str, modes: list[str] | None, repeats: int, seconds: int, seed: int, as_json: bool
 ) -> None:
     """Compare the traffic tool with the kernel's tcp_mmap and with iperf3, in turn on the same link.
 
@@ -139,13 +125,12 @@ def crosscheck(
     Example: zclab crosscheck --lab namespaces --modes copy --json
     """
     lab = inventory.load(lab_name)
-    chosen = crosscheck_run.modes_of(lab, listed(modes, str, "--modes"))
+    chosen = crosscheck_run.modes_of(lab, modes)
     out = Output(as_json)
     tools = crosscheck_tools.prepare(lab, out.on_progress)
     bring_up.bring_up_missing(lab, out.on_progress)
     crosscheck_install.install(lab, tools.files, out.on_progress)
-    drawn = secrets.randbelow(2**32) if seed is None else seed
-    document = crosscheck_run.carry_out(lab, chosen, repeats, seconds, drawn, tools.versions, out.on_progress)
+    document = crosscheck_run.carry_out(lab, chosen, repeats, seconds, seed, tools.versions, out.on_progress)
     out.result(document, crosscheck_table.show)
     sys.exit(document.exit_code)
 

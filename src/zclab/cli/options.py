@@ -3,33 +3,28 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 
-def lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --lab to a command."""
-    return click.option(
-        "--lab",
-        "lab_name",
-        default="virtual",
-        show_default=True,
-        metavar="LAB",
-        help="A name under inventory/, or an inventory directory.",
-    )(command)
-
-
-def kernel_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --kernel to a command that takes a lab as if it booted that one."""
-    return click.option(
-        "--kernel",
-        metavar="VARIANT",
-        help="Another kernel of the lab instead of the one that its inventory names.",
-    )(command)
-
-
+lab_option = click.option(
+    "--lab",
+    "lab_name",
+    default="virtual",
+    show_default=True,
+    metavar="LAB",
+    help="A name under inventory/, or an inventory directory.",
+)
+#: For a command that takes a lab as if it booted that kernel.
+kernel_option = click.option(
+    "--kernel",
+    metavar="VARIANT",
+    help="Another kernel of the lab instead of the one that its inventory names.",
+)
 boot_option = click.option(
     "--kernel",
     "variant",
@@ -42,11 +37,20 @@ diff_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-def listed(text: str | None, convert: Callable[[str], Any], option: str) -> list[Any] | None:
-    """Return the values of an option that holds a list with commas; None where it was not given."""
-    if text is None:
-        return None
-    try:
-        return [convert(part.strip()) for part in text.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{error}", param_hint=option) from None
+def list_option(name: str, convert: Callable[[str], Any], text: str) -> Callable[[_F], _F]:
+    """Return an option that holds a list with commas, with this help; null where it is not given."""
+
+    def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[Any] | None:
+        if value is None:
+            return None
+        try:
+            return [convert(part.strip()) for part in value.split(",")]
+        except ValueError as error:
+            raise click.BadParameter(f"{error}", param_hint=name) from None
+
+    return click.option(name, callback=listed, help=text)
+
+
+def drawn(context: click.Context, option: click.Parameter, seed: int | None) -> int:
+    """Return the seed that an option gave, else a new one."""
+    return secrets.randbelow(2**32) if seed is None else seed

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable
 from typing import Generic, NamedTuple, NoReturn, TypeVar
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from zclab.base.errors import UsageError
 from zclab.base.progress import Progress
-from zclab.cli.options import boot_option, diff_option, json_option, lab_option
+from zclab.cli.options import boot_option, diff_option, drawn, json_option, lab_option
 from zclab.cli.output import Output
 from zclab.deploy import bring_up
 from zclab.lab import inventory
@@ -114,7 +113,10 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
     "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="Duration in seconds."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32), help="Seed for the operations, to repeat an earlier stress run."
+    "--seed",
+    type=click.IntRange(0, 2**32),
+    callback=drawn,
+    help="Seed for the operations, to repeat an earlier stress run.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Number of worker processes per host.")
 @click.option("--ops", help="Only these kinds of operations, such as map,read,send_zerocopy.")
@@ -123,7 +125,7 @@ def stress(
     lab_name: str,
     variant: str | None,
     seconds: float,
-    seed: int | None,
+    seed: int,
     workers: int | None,
     ops: str | None,
     as_json: bool,
@@ -143,9 +145,8 @@ def stress(
         bring_up.reset(lab, host, out.on_progress)
 
     bring_up.bring_up_missing(lab, out.on_progress)
-    drawn = secrets.randbelow(2**32) if seed is None else seed
     with bring_up.booted(lab, variant, out.on_progress) as booted:
-        document = stress_run.carry_out(lab, seconds, drawn, options, reset, out.on_progress)
+        document = stress_run.carry_out(lab, seconds, seed, options, reset, out.on_progress)
         out.result(document, kinds.KINDS["stress"].show)
         if booted and any(host.recovered for host in document.hosts):
             bring_up.boot(lab, booted, out.on_progress)
