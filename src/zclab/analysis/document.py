@@ -10,7 +10,7 @@ from zclab.base.exit_codes import Verdict
 from zclab.base.metrics import Metric
 from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts
-from zclab.plan.schedule import ArmName, Phase
+from zclab.plan.schedule import Rpc, Setting
 from zclab.runs.manifest import BaseManifest
 from zclab.traffic.document import OneCpu, Rcvlowat, SoftNet, Unmapped, ZerocopyStat
 from zclab.traffic.profile import Profile
@@ -82,11 +82,9 @@ class Latency(Model):
     histogram: str
 
 
-class RpcFigures(Model):
+class RpcFigures(Rpc):
     """What a ping-pong gave; `system_calls_per_rpc` are the client's that move data, waits apart."""
 
-    request_bytes: int
-    reply_bytes: int
     rpcs: int | None
     rpcs_per_s: float | None
     rpcs_per_cpu_s: float | None
@@ -104,29 +102,13 @@ class Completions(Model):
     copied: int
 
 
-class MeasurementDocument(Model):
+class MeasurementDocument(Setting):
     """One measurement, judged. A field that was not measured is null.
 
     `nic_counters` holds, for each host, the counters of the data interface that changed, and by how much.
     """
 
-    id: str
-    phase: Phase
-    comparison: str
-    arm: ArmName
-    pair: int
-    order: int
-    receive_mode: str
-    send_mode: str
-    ip_version: int
-    message_bytes: int
-    chunk_bytes: int
-    keep_bytes: int
-    header_bytes: int
-    streams: int
-    kernel_variant: str | None
-    pace_gbit_per_s: float | None
-    inject_usec_per_mib: float
+    ip_version: Literal[4, 6]
     seconds: float | None
     bytes_received: int | None
     gbit_per_s: float | None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from zclab.analysis.document import (
     Completions,
@@ -16,11 +16,13 @@ from zclab.analysis.document import (
     Transport,
 )
 from zclab.analysis.validity import bulk, difference, invalid_reasons, ping_pong
+from zclab.plan.schedule import Setting
 from zclab.runs.records import Manifest, Record
 from zclab.traffic import histogram as latency
 from zclab.traffic.document import RpcDocument, TrafficDocument
 
 MIB = 2**20
+_N = TypeVar("_N", int, float)
 #: Of a virtual host that counts them: its clock runs a nanosecond for each.
 INSTRUCTIONS_PER_SECOND = 10**9
 
@@ -37,25 +39,10 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
     segments = tcp.total.data_segs_out if tcp else None
     completions = sender.completions if sender else None
     reasons = invalid_reasons(manifest, record)
+    ip_version = planned.ip_version or manifest.expectations.link.ip_version
     server, client = ping_pong(record.receiver), ping_pong(record.sender)
     return MeasurementDocument(
-        id=planned.id,
-        phase=planned.phase,
-        comparison=planned.comparison,
-        arm=planned.arm,
-        pair=planned.pair,
-        order=planned.order,
-        receive_mode=planned.receive_mode,
-        send_mode=planned.send_mode,
-        ip_version=planned.ip_version or manifest.expectations.link.ip_version,
-        message_bytes=planned.message_bytes,
-        chunk_bytes=planned.chunk_bytes,
-        keep_bytes=planned.keep_bytes,
-        header_bytes=planned.header_bytes,
-        streams=planned.streams,
-        kernel_variant=planned.kernel_variant,
-        pace_gbit_per_s=planned.pace_gbit_per_s,
-        inject_usec_per_mib=planned.inject_usec_per_mib,
+        **dict(planned.model_dump(include=set(Setting.model_fields)), ip_version=ip_version),
         seconds=server.window.seconds if server else seconds,
         bytes_received=received,
         gbit_per_s=received * 8 / seconds / 1e9 if received and seconds else None,
@@ -73,11 +60,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         mss=tcp.snd_mss if tcp else None,
         receiver_transport=_transport(receiver or server),
         sender_transport=_transport(sender or client),
-        completions=Completions(
-            sends=completions.sends, completed=completions.completed, copied=completions.copied
-        )
-        if completions
-        else None,
+        completions=Completions(**completions.model_dump(exclude={"no_buffers"})) if completions else None,
         integrity=_integrity(receiver, sender),
         system_calls=receiver.system_calls if receiver else server.system_calls if server else None,
         header_split=difference(record, manifest.pair[1].name, "header_split"),
@@ -92,7 +75,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
     )
 
 
-def _sum(*values: int | None) -> int | None:
+def _sum(*values: _N | None) -> _N | int | None:
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
@@ -189,13 +172,7 @@ def _integrity(
 def _calls(end: RpcDocument | None) -> SystemCalls | None:
     if end is None or not end.rpcs or end.calls is None:
         return None
-    calls = end.calls
-    return SystemCalls(
-        poll=calls.poll / end.rpcs,
-        getsockopt=calls.getsockopt / end.rpcs,
-        recvmsg=calls.recvmsg / end.rpcs,
-        sendmsg=calls.sendmsg / end.rpcs,
-    )
+    return SystemCalls(**{name: count / end.rpcs for name, count in end.calls.model_dump().items()})
 
 
 def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None) -> RpcFigures | None:
@@ -204,14 +181,11 @@ def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None)
         return None
     rpcs = client.rpcs if client else None
     seconds = client.window.seconds if client else None
-    times = [end.cpu.user_s for end in (server, client) if end] + [
-        end.cpu.system_s for end in (server, client) if end
-    ]
-    cpu = sum(one for one in times if one is not None) if len(times) == 4 and None not in times else None
+    times = [time for end in (server, client) if end for time in (end.cpu.user_s, end.cpu.system_s)]
+    cpu = _sum(*times) if len(times) == 4 else None
     calls = _calls(client)
     return RpcFigures(
-        request_bytes=planned.request_bytes,
-        reply_bytes=planned.reply_bytes,
+        **planned.model_dump(),
         rpcs=rpcs,
         rpcs_per_s=rpcs / seconds if rpcs and seconds else None,
         rpcs_per_cpu_s=rpcs / cpu if rpcs and cpu else None,

@@ -40,18 +40,9 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         verdicts.append("fail")
     verdict = worst_verdict(verdicts)
     common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
-    return RunDocument.model_validate(
-        common
-        | {
-            "exit_code": EXIT_CODES[verdict],
-            "verdict": verdict,
-            "hosts": manifest.hosts,
-            "measurements": measurements,
-            "comparisons": comparisons,
-            "seed": manifest.plan.seed,
-            "problems": problems,
-        }
-    )
+    found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
+    found |= {"verdict": verdict, "exit_code": EXIT_CODES[verdict]}
+    return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)
 
 
 #: The kind of run that measures by a plan.

@@ -245,15 +245,9 @@ def _check_resumed(run: MeasuringRun, fresh: Manifest) -> None:
         raise UsageError(f"{run.id}: a host rebooted since ({', '.join(before)}): start a new run")
 
 
-def _artifact(manifest: Manifest) -> tuple[str | None, ...] | None:
-    if manifest.artifact_key is None:
-        return None
-    return (
-        manifest.artifact_key,
-        manifest.kernel_variant,
-        manifest.kernel_release,
-        manifest.kernel_build_id,
-    )
+def _artifact(manifest: Manifest) -> dict[str, Any] | None:
+    own = manifest.artifact_key is None
+    return None if own else manifest.model_dump(include=set(KernelIdentity.model_fields))
 
 
 def _kernel_name(manifest: Manifest) -> str:

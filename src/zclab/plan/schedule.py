@@ -27,11 +27,10 @@ class Rpc(Model):
     reply_bytes: int
 
 
-class Measurement(Model):
-    """One execution of the traffic tool at both ends.
+class Setting(Model):
+    """What one execution of the traffic tool was asked to do, as its result repeats it.
 
-    Sizes are in bytes, the pace in Gbit/s of payload (null: as fast as it goes), times in seconds. `bytes`
-    (integrity only) replaces the window. A ping-pong has `rpc`; its messages are requests.
+    Sizes are in bytes, the pace in Gbit/s of payload (null: as fast as it goes).
     """
 
     id: str
@@ -51,6 +50,15 @@ class Measurement(Model):
     ip_version: Literal[4, 6] | None
     kernel_variant: str | None
     inject_usec_per_mib: float
+
+
+class Measurement(Setting):
+    """One execution of the traffic tool at both ends.
+
+    Times are in seconds. `bytes` (integrity only) replaces the window. A ping-pong has `rpc`; its messages
+    are requests.
+    """
+
     seconds: float
     warmup_seconds: float
     baseline_seconds: float

@@ -58,16 +58,12 @@ KINDS: dict[KindName, Shown] = {
 }
 
 
-class ListedRun(Model):
+class ListedRun(KernelIdentity):
     """A run in the list. verdict, exit_code: judged again from the records where its kind is."""
 
     id: str
     kind: KindName
     lab: str
-    kernel_variant: str | None
-    kernel_release: str | None
-    kernel_build_id: str | None
-    artifact_key: str | None
     verdict: Verdict
     exit_code: int
     started_at: str
@@ -118,8 +114,5 @@ def show_list(console: Console, runs: RunList) -> None:
         table.add_column(heading, overflow="fold")
     for one in runs.runs:
         started = one.started_at.replace("T", " ")[:19]
-        kernel = KernelIdentity.model_validate(
-            one.model_dump(include=set(KernelIdentity.model_fields))
-        ).kernel
-        table.add_row(one.id, one.kind, one.lab, kernel, styled(one.verdict), started)
+        table.add_row(one.id, one.kind, one.lab, one.kernel, styled(one.verdict), started)
     console.print(table)

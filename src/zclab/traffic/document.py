@@ -16,6 +16,13 @@ from zclab.traffic.histogram import Histogram
 RpcMode = Literal["recvmsg", "poll_recvmsg", "map_recvmsg", "map_copy_buffer"]
 
 
+class RpcWindow(Model):
+    """The measured window: whether it closed where it should, and its seconds."""
+
+    complete: bool
+    seconds: float | None
+
+
 class Bytes(Model):
     """Payload bytes; mapped and copied ones are the receiver's."""
 
@@ -24,11 +31,8 @@ class Bytes(Model):
     copied_bytes: int | None
 
 
-class Window(Bytes):
-    """The measured window: whether it closed where it should, its seconds, its bytes."""
-
-    complete: bool
-    seconds: float | None
+class Window(Bytes, RpcWindow):
+    """The measured window with its bytes."""
 
 
 class ProcessCpu(Model):
@@ -218,16 +222,27 @@ class Stream(Model):
     rcvlowat: Rcvlowat | None
 
 
-class TrafficDocument(Model):
-    """One end of one transfer."""
+class AnyDocument(Model):
+    """What either document says of its end."""
 
     schema_version: Literal[4]
-    end: Literal["receive", "send"]
     version: str
     outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
     error: str | None
-    mode: ReceiveMode | SendMode
     addresses: Addresses
+    cpu: ProcessCpu
+    host_cpu: HostCpu
+    perf: Perf
+    system_calls: int | None
+    refused_connections: int | None
+    tcp: Tcp
+
+
+class TrafficDocument(AnyDocument):
+    """One end of one transfer."""
+
+    end: Literal["receive", "send"]
+    mode: ReceiveMode | SendMode
     message_bytes: int | None
     header_bytes: int
     chunk_bytes: int | None
@@ -237,26 +252,13 @@ class TrafficDocument(Model):
     inject_usec_per_mib: float | None
     window: Window
     total: Bytes
-    cpu: ProcessCpu
-    host_cpu: HostCpu
-    perf: Perf
-    system_calls: int | None
     completions: Completions | None
     rcvlowat: Rcvlowat | None
-    refused_connections: int | None
     buffers: Buffers
     unmapped: Unmapped | None
     zerocopy_stat: ZerocopyStat | None
     integrity: Integrity | None
-    tcp: Tcp
     streams: list[Stream]
-
-
-class RpcWindow(Model):
-    """The measured window: whether it closed where it should, and its seconds."""
-
-    complete: bool
-    seconds: float | None
 
 
 class RpcTotal(Model):
@@ -276,16 +278,11 @@ class RpcCalls(Model):
     sendmsg: int
 
 
-class RpcDocument(Model):
+class RpcDocument(AnyDocument):
     """One end of one RPC session. Counts are of the measured window, which holds whole RPCs only."""
 
-    schema_version: Literal[4]
     end: Literal["rpc_client", "rpc_server"]
-    version: str
-    outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
-    error: str | None
     mode: RpcMode
-    addresses: Addresses
     request_bytes: int = Field(ge=1)
     reply_bytes: int = Field(ge=1)
     window: RpcWindow
@@ -293,11 +290,5 @@ class RpcDocument(Model):
     mapped_bytes: int | None
     copied_bytes: int | None
     total: RpcTotal
-    system_calls: int | None
     calls: RpcCalls | None
-    cpu: ProcessCpu
-    host_cpu: HostCpu
-    perf: Perf
-    tcp: Tcp
-    refused_connections: int | None
     latency: Histogram | None

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import statistics as plain_statistics
 from typing import Literal, NamedTuple
 
 from zclab.analysis.statistics import decide, median_interval
+from zclab.analysis.verdict import median
 from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
 from zclab.base.model import Model, ReceiveMode, SendMode
 from zclab.lab.model import Crosscheck
@@ -93,11 +93,9 @@ class Ratio(Model):
     verdict: Verdict | None
 
 
-class ModeDocument(Model):
+class ModeDocument(Mode):
     """One mode: what each tool measured, and how zclab's compares."""
 
-    receive_mode: ReceiveMode
-    send_mode: SendMode
     tools: list[ToolFigures]
     ratios: list[Ratio]
 
@@ -156,8 +154,7 @@ def _mode(manifest: CrosscheckManifest, mode: Mode, observations: list[Observati
         for tool in TOOLS
     }
     return ModeDocument(
-        receive_mode=mode.receive_mode,
-        send_mode=mode.send_mode,
+        **mode.model_dump(),
         tools=[_figures(tool, manifest.repeats, samples) for tool, samples in by_tool.items()],
         ratios=[
             _ratio(manifest, mode, against, metric, by_tool[OWN], by_tool[against])
@@ -168,24 +165,14 @@ def _mode(manifest: CrosscheckManifest, mode: Mode, observations: list[Observati
 
 
 def _figures(tool: ToolName, repeats: int, samples: dict[int, Sample | None]) -> ToolFigures:
-    made = [samples.get(block) for block in range(repeats)]
-
-    def values(name: str) -> list[float | None]:
-        return [getattr(sample, name) if sample else None for sample in made]
-
-    def median(name: str) -> float | None:
-        known = [value for value in values(name) if value is not None]
-        return plain_statistics.median(known) if known else None
-
-    return ToolFigures(
-        tool=tool,
-        gbit_per_s=values("gbit_per_s"),
-        receiver_usec_per_mib=values("receiver_usec_per_mib"),
-        mapped_fraction=values("mapped_fraction"),
-        median_gbit_per_s=median("gbit_per_s"),
-        median_receiver_usec_per_mib=median("receiver_usec_per_mib"),
-        median_mapped_fraction=median("mapped_fraction"),
-    )
+    values = {
+        name: [getattr(samples.get(block), name, None) for block in range(repeats)]
+        for name in Sample.model_fields
+    }
+    medians = {
+        f"median_{name}": median([one for one in known if one is not None]) for name, known in values.items()
+    }
+    return ToolFigures.model_validate({"tool": tool, **values, **medians})
 
 
 def _ratio(
@@ -205,13 +192,9 @@ def _ratio(
     interval = median_interval(ratios) if ratios else None
     bound = _bound(manifest.bounds, metric)
     reason = _not_gated_because(manifest, mode, against, metric, bound)
-    verdict: Verdict | None = None
-    if reason is None:
-        verdict = (
-            "invalid"
-            if interval is None
-            else decide(interval, bound.at_least, bound.at_most, passes_by_median=True)
-        )
+    verdict: Verdict | None = "invalid" if reason is None else None
+    if reason is None and interval is not None:
+        verdict = decide(interval, bound.at_least, bound.at_most, passes_by_median=True)
     return Ratio(
         against=against,
         metric=metric,
