@@ -16,6 +16,7 @@ from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.statistics import Interval, median_interval
 from zclab.analysis.stopping import next_measurement, ratios
 from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
+from zclab.base.groups import grouped
 from zclab.base.metrics import METRICS, Metric
 from zclab.lab.model import Threshold
 from zclab.plan import claims, schedule
@@ -72,10 +73,8 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
 
 
 def _comparisons(manifest: Manifest, measurements: list[MeasurementDocument]) -> list[ComparisonDocument]:
-    members: dict[str, list[MeasurementDocument]] = {}
-    for one in measurements:
-        if one.phase in ("compare", "aa"):
-            members.setdefault(one.comparison, []).append(one)
+    compared = [one for one in measurements if one.phase in ("compare", "aa")]
+    members = grouped(compared, lambda one: one.comparison)
     equal = {metric: ratios(members.get(AA, []), metric) for metric in METRICS}
     return [
         _compare(manifest, cell, metric, threshold, members.get(cell.name, []), equal)

@@ -14,12 +14,13 @@ from zclab.analysis.document import ComparisonDocument, MeasurementDocument, Run
 from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.verdict import MeasuringRun, median
 from zclab.backends.backend import StatusRow
+from zclab.base.groups import grouped
 from zclab.base.metrics import Metric
 from zclab.base.timing import Timing
 from zclab.plan import schedule
 from zclab.plan.plan import AA, Plan
 from zclab.report import receive_designs
-from zclab.report.terminal import print_line, styled
+from zclab.report.terminal import new_table, print_line, styled
 
 
 class RunReporter:
@@ -125,25 +126,12 @@ def _explained(document: RunDocument) -> str:
 
 
 def _arms_table(document: RunDocument) -> Table:
-    table = Table(title="Measurements (medians)", title_justify="left")
-    for heading in ("comparison", "arm", "send", "receive"):
-        table.add_column(heading)
     cost = "emulated µs/MiB" if document.emulated else "µs/MiB"
-    for heading in (
-        "valid",
-        "Gbit/s",
-        "mapped",
-        f"receiver {cost}",
-        f"sender {cost}",
-        "retransmits",
-        "copied",
-    ):
-        table.add_column(heading, justify="right")
-    cells: dict[tuple[str, str], list[MeasurementDocument]] = {}
-    for one in document.measurements:
-        if one.phase in ("compare", "aa") and one.rpc is None:
-            cells.setdefault((one.comparison, one.arm), []).append(one)
-    for (comparison, arm), members in cells.items():
+    costs = (f"receiver {cost}", f"sender {cost}")
+    figures = ("valid", "Gbit/s", "mapped", *costs, "retransmits", "copied")
+    table = new_table("Measurements (medians)", ("comparison", "arm", "send", "receive"), figures)
+    bulk = [one for one in document.measurements if one.phase in ("compare", "aa") and one.rpc is None]
+    for (comparison, arm), members in grouped(bulk, _arm).items():
         first = members[0]
         copied = [one.completions.copied for one in members if one.completions]
         retransmitted = [
@@ -167,6 +155,10 @@ def _arms_table(document: RunDocument) -> Table:
     return table
 
 
+def _arm(one: MeasurementDocument) -> tuple[str, str]:
+    return one.comparison, one.arm
+
+
 def _named(comparison: str) -> str:
     """Return a comparison's name as people read it."""
     return "A/A" if comparison == AA else comparison
@@ -182,16 +174,10 @@ def _figure(members: list[MeasurementDocument], metric: Metric, form: str = "{:.
 
 
 def _rpc_table(document: RunDocument) -> Table:
-    table = Table(title="Ping-pong (medians)", title_justify="left")
-    for heading in ("comparison", "arm", "receive"):
-        table.add_column(heading)
-    for heading in ("valid", "RPC/s", "RPC/s per CPU-s", "calls per RPC", "p50 µs", "p99 µs", "p99.99 µs"):
-        table.add_column(heading, justify="right")
-    cells: dict[tuple[str, str], list[MeasurementDocument]] = {}
-    for one in document.measurements:
-        if one.rpc is not None:
-            cells.setdefault((one.comparison, one.arm), []).append(one)
-    for (comparison, arm), members in cells.items():
+    figures = ("valid", "RPC/s", "RPC/s per CPU-s", "calls per RPC", "p50 µs", "p99 µs", "p99.99 µs")
+    table = new_table("Ping-pong (medians)", ("comparison", "arm", "receive"), figures)
+    calls = [one for one in document.measurements if one.rpc is not None]
+    for (comparison, arm), members in grouped(calls, _arm).items():
         latencies = [one.rpc.latency_us for one in members if one.rpc and one.rpc.latency_us]
         table.add_row(
             comparison,
@@ -210,14 +196,10 @@ def _rpc_table(document: RunDocument) -> Table:
 
 def _sweep_table(document: RunDocument) -> Table:
     """Return sender cycles by message size, laid out as published; empty where none were counted."""
-    table = Table(title="Sender cycles by message size (thousands per MiB, medians)", title_justify="left")
-    for heading in ("comparison", "message bytes", "process A", "process B", "all CPUs A", "all CPUs B"):
-        table.add_column(heading, justify="right")
-    cells: dict[tuple[str, int], list[MeasurementDocument]] = {}
-    for one in document.measurements:
-        if one.phase == "compare" and one.rpc is None:
-            cells.setdefault((one.comparison, one.message_bytes), []).append(one)
-    for (comparison, size), members in cells.items():
+    headings = ("comparison", "message bytes", "process A", "process B", "all CPUs A", "all CPUs B")
+    table = new_table("Sender cycles by message size (thousands per MiB, medians)", (), headings)
+    bulk = [one for one in document.measurements if one.phase == "compare" and one.rpc is None]
+    for (comparison, size), members in grouped(bulk, lambda one: (one.comparison, one.message_bytes)).items():
         figures = [
             _median(
                 [value / 1000 for one in members if one.arm == arm and (value := metric_value(one, metric))],
@@ -246,11 +228,8 @@ def _show_profiles(console: Console, document: RunDocument) -> None:
 
 
 def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
-    table = Table(title="Comparisons", title_justify="left")
-    for heading in ("comparison", "metric", "A", "B"):
-        table.add_column(heading)
-    for heading in ("n", "B/A", "95 % interval", "difference", "bound", "verdict"):
-        table.add_column(heading, justify="right")
+    figures = ("n", "B/A", "95 % interval", "difference", "bound", "verdict")
+    table = new_table("Comparisons", ("comparison", "metric", "A", "B"), figures)
     for one in comparisons:
         low, high = one.ratio_ci95
         sign = {"at_least": "≥", "at_most": "≤", None: ""}[one.direction]
@@ -286,9 +265,7 @@ def show_status(console: Console, lab: str, rows: Iterable[StatusRow]) -> None:
 
 def show_timings(console: Console, timings: list[Timing], total: float) -> None:
     """Print the time of each part, their sum, and the total."""
-    table = Table(title="Time", title_justify="left")
-    table.add_column("part")
-    table.add_column("seconds", justify="right")
+    table = new_table("Time", ["part"], ["seconds"])
     for timing in timings:
         table.add_row(timing.part, f"{timing.seconds:.1f}")
     parts = sum(timing.seconds for timing in timings)

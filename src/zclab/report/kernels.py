@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from zclab.base.errors import LabError, ZclabError
 from zclab.base.model import Model
@@ -13,6 +12,7 @@ from zclab.kernel import build
 from zclab.kernel.artifact import artifacts_dir
 from zclab.kernel.spec import DebianSource, GitSource, KernelVariant, Source
 from zclab.lab.model import Lab
+from zclab.report.terminal import new_table
 
 
 class KernelEntry(Model):
@@ -61,9 +61,8 @@ def entries(lab: Lab) -> list[KernelEntry]:
 
 def show(console: Console, lab: Lab, found: list[KernelEntry]) -> None:
     """Print the kernels of a lab as a table."""
-    table = Table(title=f"kernels of lab {lab.name}", title_justify="left")
-    for column in ("variant", "source", "patches", "configuration", "built", "package", "release"):
-        table.add_column(column, overflow="fold")
+    headings = ("variant", "source", "patches", "configuration", "built", "package", "release")
+    table = new_table(f"kernels of lab {lab.name}", headings, fold=True)
     for one in found:
         marks = [word for word, true in (("default", one.default), ("booted", one.booted)) if true]
         table.add_row(

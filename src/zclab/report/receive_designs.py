@@ -15,6 +15,7 @@ from typing import NamedTuple
 from rich.table import Table
 
 from zclab.analysis.document import MeasurementDocument, RunDocument
+from zclab.report.terminal import new_table
 
 DESIGNS = ("copy", "map_each", "map_once", "map_once_hybrid")
 _METRIC = "receiver_usec_per_mib"
@@ -43,9 +44,8 @@ def table(document: RunDocument) -> Table | None:
     if not any("map_each" in row and "map_once" in row for row in cells.values()):
         return None
     label = "emulated µs/MiB" if document.emulated else "µs/MiB"
-    made = Table(title=f"Receiver CPU by receive design ({label}, medians)", title_justify="left")
-    for heading in ("reader", "bytes per call", *DESIGNS):
-        made.add_column(heading, justify="right")
+    title = f"Receiver CPU by receive design ({label}, medians)"
+    made = new_table(title, (), ("reader", "bytes per call", *DESIGNS))
     for (keeps, size), row in sorted(cells.items()):
         figures = [f"{statistics.median(row[name]):.0f}" if name in row else "-" for name in DESIGNS]
         made.add_row("keeps" if keeps else "reuses", str(size), *figures)

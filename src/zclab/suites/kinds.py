@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from zclab.analysis.verdict import RUN
 from zclab.base.errors import UsageError
@@ -16,7 +15,7 @@ from zclab.base.model import Model
 from zclab.base.progress import Progress
 from zclab.kernel.identity import KernelIdentity
 from zclab.report import console as report
-from zclab.report.terminal import print_line, styled
+from zclab.report.terminal import new_table, print_line, styled
 from zclab.runs import query
 from zclab.runs.folder import Run
 from zclab.runs.manifest import SCHEMA_VERSION, Kind, KindName
@@ -109,9 +108,7 @@ def listed(on_unreadable: Progress, lab: str | None, kind: KindName | None) -> R
 
 def show_list(console: Console, runs: RunList) -> None:
     """Print runs as a table."""
-    table = Table()
-    for heading in ("id", "kind", "lab", "kernel", "verdict", "started"):
-        table.add_column(heading, overflow="fold")
+    table = new_table(None, ("id", "kind", "lab", "kernel", "verdict", "started"), fold=True)
     for one in runs.runs:
         started = one.started_at.replace("T", " ")[:19]
         table.add_row(one.id, one.kind, one.lab, one.kernel, styled(one.verdict), started)

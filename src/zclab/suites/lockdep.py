@@ -115,17 +115,13 @@ def _watches(remote: Remote) -> bool:
 
 def _attempted(remote: Remote, family: probe_command.Family) -> list[LockRow]:
     """Run the table on a host; return the outcome of each row."""
-    process = remote.start(probe_command.rows_command(_TABLE, family, None))
-    try:
-        process.send(probe_command.handed_over())
+    with probe_command.started(remote, probe_command.rows_command(_TABLE, family, None)) as process:
         printed = [json.loads(line) for line in process.lines(CASE_SECONDS + _GRACE_SECONDS)]
         done = process.wait(_GRACE_SECONDS)
-    finally:
-        process.close()
     if reasons := [one["reason"] for one in printed if "reason" in one and "row" not in one]:
         raise InvalidError(f"{remote.name}: {reasons[0]}")
     if done.status != 0:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        last = probe_command.last_message(done)
         raise LabError(f"{remote.name}: the probe ended with status {done.status}: {last}")
     outcomes = {
         one["row"]: one["outcome"] or f"not tested: {one['reason']}" for one in printed if "row" in one

@@ -11,11 +11,14 @@ import importlib
 import io
 import shlex
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from zclab.base.model import Role
+from zclab.host.ssh import Completed, Process, Remote
 from zclab.probe import tables
 from zclab.probe.table import Table
 
@@ -74,6 +77,22 @@ def sink_command(address: str, allowed: str) -> str:
 def handed_over() -> bytes:
     """Return what a command of this module reads before it begins. It ends when its stdin does."""
     return f"{len(archive())}\n".encode() + archive()
+
+
+@contextmanager
+def started(remote: Remote, command: str) -> Iterator[Process]:
+    """Start a command of this module on a host, with what it reads; its channel is closed at the end."""
+    process = remote.start(command)
+    try:
+        process.send(handed_over())
+        yield process
+    finally:
+        process.close()
+
+
+def last_message(done: Completed) -> str:
+    """Return the last line that a command left on its stderr."""
+    return (done.stderr.strip() or "no message").splitlines()[-1]
 
 
 def _command(*arguments: str) -> str:

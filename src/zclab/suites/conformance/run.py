@@ -109,12 +109,11 @@ class _Suite:
         remote = self._remotes[host.name]
         answers = _Answers()
         try:
-            with self._peer(abi, family) as peer:
-                process = remote.start(probe_command.rows_command(abi, family, peer))
-                try:
-                    self._listen(process, answers)
-                finally:
-                    process.close()
+            with (
+                self._peer(abi, family) as peer,
+                probe_command.started(remote, probe_command.rows_command(abi, family, peer)) as process,
+            ):
+                self._listen(process, answers)
         except RemoteError as error:
             remote.close()
             answers.trouble = str(error)
@@ -127,7 +126,6 @@ class _Suite:
 
     def _listen(self, process: Process, answers: _Answers) -> None:
         """Read what the probe prints, one JSON object per line, to its end."""
-        process.send(probe_command.handed_over())
         for line in process.lines(CASE_SECONDS + _GRACE_SECONDS):
             said = json.loads(line)
             if "row" in said:
@@ -137,7 +135,7 @@ class _Suite:
             answers.began = True
         done = process.wait(_GRACE_SECONDS)
         if done.status != 0:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            last = probe_command.last_message(done)
             answers.trouble = f"the probe ended with status {done.status}: {last}"
 
     @contextmanager
@@ -151,13 +149,10 @@ class _Suite:
         if probe_command.ABIS[abi] != "sender" or not address or receiver.name in self._troubled:
             yield None
             return
-        process = self._remotes[receiver.name].start(probe_command.sink_command(address, own))
-        try:
-            process.send(probe_command.handed_over())
+        command = probe_command.sink_command(address, own)
+        with probe_command.started(self._remotes[receiver.name], command) as process:
             line = process.wait_for_stderr_line("listening ", _GRACE_SECONDS)
             if line is None:
                 done = process.wait(_GRACE_SECONDS)
                 raise LabError(f"{receiver.name}: no peer on {address}: {done.stderr.strip()[-200:]}")
             yield address, int(line.split()[1])
-        finally:
-            process.close()

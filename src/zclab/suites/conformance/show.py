@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.report.terminal import print_line, print_reports, styled
+from zclab.base.groups import grouped
+from zclab.report.terminal import new_table, print_line, print_reports, styled
 from zclab.suites.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
-
-_T = TypeVar("_T")
 
 
 def show(console: Console, document: ConformanceDocument) -> None:
     """Print a result: each interface as a table, then what was counted."""
-    for rows in _alike(document.rows, lambda row: row.abi):
-        abi = rows[0].abi
+    for abi, rows in grouped(document.rows, lambda row: row.abi).items():
         if reason := _reason_of_all(rows):
             print_line(console, f"{abi}: all {len(rows)} rows skipped: {reason}", "yellow")
         else:
@@ -33,10 +28,8 @@ def show_diff(console: Console, diff: Diff) -> None:
     for document in (diff.a, diff.b):
         print_line(console, summary(document))
     kernels = [str(one.kernel_variant) for one in (diff.a, diff.b)]
-    table = Table(title=f"changes from {' to '.join(kernels)}", title_justify="left")
-    for heading in ("interface", "row", "IP", "claims", *kernels):
-        table.add_column(heading)
-    for moved in _alike(diff.moved, _movement):
+    table = new_table(f"changes from {' to '.join(kernels)}", ("interface", "row", "IP", "claims", *kernels))
+    for moved in grouped(diff.moved, _movement).values():
         before, after = moved[0].before, moved[0].after
         families = ", ".join(str(one.before.family) for one in moved)
         came = [escape(_came_of(one)) for one in (before, after)]
@@ -67,11 +60,10 @@ def _called(abi: str) -> str:
 
 
 def _table(abi: str, rows: list[RowDocument]) -> Table:
-    table = Table(title=abi, title_justify="left")
-    for heading in ("row", "IP", "claims", "setup", "expected", "outcome"):
-        table.add_column(heading, overflow="fold")
+    table = new_table(abi, ("row", "IP", "claims", "setup", "expected", "outcome"), fold=True)
     table.add_column("verdict")
-    for same in _alike(rows, lambda row: (row.row, row.verdict, _came_of(row))):
+    # What is alike over both families takes one line.
+    for same in grouped(rows, lambda row: (row.row, row.verdict, _came_of(row))).values():
         one = same[0]
         expected = one.expected
         if one.since not in (None, "0"):
@@ -102,11 +94,3 @@ def _reason_of_all(rows: list[RowDocument]) -> str | None:
     """Return the one reason for which every row of a table was skipped, if that is so."""
     reasons = {row.reason for row in rows if row.verdict == "skipped"}
     return reasons.pop() if len(reasons) == 1 and all(row.verdict == "skipped" for row in rows) else None
-
-
-def _alike(things: list[_T], key: Callable[[_T], object]) -> list[list[_T]]:
-    """Return the things in groups of an equal key: what is alike over both families takes one line."""
-    groups: dict[object, list[_T]] = {}
-    for thing in things:
-        groups.setdefault(key(thing), []).append(thing)
-    return list(groups.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zclab.analysis import measurement, validity
@@ -180,22 +181,14 @@ def _plan(lab: Lab, modes: list[Mode], repeats: int, seconds: int, seed: int) ->
     )
 
 
+@dataclass(frozen=True)
 class _Bench:
     """Two hosts and the link between them; runs one tool at a time."""
 
-    def __init__(
-        self,
-        session: Session,
-        manifest: Manifest,
-        templates: dict[str, schedule.Measurement],
-        seconds: int,
-    ) -> None:
-        self._session = session
-        self._lab = session.lab
-        self._manifest = manifest
-        self._templates = templates
-        self._seconds = seconds
-        self._sender, self._receiver = session.members
+    session: Session
+    manifest: Manifest
+    templates: dict[str, schedule.Measurement]
+    seconds: int
 
     def observe(self, slot: Slot) -> Observation:
         """Execute one tool. Whatever goes wrong is kept; the cross-check goes on."""
@@ -208,25 +201,19 @@ class _Bench:
                 found |= self._other(next(one for one in OTHERS if one.name == slot.tool), slot)
         except RemoteError as error:
             found["problems"] = [str(error)]
-            self._session.disconnect()
-        return Observation(
-            tool=slot.tool,
-            mode=slot.mode,
-            block=slot.block,
-            position=slot.position,
-            started_at=started_at,
-            **found,
-        )
+            self.session.disconnect()
+        return Observation(**slot._asdict(), started_at=started_at, **found)
 
     def _own(self, slot: Slot, started_at: str) -> dict[str, Any]:
         """Measure with zclab's traffic tool, and count it only if `zclab run` would."""
-        planned = self._templates[slot.mode.receive_mode]
+        planned = self.templates[slot.mode.receive_mode]
         planned = planned.model_copy(update={"id": f"{planned.comparison}-{slot.block + 1:02d}"})
         token = secrets.token_hex(16)
-        before = self._session.snapshot()
-        ends = self._session.transfer(
-            command.receive(self._lab, planned, self._receiver, token),
-            lambda port: command.send(self._lab, planned, self._sender, port, token),
+        before = self.session.snapshot()
+        lab, (sender, receiver) = self.session.lab, self.session.members
+        ends = self.session.transfer(
+            command.receive(lab, planned, receiver, token),
+            lambda port: command.send(lab, planned, sender, port, token),
             planned.seconds,
             tool_failed,
         )
@@ -237,9 +224,9 @@ class _Bench:
             receiver=engine.end_of(ends.receiver),
             sender=engine.end_of(ends.sender) if ends.sender else None,
             before=before,
-            after=self._session.snapshot(),
+            after=self.session.snapshot(),
         )
-        document = measurement.document(self._manifest, record)
+        document = measurement.document(self.manifest, record)
         cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
         reasons = document.invalid_reasons
         sample = None
@@ -252,15 +239,16 @@ class _Bench:
         return {**_left(ends), "sample": sample, "problems": reasons or ([] if sample else ["no result"])}
 
     def _other(self, program: Program, slot: Slot) -> dict[str, Any]:
+        sender, receiver = self.session.members
         task = Task(
             maps=slot.mode.receive_mode != "copy",
             send_mode=slot.mode.send_mode,
-            chunk_bytes=self._manifest.plan.chunk_bytes[0],
-            seconds=self._seconds,
-            sender=self._sender,
-            receiver=self._receiver,
+            chunk_bytes=self.manifest.plan.chunk_bytes[0],
+            seconds=self.seconds,
+            sender=sender,
+            receiver=receiver,
         )
-        ends = self._session.transfer(
+        ends = self.session.transfer(
             program.receive(task), lambda port: program.send(task), task.seconds, tool_failed
         )
         found = _left(ends)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zclab.report.terminal import print_line, print_reports, styled
+from zclab.report.terminal import new_table, print_line, print_reports, styled
 from zclab.suites.crosscheck.document import CrosscheckDocument, Ratio, ToolFigures
 
 
@@ -32,10 +32,7 @@ def show(console: Console, document: CrosscheckDocument) -> None:
 
 
 def _figures(title: str, tools: list[ToolFigures]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("tool")
-    for heading in ("n", "Gbit/s", "receiver µs/MiB", "mapped"):
-        table.add_column(heading, justify="right")
+    table = new_table(title, ["tool"], ("n", "Gbit/s", "receiver µs/MiB", "mapped"))
     for one in tools:
         table.add_row(
             one.tool,
@@ -48,11 +45,8 @@ def _figures(title: str, tools: list[ToolFigures]) -> Table:
 
 
 def _ratios(title: str, ratios: list[Ratio]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in ("against", "metric"):
-        table.add_column(heading)
-    for heading in ("n", "ratio", "95 % interval", "bound", "verdict"):
-        table.add_column(heading, justify="right")
+    figures = ("n", "ratio", "95 % interval", "bound", "verdict")
+    table = new_table(title, ("against", "metric"), figures)
     for one in ratios:
         low, high = one.ratio_ci95
         bound = f"≥ {one.at_least:g}" if one.at_least is not None else _number(one.at_most, "≤ {:g}")

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from zclab.report.terminal import print_line, print_reports, styled
+from zclab.report.terminal import new_table, print_line, print_reports, styled
 from zclab.suites.selftests.document import Diff, SelftestsDocument, TestDocument
 
 
 def show(console: Console, document: SelftestsDocument) -> None:
     """Print a result: each test, then what was counted."""
-    table = Table(title="the kernel's own tests", title_justify="left")
-    for heading in ("test", "purpose", "subtests", "result", "reason"):
-        table.add_column(heading, overflow="fold")
+    headings = ("test", "purpose", "subtests", "result", "reason")
+    table = new_table("the kernel's own tests", headings, fold=True)
     for test in document.tests:
         reason = "\n".join(text for text in (test.reason, test.changed) if text)
         result = styled(test.result)
@@ -32,9 +30,8 @@ def show_diff(console: Console, diff: Diff) -> None:
         print_reports(console, document.console_reports, f"{document.kernel_variant}: ")
     kernels = [str(one.kernel_variant) for one in (diff.a, diff.b)]
     if diff.moved:
-        table = Table(title=f"changes from {' to '.join(kernels)}", title_justify="left")
-        for heading in ("test", "part", *kernels, "reason"):
-            table.add_column(heading, overflow="fold")
+        headings = ("test", "part", *kernels, "reason")
+        table = new_table(f"changes from {' to '.join(kernels)}", headings, fold=True)
         for one in diff.moved:
             came = [styled(result) if result else "-" for result in (one.before, one.after)]
             table.add_row(one.test, escape(one.subtest or "-"), *came, escape(one.reason or ""))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -75,28 +76,20 @@ def carry_out(
     return run.document()
 
 
+@dataclass(frozen=True)
 class _Stress:
     """The stress of one host."""
 
-    def __init__(
-        self,
-        remote: Remote,
-        seconds: float,
-        seed: int,
-        options: list[str],
-        reset: Reset,
-        on_progress: Progress,
-    ) -> None:
-        self._remote = remote
-        self._name = remote.name
-        self._command = probe_command.stress_command(seconds, seed, options)
-        self._limit = 2 * seconds + GRACE_SECONDS
-        self._reset = reset
-        self._on_progress = on_progress
+    remote: Remote
+    seconds: float
+    seed: int
+    options: list[str]
+    reset: Reset
+    on_progress: Progress
 
     def run(self) -> HostStress:
         """Stress the host to the end, or until it hangs; then bring it back."""
-        boot = self._remote.output(_BOOT_ID)
+        boot = self.remote.output(_BOOT_ID)
         outcome, lost, recovered = None, None, None
         try:
             outcome = self._outcome()
@@ -104,11 +97,11 @@ class _Stress:
                 recovered = self._recovered(boot, "")
         except RemoteError as error:
             lost = str(error)
-            self._on_progress(f"{self._name}: {lost}")
+            self.on_progress(f"{self.remote.name}: {lost}")
             recovered = self._recovered(boot, self._boot_now())
         if recovered is not None:
-            self._on_progress(f"{self._name}: {recovered}")
-        return HostStress(name=self._name, outcome=outcome, lost=lost, recovered=recovered)
+            self.on_progress(f"{self.remote.name}: {recovered}")
+        return HostStress(name=self.remote.name, outcome=outcome, lost=lost, recovered=recovered)
 
     def _outcome(self) -> ProbeResult:
         """Return what the probe reports at its end.
@@ -116,14 +109,11 @@ class _Stress:
         Raises:
             RemoteError: no sign of life, no end in time, an end without a result. It does not name the host.
         """
-        process = self._remote.start(self._command)
-        try:
-            process.send(probe_command.handed_over())
+        command = probe_command.stress_command(self.seconds, self.seed, self.options)
+        with probe_command.started(self.remote, command) as process:
             last = self._last_line(process)
             done = process.wait(SILENT_SECONDS)
-        finally:
-            process.close()
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        reason = probe_command.last_message(done)
         if done.status != 0:
             raise RemoteError(f"the probe ended with status {done.status}: {reason}")
         try:
@@ -134,12 +124,13 @@ class _Stress:
     def _last_line(self, process: Process) -> str:
         """Read what the probe prints to its end, and return the last line."""
         last = ""
-        deadline = time.monotonic() + self._limit
+        limit = 2 * self.seconds + GRACE_SECONDS
+        deadline = time.monotonic() + limit
         try:
             for line in process.lines(SILENT_SECONDS):
                 last = line
                 if time.monotonic() > deadline:
-                    raise RemoteError(f"no end within {self._limit:.0f} s")
+                    raise RemoteError(f"no end within {limit:.0f} s")
         except RemoteError as error:
             if "connection was lost" in str(error):
                 raise RemoteError("the connection was lost during the run") from None
@@ -150,12 +141,12 @@ class _Stress:
 
     def _boot_now(self) -> str:
         """Return the boot id of the host, "" if it does not answer."""
-        self._remote.close()
+        self.remote.close()
         try:
-            self._remote.connect(ANSWER_SECONDS)
-            return self._remote.output(_BOOT_ID, ANSWER_SECONDS)
+            self.remote.connect(ANSWER_SECONDS)
+            return self.remote.output(_BOOT_ID, ANSWER_SECONDS)
         except RemoteError:
-            self._remote.close()
+            self.remote.close()
             return ""
 
     def _recovered(self, before: str, now: str) -> str:
@@ -165,10 +156,10 @@ class _Stress:
         how = "it had rebooted by itself"
         if not now:
             try:
-                self._reset(self._name)
+                self.reset(self.remote.name)
             except LabError as error:
                 return f"it could not be brought back: {error}"
             how = "it was reset"
             if self._boot_now() in ("", before):
                 return "it was reset, but does not answer from another boot: look at its console"
-        return f"{how}, and {self._remote.output('uname -r').strip()} runs now"
+        return f"{how}, and {self.remote.output('uname -r').strip()} runs now"
