@@ -22,6 +22,7 @@ from zclab.traffic import histogram as latency
 from zclab.traffic.document import RpcDocument, TrafficDocument
 
 MIB = 2**20
+_PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9, "p99_99": 99.99}
 _N = TypeVar("_N", int, float)
 #: Of a virtual host that counts them: its clock runs a nanosecond for each.
 INSTRUCTIONS_PER_SECOND = 10**9
@@ -199,14 +200,10 @@ def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None)
 def _latency(client: RpcDocument | None) -> Latency | None:
     if client is None or client.latency is None or not client.rpcs:
         return None
-    found = latency.merged([client.latency])
+    found = client.latency
     return Latency(
         mean=latency.mean_us(found),
-        p50=latency.percentile_us(found, 50),
-        p90=latency.percentile_us(found, 90),
-        p99=latency.percentile_us(found, 99),
-        p99_9=latency.percentile_us(found, 99.9),
-        p99_99=latency.percentile_us(found, 99.99),
+        **{name: latency.percentile_us(found, percent) for name, percent in _PERCENTILES.items()},
         max=latency.maximum_us(found),
         histogram=latency.encoded(found),
     )

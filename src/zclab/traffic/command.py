@@ -6,8 +6,10 @@ from __future__ import annotations
 import shlex
 
 from zclab.lab.model import Host, Lab
-from zclab.plan.schedule import Measurement
+from zclab.plan.schedule import Measurement, Rpc
 
+#: Options by name: null is not given, "" is a flag.
+Options = dict[str, str | int | None]
 TRAFFIC = "/usr/local/bin/zclab-traffic"
 #: Whether mmap() of a TCP socket consumes in a network namespace, on kernels that can do both.
 CONSUME = "/proc/sys/net/ipv4/tcp_mmap_consume"
@@ -25,21 +27,21 @@ fi
 def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
     """Return the receiver's command line: the server's, if a ping-pong is planned."""
     own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
-    common = ["--bind", own, "--peer", peer, "--token", token, "--mode", planned.receive_mode]
+    common: Options = {"--bind": own, "--peer": peer, "--token": token, "--mode": planned.receive_mode}
     if planned.rpc is not None:
-        return shlex.join(
-            [TRAFFIC, "rpc-serve", *common, *_rpc_options(planned), *_shared_options(planned, host)]
-        )
+        return _line("rpc-serve", common | _rpc_options(planned.rpc), planned, host)
     injected = planned.inject_usec_per_mib
-    return shlex.join(
-        [TRAFFIC, "receive", *common, "--chunk-bytes", str(planned.chunk_bytes)]
-        + ["--rcvlowat", str(lab.limits.rcvlowat_bytes)]
-        + (["--keep-bytes", str(planned.keep_bytes)] if planned.keep_bytes else [])
-        + (["--inject-usec-per-mib", f"{injected:g}"] if injected else [])
-        + _framing(planned)
-        + _bulk_options(planned)
-        + _shared_options(planned, host)
-    )
+    # Only map_each needs to know where pages begin.
+    framed = planned.receive_mode == "map_each" and planned.header_bytes > 0
+    options: Options = {
+        "--chunk-bytes": planned.chunk_bytes,
+        "--rcvlowat": lab.limits.rcvlowat_bytes,
+        "--keep-bytes": planned.keep_bytes or None,
+        "--inject-usec-per-mib": f"{injected:g}" if injected else None,
+        "--header-bytes": planned.header_bytes if framed else None,
+        "--message-bytes": planned.message_bytes if framed else None,
+    }
+    return _line("receive", common | options | _bulk_options(planned), planned, host)
 
 
 def mapping(planned: Measurement, command: str) -> str:
@@ -52,47 +54,38 @@ def mapping(planned: Measurement, command: str) -> str:
 def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> str:
     """Return the sender's command line: the client's, if a ping-pong is planned."""
     own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
-    common = ["--bind", own, "--peer", peer, "--port", str(port), "--token", token]
+    common: Options = {"--bind": own, "--peer": peer, "--port": port, "--token": token}
     if planned.rpc is not None:
-        return shlex.join(
-            [TRAFFIC, "rpc-call", *common, "--mode", planned.receive_mode, *_rpc_options(planned)]
-            + _shared_options(planned, host)
-        )
+        common["--mode"] = planned.receive_mode
+        return _line("rpc-call", common | _rpc_options(planned.rpc), planned, host)
     pace = planned.pace_gbit_per_s
-    return shlex.join(
-        [TRAFFIC, "send", *common, "--mode", planned.send_mode, "--message-bytes", str(planned.message_bytes)]
-        + ([] if pace is None else ["--pace-gbit", f"{pace:g}"])
-        + (["--header-bytes", str(planned.header_bytes)] if planned.header_bytes else [])
-        + _bulk_options(planned)
-        + _shared_options(planned, host)
-    )
+    options: Options = {
+        "--mode": planned.send_mode,
+        "--message-bytes": planned.message_bytes,
+        "--pace-gbit": None if pace is None else f"{pace:g}",
+        "--header-bytes": planned.header_bytes or None,
+    }
+    return _line("send", common | options | _bulk_options(planned), planned, host)
 
 
-def _framing(planned: Measurement) -> list[str]:
-    """Return the framing options of a receiver: only map_each needs to know where pages begin."""
-    if planned.receive_mode != "map_each" or not planned.header_bytes:
-        return []
-    return ["--header-bytes", str(planned.header_bytes), "--message-bytes", str(planned.message_bytes)]
+def _bulk_options(planned: Measurement) -> Options:
+    return {"--streams": planned.streams, "--verify": "" if planned.phase == "integrity" else None}
 
 
-def _bulk_options(planned: Measurement) -> list[str]:
-    return ["--streams", str(planned.streams), *(["--verify"] if planned.phase == "integrity" else [])]
+def _rpc_options(rpc: Rpc) -> Options:
+    return {"--request-bytes": rpc.request_bytes, "--reply-bytes": rpc.reply_bytes}
 
 
-def _rpc_options(planned: Measurement) -> list[str]:
-    assert planned.rpc is not None
-    return [
-        *("--request-bytes", str(planned.rpc.request_bytes)),
-        *("--reply-bytes", str(planned.rpc.reply_bytes)),
-    ]
-
-
-def _shared_options(planned: Measurement, host: Host) -> list[str]:
-    window = (
-        ["--bytes", str(planned.bytes)]
-        if planned.bytes is not None
-        else ["--warmup", f"{planned.warmup_seconds:g}", "--seconds", f"{planned.seconds:g}"]
-    )
-    cpus = ["--cpus", ",".join(map(str, host.traffic_cpus))] if host.traffic_cpus else []
-    baseline = ["--baseline", f"{planned.baseline_seconds:g}"] if planned.baseline_seconds else []
-    return [*window, *baseline, *cpus, "--watch-stdin"]
+def _line(what: str, options: Options, planned: Measurement, host: Host) -> str:
+    """Return the command line of an end with its options and those that all ends have."""
+    timed = planned.bytes is None
+    options = options | {
+        "--bytes": planned.bytes,
+        "--warmup": f"{planned.warmup_seconds:g}" if timed else None,
+        "--seconds": f"{planned.seconds:g}" if timed else None,
+        "--baseline": f"{planned.baseline_seconds:g}" if planned.baseline_seconds else None,
+        "--cpus": ",".join(map(str, host.traffic_cpus)) if host.traffic_cpus else None,
+        "--watch-stdin": "",
+    }
+    given = [(name, str(value)) for name, value in options.items() if value is not None]
+    return shlex.join([TRAFFIC, what, *(word for option in given for word in option if word)])

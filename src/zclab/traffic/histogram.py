@@ -1,24 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latencies of RPCs: the histograms of several measurements, merged and summarised.
+"""Latencies of RPCs: the histogram of a measurement, and figures of it.
 
 The traffic tool counts in the buckets that HdrHistogram has for 1 ns to 60 s and 2 significant digits, so a
-histogram passes from the tool to HdrHistogram and back without loss, and merging is addition.
+histogram passes from the tool to HdrHistogram without loss, and merging is addition.
 """
 
 from __future__ import annotations
 
-import binascii
-import struct
-import zlib
-from collections import Counter
-from collections.abc import Iterable
 from typing import Literal
 
-from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 from pydantic import Field, field_validator, model_validator
 
-from zclab.base.errors import InvalidError
 from zclab.base.model import Model
 
 LOWEST_NS, HIGHEST_NS = 1, 60_000_000_000
@@ -65,22 +58,6 @@ def bucket(ns: int) -> int:
     return ns >> shift << shift
 
 
-def merged(histograms: Iterable[Histogram]) -> Histogram:
-    """Return the histogram of all RPCs of `histograms` together; without any, one of nothing."""
-    counts: Counter[int] = Counter()
-    known = list(histograms)
-    for histogram in known:
-        counts.update(dict(histogram.counts))
-    return Histogram(
-        unit="ns",
-        significant_bits=7,
-        counts=tuple(sorted(counts.items())),
-        min=min((histogram.min for histogram in known if histogram.min is not None), default=None),
-        max=max((histogram.max for histogram in known if histogram.max is not None), default=None),
-        total=counts.total(),
-    )
-
-
 def percentile_us(histogram: Histogram, percent: float) -> float | None:
     """Return the latency in microseconds that `percent` (0 to 100) of the RPCs did not exceed.
 
@@ -105,37 +82,6 @@ def maximum_us(histogram: Histogram) -> float | None:
 def encoded(histogram: Histogram) -> str:
     """Return the histogram in HdrHistogram's text form (V2, compressed, base64), which other tools read."""
     return str(_hdr(histogram).encode().decode("ascii"))
-
-
-def decoded(text: str) -> Histogram:
-    """Return the histogram that `encoded` wrote; min and max are now the bounds of the outer buckets.
-
-    Raises:
-        InvalidError: the text is not such a histogram.
-    """
-    try:
-        hdr = HdrHistogram.decode(text)
-    except (
-        HdrCookieException,
-        HdrLengthException,
-        binascii.Error,
-        zlib.error,
-        struct.error,
-        ValueError,
-    ) as e:
-        raise InvalidError(f"not an HdrHistogram ({e}): {text[:40]}") from e
-    if hdr.significant_figures != _DIGITS or hdr.counts_len != _hdr(merged([])).counts_len:
-        raise InvalidError(f"not an HdrHistogram of 1 ns to 60 s with {_DIGITS} digits: {text[:40]}")
-    every = ((hdr.get_value_from_index(at), hdr.get_count_at_index(at)) for at in range(hdr.counts_len))
-    counts = tuple((int(lowest), int(count)) for lowest, count in every if count)
-    return Histogram(
-        unit="ns",
-        significant_bits=7,
-        counts=counts,
-        min=counts[0][0] if counts else None,
-        max=int(hdr.get_highest_equivalent_value(counts[-1][0])) if counts else None,
-        total=sum(count for _, count in counts),
-    )
 
 
 def _hdr(histogram: Histogram) -> HdrHistogram:
