@@ -29,8 +29,7 @@ from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Host, Lab
 from zclab.measure import engine as measure
 from zclab.measure.engine import Reporter
-from zclab.measure.session import Session
-from zclab.measure.transfer import Ends
+from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.runs import query

@@ -23,8 +23,7 @@ from zclab.host.ssh import Completed, RemoteError
 from zclab.kernel.identity import Artifact
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.measure.session import ConsoleWatch, Session
-from zclab.measure.transfer import Ends
+from zclab.measure.session import ConsoleWatch, Ends, Session
 from zclab.runs.folder import Run
 from zclab.suites.selftests import document as documents
 from zclab.suites.selftests import output as reading

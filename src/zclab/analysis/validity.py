@@ -36,15 +36,11 @@ def invalid_reasons(manifest: Manifest, record: Record) -> list[str]:
     """Return every reason for which a measurement does not count, in the order to look at them."""
     reasons = [record.problem] if record.problem else []
     for host in manifest.pair:
-        for when, snapshot in (
-            ("before", record.before.get(host.name)),
-            ("after", record.after.get(host.name)),
-        ):
-            if snapshot is None:
-                if not record.problem:
-                    reasons.append(f"{host.name}: its state {when} the measurement is not known")
-                continue
-            reasons += _host_reasons(manifest, host.name, snapshot, record)
+        for when, state in (("before", record.before), ("after", record.after)):
+            if host.name in state:
+                reasons += _host_reasons(manifest, host.name, state[host.name], record)
+            elif not record.problem:
+                reasons.append(f"{host.name}: its state {when} the measurement is not known")
     # Skipped, nothing was transferred; but on the wrong kernel that says nothing.
     if not record.problem and not record.skipped:
         reasons += _link_reasons(manifest, record)
@@ -181,30 +177,23 @@ def _transfer_reasons(manifest: Manifest, record: Record) -> list[str]:
 def _transport_reasons(manifest: Manifest, record: Record) -> list[str]:
     reasons = []
     receiver, sender = bulk(record.receiver), bulk(record.sender)
+    expected = manifest.expectations
     if sender:
-        mss = manifest.expectations.link.mss_of(
-            record.planned.ip_version or manifest.expectations.link.ip_version
-        )
+        mss = expected.link.mss_of(record.planned.ip_version or expected.link.ip_version)
         if sender.tcp.snd_mss != mss:
             reasons.append(f"sender: MSS was {sender.tcp.snd_mss}, the lab's link carries {mss}")
-        limit = manifest.expectations.validity.retransmitted_share_at_most
+        limit = expected.validity.retransmitted_share_at_most
         segments, again = sender.tcp.total.data_segs_out, sender.tcp.total.retransmits
         if segments is None or again is None:
             reasons.append("sender: this kernel does not count retransmitted segments")
         elif segments and again / segments > limit:
-            reasons.append(
-                f"sender: {again} of {segments} segments were retransmitted, more than {limit:.2%}"
-            )
-    low_water = receiver.rcvlowat if receiver else None
-    wanted = manifest.expectations.rcvlowat_bytes
-    known = low_water is not None and low_water.got is not None
-    if (
-        receiver
-        and (known or receiver.outcome == "complete")
-        and (low_water is None or low_water.got != wanted)
-    ):
+            text = f"{again} of {segments} segments were retransmitted"
+            reasons.append(f"sender: {text}, more than {limit:.2%}")
+    got = receiver.rcvlowat.got if receiver and receiver.rcvlowat else None
+    wanted = expected.rcvlowat_bytes
+    if receiver and (got is not None or receiver.outcome == "complete") and got != wanted:
         reasons.append(
-            f"receiver: SO_RCVLOWAT {wanted} was set and {low_water and low_water.got} was read back: "
+            f"receiver: SO_RCVLOWAT {wanted} was set and {got} was read back: "
             "raise the third value of net.ipv4.tcp_rmem"
         )
     return reasons
@@ -215,14 +204,9 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
     reasons = []
     planned = record.planned
     receiver, sender = bulk(record.receiver), bulk(record.sender)
-    expected = next(
-        (
-            by_send_mode.get(planned.send_mode)
-            for mode, by_send_mode in manifest.expectations.validity.mapped_fraction.items()
-            if mode == planned.receive_mode
-        ),
-        None,
-    )
+    validity = manifest.expectations.validity
+    by_mode = {str(mode): bounds for mode, bounds in validity.mapped_fraction.items()}
+    expected = by_mode.get(planned.receive_mode, {}).get(planned.send_mode)
     if planned.receive_mode != "copy" and expected is None:
         reasons.append(
             f"zclab_validity.mapped_fraction has no bounds for {planned.receive_mode}, {planned.send_mode}"
@@ -236,10 +220,10 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
     if planned.send_mode == "zerocopy":
         host = manifest.pair[0]
         before = record.before.get(host.name)
-        for feature in before.missing_offloads if before else []:
-            reasons.append(
-                f"{host.name}: {host.data_interface} has {feature} off: sent pages are copied on the way"
-            )
+        reasons += [
+            f"{host.name}: {host.data_interface} has {feature} off: sent pages are copied on the way"
+            for feature in (before.missing_offloads if before else [])
+        ]
     if planned.send_mode == "zerocopy" and sender:
         if sender.completions is None or not sender.completions.completed:
             reasons.append("sender: a zerocopy sender without completions")
@@ -248,9 +232,7 @@ def _zero_copy_reasons(manifest: Manifest, record: Record) -> list[str]:
             if completed != sends:
                 reasons.append(f"sender: {completed} of {sends} zerocopy sends were completed")
             copied = sender.completions.copied / completed
-            reasons += _outside(
-                "sender: copied fraction", copied, manifest.expectations.validity.copied_fraction
-            )
+            reasons += _outside("sender: copied fraction", copied, validity.copied_fraction)
     return reasons
 
 

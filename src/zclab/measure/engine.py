@@ -118,34 +118,34 @@ class _Engine:
         self._boot = boot
         self._variant = self.lab.kernel_variant
         self._boots: dict[str, str] = {}
+        self._orders = {one.id: one.order for one in schedule.measurements(self.manifest.plan)}
+        self._made: dict[str, MeasurementDocument] = {}
 
     def carry_out(self, records: list[Record]) -> None:
         """Make what is due beside the records that are there already."""
         plan = self.manifest.plan
-        orders = {one.id: one.order for one in schedule.measurements(plan)}
-        made = {record.planned.id: measurement.document(self.manifest, record) for record in records}
+        for record in records:
+            self._made[record.planned.id] = measurement.document(self.manifest, record)
         try:
             for planned in schedule.checks(plan):
-                self._make(planned, orders, made)
+                self._make(planned)
             for cell in schedule.compared(plan):
-                while (planned_next := next_measurement(plan, cell, made)) is not None:
-                    self._make(planned_next, orders, made)
+                while (planned_next := next_measurement(plan, cell, self._made)) is not None:
+                    self._make(planned_next)
             for planned in schedule.profiles(plan):
-                self._make(planned, orders, made)
+                self._make(planned)
         finally:
             self._switch(self.lab.kernel_variant)
 
-    def _make(
-        self, planned: Measurement, orders: dict[str, int], made: dict[str, MeasurementDocument]
-    ) -> None:
-        if planned.id in made:
+    def _make(self, planned: Measurement) -> None:
+        if planned.id in self._made:
             return
         self._switch(planned.kernel_variant or self.lab.kernel_variant)
-        planned = planned.model_copy(update={"order": orders[planned.id]})
+        planned = planned.model_copy(update={"order": self._orders[planned.id]})
         record = self._measure(planned)
         self.run.append(record)
-        made[planned.id] = measurement.document(self.manifest, record)
-        self.reporter.measured(self.run, made[planned.id])
+        self._made[planned.id] = document = measurement.document(self.manifest, record)
+        self.reporter.measured(self.run, document)
 
     def _switch(self, variant: str | None) -> None:
         """Have both hosts run a kernel of the lab, proven; nothing is done if they do."""

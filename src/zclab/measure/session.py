@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -17,12 +18,27 @@ from zclab.base.errors import InvalidError
 from zclab.deploy import state as deploy_state
 from zclab.host import console, facts
 from zclab.host.snapshot import Snapshot
-from zclab.host.ssh import Completed, Remote, connected
+from zclab.host.ssh import Completed, Process, Remote, connected
 from zclab.kernel.identity import Artifact, KernelIdentity
 from zclab.lab.model import Host, Lab
-from zclab.measure.transfer import Ends, transfer
 from zclab.runs.folder import Run
 from zclab.runs.manifest import D, Kind, M, R
+
+#: Seconds that either end may take beyond its own time: start, connect, drain. A limit, not an expectation.
+_GRACE_SECONDS = 30.0
+#: Seconds that a receiver has to say what it saw of a sender that failed.
+_FAILED_SECONDS = 3.0
+
+
+class Ends(NamedTuple):
+    """What both ends of a transfer left; the sender's is null if it was not started.
+
+    `controller_cpu_share` is the CPU that this process used while the sender ran, as a share of one core.
+    """
+
+    receiver: Completed
+    sender: Completed | None
+    controller_cpu_share: float | None = None
 
 
 class ConsoleWatch(NamedTuple):
@@ -164,9 +180,33 @@ class Session:
         seconds: float,
         failed: Callable[[Completed], bool],
     ) -> Ends:
-        """Run both ends of a transfer from the pair's sender to its receiver (zclab.measure.transfer)."""
-        sender, receiver = (self.remotes[host.name] for host in self.members)
-        return transfer(receiver, sender, receive, send, seconds, failed)
+        """Run a command that listens on the pair's receiver, and one that connects on its sender, to the end.
+
+        A receiver whose sender `failed` is asked to end. Whatever happens, both channels are closed, which
+        ends what still runs.
+
+        Raises:
+            RemoteError: a host cannot be reached, or an end did not end within `seconds` and _GRACE_SECONDS.
+        """
+        sending, receiving = (self.remotes[host.name] for host in self.members)
+        receiver = receiving.start(receive)
+        sender: Process | None = None
+        try:
+            listening = receiver.wait_for_stderr_line("listening ", _GRACE_SECONDS)
+            if listening is None:
+                return Ends(receiver.wait(_GRACE_SECONDS), None)
+            command = send(int(listening.split()[-1]))
+            clocks = time.process_time(), time.monotonic()
+            sender = sending.start(command)
+            sent = sender.wait(seconds + _GRACE_SECONDS)
+            busy, elapsed = time.process_time() - clocks[0], time.monotonic() - clocks[1]
+            if failed(sent):
+                receiver.ask_to_end(_FAILED_SECONDS)  # nothing more will come
+            return Ends(receiver.wait(_GRACE_SECONDS), sent, busy / elapsed)
+        finally:
+            receiver.close()
+            if sender is not None:
+                sender.close()
 
     def disconnect(self) -> None:
         """Close every channel. Each opens again with the next command over it."""

@@ -48,13 +48,9 @@ def entries(lab: Lab) -> list[KernelEntry]:
         booted = deploy_state.running_kernel(lab)
     except LabError:
         booted = None
+    running = booted.variant if booted is not None else None
     return [
-        _entry(
-            name,
-            spec,
-            default=name == lab.kernel_variant,
-            booted=booted is not None and booted.variant == name,
-        )
+        _entry(name, spec, default=name == lab.kernel_variant, booted=name == running)
         for name, spec in lab.kernel_variants.items()
     ]
 

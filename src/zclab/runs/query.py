@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pydantic import ConfigDict, ValidationError
 
 from zclab.base.errors import UsageError
+from zclab.base.model import first_problem
 from zclab.base.progress import Progress, quiet
 from zclab.runs import folder
 from zclab.runs.folder import Run
@@ -87,6 +88,4 @@ def _summary(directory: Path) -> Summary:
     try:
         return Summary.model_validate(data)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(f"{directory}: cannot be read: manifest: {key}: {problem['msg']}") from None
+        raise UsageError(f"{directory}: cannot be read: manifest: {first_problem(error)}") from None

@@ -16,8 +16,7 @@ from zclab.base.progress import Progress
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Crosscheck, Expectations, Lab
 from zclab.measure import engine
-from zclab.measure.session import Opener, Session
-from zclab.measure.transfer import Ends
+from zclab.measure.session import Ends, Opener, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.runs.records import Manifest, Record
