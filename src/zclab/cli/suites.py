@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import click
 from rich.console import Console
@@ -34,7 +34,7 @@ from zclab.suites.stress import run as stress_run
 @boot_option
 @diff_option
 @json_option
-def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+def conformance(**options: Any) -> None:
     """Test each rule of the zero-copy interfaces on the hosts; print one table per interface.
 
     Without --kernel the hosts are tested as they run. --diff uses the latest result of each kernel, and
@@ -42,19 +42,14 @@ def conformance(lab_name: str, variant: str | None, diff: tuple[str, str] | None
 
     Example: zclab conformance --diff stock full
     """
-    _try_or_compare(
-        lab_name,
-        variant,
-        diff,
-        as_json,
-        _Suite(
-            conformance_run.carry_out,
-            conformance_document.latest,
-            conformance_document.diff,
-            conformance_show.show,
-            conformance_show.show_diff,
-        ),
+    suite = _Suite(
+        conformance_run.carry_out,
+        conformance_document.latest,
+        conformance_document.diff,
+        conformance_show.show,
+        conformance_show.show_diff,
     )
+    _try_or_compare(suite, **options)
 
 
 @click.command()
@@ -83,7 +78,7 @@ def lockdep(lab_name: str, variant: str | None, as_json: bool) -> None:
 @boot_option
 @diff_option
 @json_option
-def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+def selftests(**options: Any) -> None:
     """Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.
 
     Without --kernel the hosts are tested as they run. --diff uses the latest result of each kernel, and
@@ -91,19 +86,14 @@ def selftests(lab_name: str, variant: str | None, diff: tuple[str, str] | None, 
 
     Example: zclab selftests --diff stock full
     """
-    _try_or_compare(
-        lab_name,
-        variant,
-        diff,
-        as_json,
-        _Suite(
-            selftests_run.carry_out,
-            selftests_document.latest,
-            selftests_document.diff,
-            selftests_show.show,
-            selftests_show.show_diff,
-        ),
+    suite = _Suite(
+        selftests_run.carry_out,
+        selftests_document.latest,
+        selftests_document.diff,
+        selftests_show.show,
+        selftests_show.show_diff,
     )
+    _try_or_compare(suite, **options)
 
 
 @click.command()
@@ -168,11 +158,7 @@ class _Suite(NamedTuple, Generic[_D, _C]):
 
 
 def _try_or_compare(
-    lab_name: str,
-    variant: str | None,
-    diff: tuple[str, str] | None,
-    as_json: bool,
-    suite: _Suite[_D, _C],
+    suite: _Suite[_D, _C], lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool
 ) -> NoReturn:
     """Carry a suite out on a kernel of a lab, or compare two by their latest results; show it and exit."""
     lab = inventory.load(lab_name)

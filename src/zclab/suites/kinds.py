@@ -92,17 +92,16 @@ def listed(on_unreadable: Progress, lab: str | None, kind: KindName | None) -> R
     runs = []
     for found in query.all_runs(on_unreadable, lab, kind):
         summary = found.summary
-        verdict, exit_code = summary.verdict, summary.exit_code
-        if verdict is None or exit_code is None:
+        judged: Any = summary
+        if summary.verdict is None or summary.exit_code is None:
             try:
-                document = document_of(found)
+                judged = document_of(found)
             except UsageError as error:
                 on_unreadable(str(error))
                 continue
-            verdict, exit_code = document.verdict, document.exit_code
-        own = {"id": found.directory.name, "verdict": verdict, "exit_code": exit_code}
         fields = summary.model_dump(include=set(ListedRun.model_fields))
-        runs.append(ListedRun.model_validate(fields | own))
+        fields |= {"id": found.directory.name, "verdict": judged.verdict, "exit_code": judged.exit_code}
+        runs.append(ListedRun.model_validate(fields))
     return RunList(runs=runs)
 
 

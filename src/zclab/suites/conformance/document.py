@@ -54,9 +54,11 @@ class ConformanceDocument(ConformanceManifest):
     verdict: Verdict
     rows: list[RowDocument]
 
-    def count(self, verdict: str) -> int:
-        """Return how many rows have a verdict."""
-        return sum(row.verdict == verdict for row in self.rows)
+
+def counted(rows: list[RowDocument]) -> dict[str, int]:
+    """Return how many rows passed, failed and were skipped, by these words."""
+    words = {"passed": "pass", "failed": "fail", "skipped": "skipped"}
+    return {word: sum(row.verdict == verdict for row in rows) for word, verdict in words.items()}
 
 
 def judge(manifest: ConformanceManifest, rows: list[RowDocument]) -> ConformanceDocument:

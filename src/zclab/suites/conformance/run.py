@@ -24,6 +24,7 @@ from zclab.suites.conformance.document import (
     CONFORMANCE,
     ConformanceDocument,
     RowDocument,
+    counted,
     fingerprint,
     judged,
 )
@@ -79,11 +80,7 @@ class _Suite:
         """Try a table over a family on a host; every row of it is in the result."""
         answers = self._ask(abi, family, host)
         rows = [*self._judged(abi, family, answers)]
-        counts = ", ".join(
-            f"{count} {words}"
-            for verdict, words in (("pass", "passed"), ("fail", "failed"), ("skipped", "skipped"))
-            if (count := sum(row.verdict == verdict for row in rows))
-        )
+        counts = ", ".join(f"{count} {word}" for word, count in counted(rows).items() if count)
         self._on_progress(f"{host.name}: {abi} over IPv{family}: {counts}")
         return rows
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from zclab.base.groups import grouped
 from zclab.report.terminal import new_table, print_line, print_reports, styled
-from zclab.suites.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument
+from zclab.suites.conformance.document import FIXED, ConformanceDocument, Diff, Moved, RowDocument, counted
 
 
 def show(console: Console, document: ConformanceDocument) -> None:
@@ -48,10 +48,7 @@ def show_diff(console: Console, diff: Diff) -> None:
 def summary(document: ConformanceDocument) -> str:
     """Return one line that says on which kernel how many rows passed, failed and were skipped."""
     emulated = ", emulated" if document.emulated else ""
-    counts = ", ".join(
-        f"{document.count(verdict)} {words}"
-        for verdict, words in (("pass", "passed"), ("fail", "failed"), ("skipped", "skipped"))
-    )
+    counts = ", ".join(f"{count} {word}" for word, count in counted(document.rows).items())
     return f"conformance: lab {document.lab}{emulated}, kernel {document.kernel}: {counts}"
 
 

@@ -22,13 +22,12 @@ _PLAIN: dict[str, Result] = {"[PASS]": "pass", "[FAIL]": "fail", "[SKIP]": "skip
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class Read:
+class Read(NamedTuple):
     """A test that ran, as read: its parts, and every reason for which it did not pass."""
 
-    def __init__(self, subtests: list[Subtest], reasons: list[str], *, skipped: str | None = None) -> None:
-        self.subtests = subtests
-        self.reasons = reasons
-        self.skipped = skipped
+    subtests: list[Subtest]
+    reasons: list[str]
+    skipped: str | None = None
 
     @property
     def result(self) -> Result:

@@ -138,14 +138,8 @@ class _Bench:
             return self._built.missing.get(table.TCP_MMAP)
         if lacking := [option for option in test.needs if option not in self._options]:
             return f"the kernel has no {', '.join(f'CONFIG_{option}' for option in lacking)}"
-        return next(
-            (
-                self._built.missing[name]
-                for name in test.programs + test.scripts
-                if name in self._built.missing
-            ),
-            None,
-        )
+        missing = self._built.missing
+        return next((missing[name] for name in test.programs + test.scripts if name in missing), None)
 
     def _command(self, test: Selftest | PairTest) -> str:
         return tcp_mmap_receive(self._task(test)) if isinstance(test, PairTest) else command(test)
