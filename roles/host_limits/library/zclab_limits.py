@@ -1,6 +1,16 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of one host that zero-copy needs: sysctls and locked memory."""
+"""The limits of one host that zero-copy needs: sysctls and locked memory.
+
+Its options are the variables of the role. `set` compares, writes what differs, and reads it back. Sysctls are
+set live and written to no file: a reboot loses them and the next run of the playbook sets them again, so that
+restoring leaves nothing. The locked-memory limit is a file that pam_limits reads at each login. Before the
+first change the state is saved in /var/lib/zclab/limits.json. A value that is in it is never saved again in
+the same boot; sysctls of an earlier boot are dropped, for the reboot has put them back. `restored` puts
+exactly the saved state back, removes the file that was made, and then the saved state.
+
+Returns `changes`, one line each, and `state_file`, the path of the saved state ("" if there is none).
+"""
 
 from __future__ import annotations
 
@@ -12,62 +22,6 @@ from typing import Any
 from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.zclab_host import RefusedError
-
-DOCUMENTATION = r"""
-module: zclab_limits
-short_description: Sysctls and the locked-memory limit of one host
-description:
-  - C(set) compares, writes what differs, and reads it back. Sysctls are set live and written to no file - a
-    reboot loses them and the next run of the playbook sets them again, so that restoring leaves nothing.
-  - The locked-memory limit is a file under /etc/security/limits.d, which pam_limits reads at each login.
-  - Before the first change the state is saved in /var/lib/zclab/limits.json. A value that is in it is never
-    saved again in the same boot; sysctls of an earlier boot are dropped, for the reboot has put them back.
-  - C(restored) puts exactly the saved state back, removes the file that was made, and then the saved state.
-options:
-  state:
-    description: What is wanted.
-    type: str
-    choices: [set, restored]
-    default: set
-  sysctls:
-    description: Values by name. Dots may be written as slashes, for names that hold a dot of their own.
-    type: dict
-    default: {}
-  locked_memory_kib:
-    description: KiB that a login may lock, C(unlimited), or empty to leave the limit as it is.
-    type: str
-    default: ""
-  machine_sysctls:
-    description:
-      - Numbers by name that this host cannot set for itself, as a network namespace cannot set all. Each
-        has to be at least so large, if it is to be seen from here.
-      - One that is among I(sysctls) too is set where this host has it for itself.
-    type: dict
-    default: {}
-  rcvlowat_bytes:
-    description: Receive low-water mark in bytes that a socket must be able to get. 0 checks nothing.
-    type: int
-    default: 0
-author: zclab
-"""
-
-EXAMPLES = r"""
-- name: Set the limits
-  zclab_limits:
-    sysctls: {net.core.optmem_max: 1048576}
-    locked_memory_kib: unlimited
-"""
-
-RETURN = r"""
-changes:
-  description: What was changed, one line each.
-  returned: always
-  type: list
-state_file:
-  description: The saved state on the host, empty if there is none.
-  returned: always
-  type: str
-"""
 
 LOW_WATER_SYSCTL = "net.ipv4.tcp_rmem"
 

@@ -1,6 +1,20 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's kernel on one host: which one runs, boot one once, keep it or give the old default back."""
+"""The lab's kernel on one host: which one runs, boot one once, keep it or give the old default back.
+
+`gathered` reads which kernel runs and which is the default, and changes nothing. `prepared` refuses a host
+where booting once is not safe; else it installs the package, makes the fallback kernel the default, and asks
+GRUB to boot the wanted kernel once. It does not reboot. `settled` records how that ended; on a host that runs
+the wanted kernel it promotes it when asked, and removes older kernels of the lab. `restored` puts back the
+default that was before the lab's first change and removes the lab's kernels; on a host that runs one of these
+it makes the old kernel the default and returns `reboot_required`: it has to be called again after a reboot
+into `fallback`.
+
+Every state returns `kernel` (release, build_id, boot_id of the kernel that runs), `running` (whether it is
+the wanted one), `default` (the release that boots when nothing is asked for once), `promoted` (whether that
+is the wanted one), and `attempt` (the last boot that was asked for; its outcome is armed, proved or fell
+back).
+"""
 
 from __future__ import annotations
 
@@ -17,106 +31,6 @@ from ansible.module_utils import zclab_grub as grub
 from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.zclab_host import RefusedError
-
-DOCUMENTATION = r"""
-module: zclab_kernel
-short_description: The lab's kernel on one host
-description:
-  - C(gathered) reads which kernel runs and which is the default, and changes nothing.
-  - C(prepared) refuses a host where booting once is not safe; else installs the package, makes the fallback
-    kernel the default, and asks GRUB to boot the wanted kernel once. It does not reboot.
-  - C(settled) is for a host that runs the wanted kernel. It records that, promotes it when asked, and removes
-    older kernels of the lab. On a host that runs another kernel it only says so.
-  - C(restored) puts back the default that was before the lab's first change and removes the lab's kernels.
-    On a host that runs one of these it makes the old kernel the default and returns C(reboot_required).
-  - A kernel is the lab's own if its release contains I(mark). No other kernel is ever removed, and a wanted
-    kernel (one with a build id) without the mark is refused - it would be taken for one of the host's own.
-options:
-  state:
-    description: What is wanted.
-    type: str
-    choices: [gathered, prepared, settled, restored]
-    default: gathered
-  release:
-    description: Release of the wanted kernel, as C(uname -r) prints it.
-    type: str
-    default: ""
-  build_id:
-    description: GNU build id of the wanted kernel, in hexadecimal.
-    type: str
-    default: ""
-  mark:
-    description: Text in the release of every kernel that the lab made, and of no other.
-    type: str
-    required: true
-  package:
-    description:
-      - The wanted kernel's package, for C(prepared) - its name, sha256 of the image, whether it wants an
-        initrd, bytes that it puts under /boot and elsewhere, and bytes of the package itself.
-    type: dict
-    default: {}
-  deb:
-    description: The package file on the host. Empty if it is not there yet.
-    type: path
-    default: ""
-  promote:
-    description: Whether C(settled) makes the running kernel the default.
-    type: bool
-    default: false
-  keep:
-    description: How many of the lab's own kernels C(settled) keeps, newest first.
-    type: int
-    default: 2
-author: zclab
-"""
-
-EXAMPLES = r"""
-- name: See which kernel runs
-  zclab_kernel:
-    state: gathered
-    release: 6.1.0-zclab-0123456789
-    build_id: 0123456789abcdef0123456789abcdef01234567
-    mark: -zclab-
-"""
-
-RETURN = r"""
-running:
-  description: Whether the wanted kernel runs, by release and build id.
-  returned: always
-  type: bool
-kernel:
-  description: Release, build id and boot id of the kernel that runs.
-  returned: always
-  type: dict
-default:
-  description: Release that boots when nothing is asked for once.
-  returned: always
-  type: str
-promoted:
-  description: Whether the wanted kernel is that default.
-  returned: always
-  type: bool
-attempt:
-  description: The last boot that was asked for, with its outcome (armed, proved or fell back).
-  returned: always
-  type: dict
-needs_package:
-  description: Whether C(prepared) waits for the package file.
-  returned: when prepared
-  type: bool
-fallback:
-  description: Release that a host falls back to.
-  returned: when prepared
-  type: str
-pruned:
-  description: Releases that were removed.
-  returned: when settled or restored
-  type: list
-reboot_required:
-  description: Whether C(restored) needs a reboot into C(fallback) before it can finish.
-  returned: when restored
-  type: bool
-"""
 
 SLACK_BYTES = 4 << 20
 DROP_IN_TEXT = """\
@@ -534,6 +448,8 @@ def main() -> None:
             "release": {"type": "str", "default": ""},
             "build_id": {"type": "str", "default": ""},
             "mark": {"type": "str", "required": True},
+            # The wanted kernel's package, as zclab_kernel_install describes it; the file on this host, "" if
+            # it is not there yet.
             "package": {"type": "dict", "default": {}},
             "deb": {"type": "path", "default": ""},
             "promote": {"type": "bool", "default": False},

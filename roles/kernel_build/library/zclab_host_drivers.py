@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Module: which drivers a host cannot boot, or not be reached, without."""
+"""Module: which drivers a host cannot boot, or not be reached, without. Changes nothing.
+
+It follows the root file system to its disk, and the network interfaces to their devices, and names the
+drivers on the way as kernel modules. `data_interface` carries the test traffic; "" if it does not matter.
+"""
 
 from __future__ import annotations
 
@@ -15,56 +19,6 @@ from pathlib import Path
 
 from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
-module: zclab_host_drivers
-short_description: Report the drivers that a host's kernel must have
-description:
-  - Follows the root file system to its disk, and the network interfaces to their devices, and reports the
-    drivers on the way, as the names of kernel modules. Changes nothing.
-options:
-  data_interface:
-    description: The interface that carries the test traffic. Empty if it does not matter.
-    type: str
-    default: ""
-author: zclab
-"""
-
-EXAMPLES = r"""
-- name: Find the drivers of the root disk and of the network interfaces
-  zclab_host_drivers:
-    data_interface: data0
-  register: result
-"""
-
-RETURN = r"""
-root_disk_drivers:
-  description: Drivers between the root file system and its disks. Empty when it lies on no disk.
-  returned: success
-  type: list
-root_filesystem:
-  description: The type of the root file system.
-  returned: success
-  type: str
-nic_drivers:
-  description: For the interface of the management connection and the data interface, their drivers.
-  returned: success
-  type: dict
-required:
-  description: The same as one list of driver and purpose, as a kernel build takes it.
-  returned: success
-  type: list
-running:
-  description: Release and GNU build id of the kernel that runs, the build id empty if it cannot be told.
-  returned: success
-  type: dict
-running_config:
-  description: >-
-    The configuration of the running kernel; when that is one that a lab installed, of the newest other kernel
-    that is installed. Empty when there is none.
-  returned: success
-  type: str
-"""
 
 LAB_KERNEL = re.compile(r"-zclab-[0-9a-f]{10}$")
 SIOCETHTOOL = 0x8946

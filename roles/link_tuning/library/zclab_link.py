@@ -1,6 +1,15 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""One network interface as declared: MTU, offloads, queues, rings, coalescing, address, IPv4 route MTU."""
+"""One network interface as declared: MTU, offloads, queues, rings, coalescing, address, IPv4 route MTU.
+
+Its options are the variables of the role. `tuned` reads the interface, changes only what differs, and reads
+it again to see that it holds. Before its first change it saves the whole state of the interface in
+/var/lib/zclab/link-NAME.json; later changes do not touch that file. None of these settings survives a reboot,
+so a file from an earlier boot (or of an interface that was made anew since) says nothing any more, and the
+state of this boot replaces it. `restored` puts exactly the saved state back and removes the file.
+
+Returns `changes`, one line each, and `state_file`, the path of the saved state ("" if there is none).
+"""
 
 from __future__ import annotations
 
@@ -16,87 +25,14 @@ from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.zclab_host import RefusedError
 
-DOCUMENTATION = r"""
-module: zclab_link
-short_description: One network interface as declared
-description:
-  - C(tuned) reads the interface, changes only what differs, and reads it again to see that it holds.
-  - Before its first change it saves the whole state of the interface in /var/lib/zclab/link-NAME.json. Later
-    changes do not touch that file. None of these settings survives a reboot, so a file from an earlier boot
-    (or of an interface that was made anew since) says nothing any more, and the state of this boot replaces
-    it.
-  - C(restored) puts exactly the saved state back and removes the file.
-options:
-  state:
-    description: What is wanted.
-    type: str
-    choices: [tuned, restored]
-    default: tuned
-  interface:
-    description: Name of the interface.
-    type: str
-    required: true
-  addresses:
-    description: Addresses with prefix lengths that the interface must have. Other addresses stay.
-    type: list
-    elements: str
-    default: []
-  mtu:
-    description: MTU in bytes. 0 leaves it as it is.
-    type: int
-    default: 0
-  offloads:
-    description: Offloads by the short names of ethtool -K, or by the names that ethtool -k prints.
-    type: dict
-    default: {}
-  queues:
-    description:
-      - Queues, as combined channels, or as receive and transmit channels where a driver has these. 0 leaves
-        them as they are.
-    type: int
-    default: 0
-  coalescing:
-    description: Interrupt coalescing by the names of ethtool -C.
-    type: dict
-    default: {}
-  rings:
-    description: Descriptors of the rings by the names of ethtool -G.
-    type: dict
-    default: {}
-  receive_cpus:
-    description:
-      - CPUs that handle what the interface receives, by number (receive packet steering, the same for each
-        receive queue). Empty leaves it as it is.
-    type: list
-    elements: int
-    default: []
-  carrier_timeout:
-    description: Seconds to wait for the link when the interface had to be brought up or changed.
-    type: int
-    default: 20
-author: zclab
-"""
-
-EXAMPLES = r"""
-- name: Tune the link
-  zclab_link:
-    interface: data0
-    addresses: [fd5a:6c61:62:1::1/64]
-    mtu: 4168
-    offloads: {gro: true}
-"""
-
-RETURN = r"""
-changes:
-  description: What was changed, one line each.
-  returned: always
-  type: list
-state_file:
-  description: The saved state on the host, empty if there is none.
-  returned: always
-  type: str
-"""
-
+# Parts of `ip -j route show` that name a route, and their words for `ip route change`.
+ROUTE_OPTIONS = {
+    "gateway": "via",
+    "protocol": "proto",
+    "scope": "scope",
+    "prefsrc": "src",
+    "metric": "metric",
+}
 PAGE_BYTES = 4096
 IPV4_OVERHEAD_BYTES = 20 + 20 + 12  # IP, TCP, TCP timestamps
 OFFLOAD_NAMES = {
@@ -113,6 +49,8 @@ OFFLOAD_NAMES = {
     "ntuple": "ntuple-filters",
     "rxhash": "receive-hashing",
 }
+#: A change: what, its value before and after, and the command that makes it.
+Step = tuple[str, str, str, list[str]]
 RING_NAMES = {"rx": "RX", "rx-mini": "RX Mini", "rx-jumbo": "RX Jumbo", "tx": "TX"}
 
 
@@ -311,10 +249,7 @@ class Interface(zclab_host.Host):
         routes = []
         for route in json.loads(self.must("ip", "-j", "-4", "route", "show", "dev", self.name) or "[]"):
             words = [str(route["dst"])]
-            for key, option in (("gateway", "via"), ("protocol", "proto"), ("scope", "scope")):
-                if key in route:
-                    words += [option, str(route[key])]
-            for key, option in (("prefsrc", "src"), ("metric", "metric")):
+            for key, option in ROUTE_OPTIONS.items():
                 if key in route:
                     words += [option, str(route[key])]
             mtu = next((metric["mtu"] for metric in route.get("metrics", []) if "mtu" in metric), None)
@@ -359,21 +294,15 @@ class Interface(zclab_host.Host):
         same = index.exists() and int(index.read_text(encoding="ascii")) == document["ifindex"]
         return document if same and document["boot_id"] == self.boot_id() else {}
 
-    def save_once(self) -> None:
-        """Save the state before the first change of this boot."""
-        if self.saved():
-            return
-        self.save(self.state_file, self.snapshot())
+    # What is wanted against what is
 
-    # What is wanted against what is: each step is (words for people, commands)
-
-    def steps(self, params: dict[str, Any]) -> list[tuple[str, str, str, list[str]]]:
-        """Return the differences as (what, is, wanted, command), in the order in which to apply them.
+    def steps(self, params: dict[str, Any]) -> list[Step]:
+        """Return the differences in the order in which to apply them.
 
         What makes a driver restart its rings comes first, the address last.
         """
         link = self.link()
-        steps: list[tuple[str, str, str, list[str]]] = []
+        steps: list[Step] = []
         if params["offloads"]:
             for name, wanted in offload_changes(params["offloads"], self.features(), self.where).items():
                 command = ["ethtool", "-K", self.name, name, word(wanted)]
@@ -410,7 +339,7 @@ class Interface(zclab_host.Host):
         extra = ["nodad"] if ":" in address else []
         return ["ip", "addr", "add", address, "dev", self.name, *extra]
 
-    def _steering_steps(self, cpus: list[int], new_queues: bool) -> list[tuple[str, str, str, list[str]]]:
+    def _steering_steps(self, cpus: list[int], new_queues: bool) -> list[Step]:
         """Return the step that gives every receive queue its mask; queues that are new have none yet."""
         wanted = sum(1 << cpu for cpu in cpus)
         masks = sorted(set(self.steering().values()))
@@ -420,7 +349,7 @@ class Interface(zclab_host.Host):
         command = ["sh", "-ec", script, "sh", cpu_mask(wanted)]
         return [("receive CPUs", " ".join(masks), cpu_mask(wanted), command)]
 
-    def _queue_steps(self, wanted: int) -> list[tuple[str, str, str, list[str]]]:
+    def _queue_steps(self, wanted: int) -> list[Step]:
         text = self.may("ethtool", "-l", self.name)
         if not text:
             queues = list(Path(f"/sys/class/net/{self.name}/queues").glob("rx-*"))
@@ -439,7 +368,7 @@ class Interface(zclab_host.Host):
 
     def _table_steps(
         self, kind: str, option: str, declared: dict[str, Any], now: dict[str, Any]
-    ) -> list[tuple[str, str, str, list[str]]]:
+    ) -> list[Step]:
         steps = []
         for name, value in declared.items():
             if name not in now:
@@ -451,7 +380,7 @@ class Interface(zclab_host.Host):
                 steps.append((f"{kind} {name}", word(now[name]), word(value), command))
         return steps
 
-    def route_steps(self, mtu: int) -> list[tuple[str, str, str, list[str]]]:
+    def route_steps(self, mtu: int) -> list[Step]:
         """Return what to change so that IPv4 segments carry whole pages on a link with an MTU for IPv6."""
         wanted = whole_page_ipv4_mtu(mtu)
         if wanted is None or wanted == mtu:
@@ -483,7 +412,8 @@ class Interface(zclab_host.Host):
                 self._refuse_foreign_address(address)
         if check_mode or not (steps or routes):
             return [step[:3] for step in [*steps, *routes]]
-        self.save_once()
+        if not self.saved():
+            self.save(self.state_file, self.snapshot())
         for what, _, wanted, command in steps:
             status, out, err = self.run(command)
             if status != 0:
@@ -576,11 +506,7 @@ class Interface(zclab_host.Host):
         for address in now["addresses"]:
             if address not in before["addresses"]:
                 self.must("ip", "addr", "del", address, "dev", self.name)
-        differing = {name: on for name, on in before["features"].items() if now["features"].get(name) != on}
-        if differing:
-            words = [part for name, on in differing.items() for part in (name, word(on))]
-            self.must("ethtool", "-K", self.name, *words)
-        for part, option in (("channels", "-L"), ("rings", "-G"), ("coalescing", "-C")):
+        for part, option in (("features", "-K"), ("channels", "-L"), ("rings", "-G"), ("coalescing", "-C")):
             words = [
                 text
                 for name, value in before[part].items()
