@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -168,14 +167,3 @@ def test_full_disk_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(LabError, match=r"sources: unpacking a kernel source needs \d+ bytes free, 1000 are"):
         source.fetch(resolve(kernel_fake.tarball(tmp_path)), print)
-
-
-def test_prune_keeps_the_last_used(tmp_path: Path, cache: Path) -> None:
-    trees = [cache / "kernel/sources" / name for name in ("a", "b", "c")]
-    for age, tree in enumerate(trees):
-        tree.mkdir(parents=True)
-        os.utime(tree, (1000 - age, 1000 - age))
-    with source.trees().using("c"):
-        assert source.prune(1) == [trees[1]]
-    assert source.prune(1) == [trees[2]]
-    assert trees[0].is_dir()

@@ -132,10 +132,7 @@ def configure(
             text = dotconfig.read_text(encoding="utf-8")
         else:
             text = inputs.base_text
-        lines = [
-            f"# {ask.option} is not set" if ask.value == "n" else f"{ask.option}={ask.value}"
-            for ask in asks.values()
-        ]
+        lines = [_line(ask.option, ask.value) for ask in asks.values()]
         lines += ['CONFIG_LOCALVERSION=""', "# CONFIG_LOCALVERSION_AUTO is not set", 'CONFIG_BUILD_SALT=""']
         dotconfig.write_text(text + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
         run([*make, "olddefconfig"], cwd=tree, environment=environment)

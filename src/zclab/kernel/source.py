@@ -77,20 +77,13 @@ def fetch(resolved: ResolvedSource, on_progress: Progress) -> Path:
                     f"kernel source {resolved.identity}: no Linux source tree, it has no {needed}"
                 )
 
-    if not trees().ensure(target.name, make, on_progress):
-        os.utime(target)
+    trees().ensure(target.name, make, on_progress)
     return target
 
 
 def trees() -> Store:
     """Return the store of unpacked trees."""
     return Store(kernel_cache() / "sources", "kernel source")
-
-
-def prune(keep: int) -> list[Path]:
-    """Remove all but the `keep` last used trees; return what was removed. One that is in use stays."""
-    found = sorted(trees().entries(), key=lambda tree: tree.stat().st_mtime, reverse=True)
-    return [tree for tree in found[keep:] if trees().remove(tree.name)]
 
 
 def _fill(resolved: ResolvedSource, tree: Path, on_progress: Progress) -> None:
@@ -181,19 +174,8 @@ def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, on_progr
     repository = tree / ".git"
     _git(["init", "--quiet", "--bare", str(repository)])
     try:
-        _git(
-            [
-                "-C",
-                str(repository),
-                "fetch",
-                "--quiet",
-                "--depth=1",
-                "--no-tags",
-                "--",
-                source.url,
-                resolved.ref,
-            ]
-        )
+        options = ["--quiet", "--depth=1", "--no-tags"]
+        _git(["-C", str(repository), "fetch", *options, "--", source.url, resolved.ref])
     except CommandError as error:
         raise LabError(
             f"kernel source {source.url}: git cannot fetch {source.ref}: check the ref and the network "
