@@ -25,41 +25,16 @@ from zclab.base.model import Role
 from zclab.base.paths import lab_dir, project_root, state_dir
 from zclab.lab.model import Host, Lab
 
-# Inventory keys that every host must agree on, and the model field each one fills.
-_LAB_KEYS = {
-    "zclab_kind": "kind",
-    "zclab_plan": "plan",
-    "zclab_link": "link",
-    "zclab_limits": "limits",
-    "zclab_virtual": "virtual",
-    "zclab_kernel_variant": "kernel_variant",
-    "zclab_kernel_variants": "kernel_variants",
-    "zclab_validity": "validity",
-    "zclab_thresholds": "thresholds",
-    "zclab_smallest_effect": "smallest_effect",
-    "zclab_crosscheck": "crosscheck",
-}
-_HOST_KEYS = {
-    "zclab_pair": "pair",
-    "zclab_data_interface": "data_interface",
-    "zclab_data_address": "data_address",
-    "zclab_data_address_ipv4": "data_address_ipv4",
-    "zclab_nic_model": "nic_model",
-    "zclab_ssh_port": "ssh_port",
-    "zclab_tuning": "tuning",
-    "zclab_traffic_cpus": "traffic_cpus",
-}
-_OPTIONAL = {
-    "zclab_virtual",
-    "zclab_nic_model",
-    "zclab_ssh_port",
-    "zclab_thresholds",
-    "zclab_traffic_cpus",
-    "zclab_data_address_ipv4",
-    "zclab_kernel_variant",
-    "zclab_kernel_variants",
-    "zclab_crosscheck",
-}
+# What an inventory declares under zclab_NAME: fields of a lab, on which every host must agree, and of a host.
+_LAB_FIELDS = (
+    *("kind", "plan", "link", "limits", "virtual", "kernel_variant", "kernel_variants"),
+    *("validity", "thresholds", "smallest_effect", "crosscheck"),
+)
+_HOST_FIELDS = (
+    *("pair", "data_interface", "data_address", "data_address_ipv4"),
+    *("nic_model", "ssh_port", "tuning", "traffic_cpus"),
+)
+_KEYS = {field: f"zclab_{field}" for field in (*_LAB_FIELDS, *_HOST_FIELDS)}
 
 
 class _Source:
@@ -153,7 +128,7 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
         if role not in roles.values():
             raise source.error(f"{role}s", f"this lab has no {role}: add a host to the group {role}s")
 
-    common = {field: _agreed(source, key, hostvars) for key, field in _LAB_KEYS.items()}
+    common = {field: _agreed(source, field, hostvars) for field in _LAB_FIELDS}
     hosts = _hosts(source, {name: hostvars[name] for name in roles}, roles)
     fields = {field: value for field, value in common.items() if value is not None}
     try:
@@ -165,8 +140,7 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
             **fields,
         )
     except ValidationError as error:
-        keys = {field: key for key, field in _LAB_KEYS.items()}
-        raise _first_problem(source, error, keys, fields) from None
+        raise _first_problem(source, error, fields) from None
     _check_whole(source, lab)
     return lab
 
@@ -177,28 +151,29 @@ def _check_keys(source: _Source, host: str, variables: dict[str, Any], roles: di
     for key, value in variables.items():
         if key.startswith("zclab_") and (renamed := renamed_keys.problem({key: value})):
             raise source.error(*renamed, host, roles[host])
-        if key.startswith("ansible_") or key in _LAB_KEYS or key in _HOST_KEYS:
+        if key.startswith("ansible_") or key in _KEYS.values():
             continue
         raise source.error(key, "unknown key: remove it or correct its name (docs/inventory.md lists them)")
 
 
-def _agreed(source: _Source, key: str, hostvars: dict[str, dict[str, Any]]) -> Any:
+def _agreed(source: _Source, field: str, hostvars: dict[str, dict[str, Any]]) -> Any:
     """Return the one value that all hosts have for a key of the lab."""
+    key = _KEYS[field]
     values = [variables.get(key) for variables in hostvars.values()]
     if any(value != values[0] for value in values):
         raise source.error(key, "differs between hosts: declare it once, in group_vars/all")
-    if values[0] is None and key not in _OPTIONAL:
+    if values[0] is None and Lab.model_fields[field].is_required():
         raise source.error(key, "missing: declare it in group_vars/all")
-    return [] if values[0] is None and key == "zclab_thresholds" else values[0]
+    return values[0]
 
 
 def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str, Role]) -> list[Host]:
     pairs = [(variables.get("zclab_pair"), roles[name]) for name, variables in hostvars.items()]
     hosts = []
     for name, variables in hostvars.items():
-        for key in _HOST_KEYS:
-            if key not in variables and key not in _OPTIONAL:
-                raise source.error(key, f"missing for host {name}", name, roles[name])
+        for field in _HOST_FIELDS:
+            if _KEYS[field] not in variables and Host.model_fields[field].is_required():
+                raise source.error(_KEYS[field], f"missing for host {name}", name, roles[name])
         number = variables["zclab_pair"]
         if any(pairs.count((number, role)) != 1 for role in ("sender", "receiver")):
             raise source.error("zclab_pair", f"pair {number} needs exactly one sender and one receiver")
@@ -207,7 +182,7 @@ def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str
             for other, its in hostvars.items()
             if its.get("zclab_pair") == number and roles[other] != roles[name]
         )
-        fields = {field: variables[key] for key, field in _HOST_KEYS.items() if key in variables}
+        fields = {field: variables[_KEYS[field]] for field in _HOST_FIELDS if _KEYS[field] in variables}
         try:
             hosts.append(
                 Host(
@@ -223,8 +198,7 @@ def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str
                 )
             )
         except ValidationError as error:
-            keys = {field: key for key, field in _HOST_KEYS.items()}
-            raise _first_problem(source, error, keys, fields, name, roles[name]) from None
+            raise _first_problem(source, error, fields, name, roles[name]) from None
     if not any(host.pair == 1 for host in hosts):
         raise source.error("zclab_pair", "no pair is number 1, which runs measure: number the pairs from 1")
     return hosts
@@ -251,14 +225,13 @@ def _path(loc: tuple[int | str, ...], given: Any) -> list[str]:
 def _first_problem(
     source: _Source,
     error: ValidationError,
-    keys: dict[str, str],
     given: dict[str, Any],
     host: str = "",
     role: str = "",
 ) -> UsageError:
     problem = error.errors()[0]
     field, *inner = _path(problem["loc"], given)
-    key = ".".join([keys.get(field, field), *inner])
+    key = ".".join([_KEYS.get(field, field), *inner])
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         text = "unknown key: remove it or correct its name (docs/inventory.md lists them)"

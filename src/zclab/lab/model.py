@@ -308,7 +308,7 @@ class Lab(Model):
     kernel_variant: str | None = None
     kernel_variants: dict[str, KernelVariant] = {}
     validity: Validity
-    thresholds: list[Threshold]
+    thresholds: list[Threshold] = []
     smallest_effect: float = Field(gt=0, lt=1)
     crosscheck: Crosscheck | None = None
     hosts: list[Host]
