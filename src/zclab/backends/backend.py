@@ -5,17 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+
+from zclab.host import console
+from zclab.lab.model import Lab
 
 #: One line of a lab's status: what is shown of a host, under its heading; "host" comes first.
 StatusRow = dict[str, str]
 
 
-class Backend(Protocol):
-    """Who makes the hosts of a lab."""
+class Backend:
+    """Who makes the hosts of a lab. What is here holds unless a kind of lab says otherwise."""
 
     #: Seconds that a measurement takes beside its window, about. Nothing is judged by it.
     overhead_seconds: float
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
 
     def status(self) -> Iterator[StatusRow]:
         """Yield what each host is at now.
@@ -23,6 +28,7 @@ class Backend(Protocol):
         Raises:
             LabError: a host cannot be asked.
         """
+        raise NotImplementedError
 
     def console(self, host: str) -> Path:
         """Return the console log of a host.
@@ -30,6 +36,7 @@ class Backend(Protocol):
         Raises:
             UsageError: hosts of this kind have no console.
         """
+        return console.log_path(self._lab.state_dir, host)
 
     def accelerator(self) -> str | None:
         """Return what runs virtual hosts, "kvm" or "tcg" ("tcg" if either is emulated); None for others.
@@ -37,9 +44,11 @@ class Backend(Protocol):
         Raises:
             LabError: a virtual host does not run.
         """
+        return None
 
     def missing(self) -> bool:
         """Return whether hosts that every command makes by itself, as it takes seconds, are not all there."""
+        return False
 
     def check_down(self) -> None:
         """See that the hosts can be taken down.

@@ -86,6 +86,14 @@ def ssh_config(hosts: dict[str, Endpoint], identity: Path, known: Path) -> str:
     return "# Written when the hosts are brought up.\n" + "\n".join(entries)
 
 
+def write_files(state_dir: Path, identity: Path, hosts: dict[str, tuple[Endpoint, str]]) -> bool:
+    """Write known_hosts and ssh_config of a lab; return whether that changed one. hosts: as `known_hosts`."""
+    known = state_dir / "known_hosts"
+    config = ssh_config({name: at for name, (at, _) in hosts.items()}, identity, known)
+    changed = write_private(known, known_hosts(hosts))
+    return write_private(state_dir / "ssh_config", config) or changed
+
+
 def quoted(path: Path) -> str:
     """Return a path as it stands in ssh_config."""
     return f'"{path}"' if " " in str(path) else str(path)

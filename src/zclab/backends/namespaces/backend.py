@@ -6,19 +6,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from zclab.backends.backend import StatusRow
+from zclab.backends.backend import Backend, StatusRow
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import UsageError
 from zclab.lab.model import Lab
 
 
-class Namespaces:
+class Namespaces(Backend):
     """Network namespaces of this machine, joined by veth pairs."""
 
     overhead_seconds = 0.3
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        super().__init__(lab)
         self._names = [host.name for host in lab.hosts]
 
     def status(self) -> Iterator[StatusRow]:
@@ -36,13 +36,6 @@ class Namespaces:
             "which reports to dmesg"
         )
 
-    def accelerator(self) -> str | None:
-        """Return None."""
-        return None
-
     def missing(self) -> bool:
         """Return whether a host is not there, or was not set up to the end."""
         return not namespaces.ready(self._lab.state_dir, self._names)
-
-    def check_down(self) -> None:
-        """Nothing stands against it."""

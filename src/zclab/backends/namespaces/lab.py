@@ -189,11 +189,9 @@ def _ssh_files(spec: LabSpec) -> list[str]:
         public = ssh_keys.ensure_key(_host_key(spec.state_dir, host.name), host.name)
         # The address is never looked up: it tells the hosts of this lab from those of others.
         hosts[host.name] = (ssh_keys.Endpoint(name, proxy=shlex.join(command)), public)
-    known, config = spec.state_dir / "known_hosts", spec.state_dir / "ssh_config"
-    endpoints = {name: at for name, (at, _) in hosts.items()}
-    changed = ssh_keys.write_private(known, ssh_keys.known_hosts(hosts))
-    changed |= ssh_keys.write_private(config, ssh_keys.ssh_config(endpoints, identity, known))
-    for path in (known, config, identity.parent, *identity.parent.iterdir()):
+    changed = ssh_keys.write_files(spec.state_dir, identity, hosts)
+    written = [spec.state_dir / name for name in ("known_hosts", "ssh_config", "keys")]
+    for path in (*written, *identity.parent.iterdir()):
         os.chown(path, owner.st_uid, owner.st_gid)
     return ["wrote the SSH files"] if changed else []
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
-from zclab.backends.backend import StatusRow
+from zclab.backends.backend import Backend, StatusRow
 from zclab.backends.virtual import lab as virtual
 from zclab.base.errors import LabError
-from zclab.host import console
-from zclab.lab.model import Lab
 
 
-class VirtualHosts:
+class VirtualHosts(Backend):
     """Emulators on this machine."""
 
     overhead_seconds = 2.0
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
 
     def status(self) -> Iterator[StatusRow]:
         """Yield each host's role, state, emulator and SSH port."""
@@ -39,10 +33,6 @@ class VirtualHosts:
                 "up for": str(timedelta(seconds=round(found.uptime_s or 0))),
             }
 
-    def console(self, host: str) -> Path:
-        """Return the log of the emulated serial port."""
-        return console.log_path(self._lab.state_dir, host)
-
     def accelerator(self) -> str | None:
         """Return "kvm" or "tcg" ("tcg" if either host of the pair is emulated); LabError if one is down."""
         names = {host.name for host in self._lab.pair()}
@@ -50,10 +40,3 @@ class VirtualHosts:
         if len(found) != len(names) or None in found:
             raise LabError(f"{self._lab.name}: a virtual host does not run: run `zclab up`")
         return "tcg" if "tcg" in found else "kvm"
-
-    def missing(self) -> bool:
-        """Return False: they are brought up when that is asked for."""
-        return False
-
-    def check_down(self) -> None:
-        """Nothing stands against it."""

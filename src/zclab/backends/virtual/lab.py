@@ -276,7 +276,14 @@ def _start_all(spec: LabSpec, outcome: Outcome, progress: Progress) -> None:
                 outcome.changes.append(f"started {declared.name}")
             else:
                 current[declared.name] = running.ssh_port
-        _write_ssh_files(spec, client_key, current)
+        endpoints = {
+            name: (
+                ssh_keys.Endpoint(ports.LOOPBACK, port),
+                Host(spec.state_dir, name).host_key.with_suffix(".pub").read_text(),
+            )
+            for name, port in current.items()
+        }
+        ssh_keys.write_files(spec.state_dir, client_key, endpoints)
         _wait_all(spec, fresh, current, outcome, progress, stop)
     except BaseException:
         # Hosts that this call started and that did not get ready are half-made.
@@ -334,17 +341,6 @@ def _choose_port(declared: HostSpec, host: Host, *, first: bool) -> int:
         return declared.ssh_port
     last = host.last_port()
     return last if first and last is not None and ports.is_free(last) else ports.any_free()
-
-
-def _write_ssh_files(spec: LabSpec, client_key: Path, current: dict[str, int]) -> None:
-    endpoints = {name: ssh_keys.Endpoint(ports.LOOPBACK, port) for name, port in current.items()}
-    hosts = {
-        name: (at, (Host(spec.state_dir, name).host_key.with_suffix(".pub")).read_text())
-        for name, at in endpoints.items()
-    }
-    known = spec.state_dir / "known_hosts"
-    ssh_keys.write_private(known, ssh_keys.known_hosts(hosts))
-    ssh_keys.write_private(spec.state_dir / "ssh_config", ssh_keys.ssh_config(endpoints, client_key, known))
 
 
 def _wait_all(
