@@ -77,9 +77,7 @@ class Pretended:
             path.parent.mkdir(parents=True)
             path.write_text("[    1.000000] WARNING: long before\n", encoding="utf-8")
         self.record_kernel()
-        self.status = [
-            HostStatus(host.name, True, 1, 2201, "tcg", 1.0, Path("console.log"), "abc") for host in lab.hosts
-        ]
+        self.status = [HostStatus(host.name, True, 1, 2201, "tcg", 1.0) for host in lab.hosts]
         monkeypatch.setattr(hosts, "status", lambda state_dir: self.status)
 
     def _snapshot(self, host: Host) -> Snapshot:
@@ -320,7 +318,7 @@ def test_one_emulated_host_makes_a_run_emulated(
     pretended: Pretended, accelerators: tuple[str, str], emulated: bool
 ) -> None:
     pretended.status = [
-        HostStatus(name, True, 1, 2201, accelerator, 1.0, Path("console.log"), "abc")
+        HostStatus(name, True, 1, 2201, accelerator, 1.0)
         for name, accelerator in zip(MEMBERS, accelerators, strict=True)
     ]
     assert pretended.execute(PLAN, Told()).manifest().emulated is emulated

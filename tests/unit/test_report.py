@@ -210,8 +210,8 @@ def test_no_timings() -> None:
 def test_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = factories.lab()
     found = [
-        HostStatus("sender1", True, 4711, 2201, "tcg", 61.0, Path("console.log"), "abc"),
-        HostStatus("receiver1", False, None, None, None, None, Path("console.log"), None),
+        HostStatus("sender1", True, 4711, 2201, "tcg", 61.0),
+        HostStatus("receiver1", False, None, None, None, None),
     ]
     monkeypatch.setattr(virtual, "status", lambda state_dir: found)
     screen = Screen()

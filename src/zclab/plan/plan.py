@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
@@ -21,6 +21,17 @@ from zclab.traffic.document import RpcMode
 
 #: The name of the cell that compares an arm with itself.
 AA = "aa"
+
+
+def _whole_pages(sizes: list[int]) -> list[int]:
+    for size in sizes:
+        if size <= 0 or size % PAGE_BYTES:
+            raise ValueError(f"{size} is not a multiple of a page ({PAGE_BYTES} bytes)")
+    return sizes
+
+
+#: Sizes in bytes, each of them whole pages.
+Sizes = Annotated[list[int], Field(min_length=1), AfterValidator(_whole_pages)]
 
 
 class Arm(Model):
@@ -48,13 +59,8 @@ class PlannedComparison(Model):
     a: Arm
     b: Arm
     metrics: dict[Metric, list[str]] = Field(min_length=1)
-    message_bytes: list[int] | None = Field(default=None, min_length=1)
+    message_bytes: Sizes | None = None
     pace_gbit_per_s: list[Annotated[float, Field(gt=0)] | None] | None = Field(default=None, min_length=1)
-
-    @field_validator("message_bytes")
-    @classmethod
-    def _whole(cls, sizes: list[int] | None) -> list[int] | None:
-        return whole_pages(sizes) if sizes is not None else None
 
     @model_validator(mode="after")
     def _bulk(self) -> PlannedComparison:
@@ -101,18 +107,6 @@ def _several(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
-def whole_pages(sizes: list[int]) -> list[int]:
-    """Return sizes in bytes, each of which must be whole pages.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for size in sizes:
-        if size <= 0 or size % PAGE_BYTES:
-            raise ValueError(f"{size} is not a multiple of a page ({PAGE_BYTES} bytes)")
-    return sizes
-
-
 class Plan(Model):
     """What `zclab run` carries out: each comparison at each size, pace, number of streams and IP version.
 
@@ -136,8 +130,8 @@ class Plan(Model):
     baseline: bool = False
     integrity_bytes: int = Field(default=0, ge=0)
     seed: int | None = Field(default=None, ge=0)
-    message_bytes: list[int] = Field(min_length=1)
-    chunk_bytes: Annotated[list[int], BeforeValidator(_several), Field(min_length=1)]
+    message_bytes: Sizes
+    chunk_bytes: Annotated[Sizes, BeforeValidator(_several)]
     pace_gbit_per_s: list[float | None] = Field(min_length=1)
     streams: list[int] = Field(default=[1], min_length=1)
     header_bytes: int = Field(default=0, ge=0, le=65535)
@@ -162,11 +156,6 @@ class Plan(Model):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice")
         return values
-
-    @field_validator("message_bytes", "chunk_bytes")
-    @classmethod
-    def _whole_pages(cls, sizes: list[int]) -> list[int]:
-        return whole_pages(sizes)
 
     @field_validator("pace_gbit_per_s")
     @classmethod

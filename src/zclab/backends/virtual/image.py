@@ -74,11 +74,6 @@ class Image:
         """The qcow2 file that overlays refer to. It is never written again."""
         return self.directory / "base.qcow2"
 
-    @property
-    def log(self) -> Path:
-        """What the build printed."""
-        return self.directory / "build.log"
-
 
 def images_dir() -> Path:
     """Return the directory that holds one directory per base image, and the logs of failed builds."""

@@ -103,8 +103,6 @@ class HostStatus:
     ssh_port: int | None
     accelerator: str | None
     uptime_s: float | None
-    console: Path
-    image_key: str | None
 
 
 def up(spec: LabSpec, progress: Progress = quiet) -> Outcome:
@@ -180,8 +178,6 @@ def status(state_dir: Path) -> list[HostStatus]:
                 ssh_port=running.ssh_port if running else host.last_port(),
                 accelerator=running.accelerator if running else None,
                 uptime_s=max(0.0, time.time() - running.started) if running else None,
-                console=host.console,
-                image_key=host.image_record().get("image_key"),
             )
         )
     return found
