@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.role_modules import write_tree
 
-from zclab.kernel.spec import KernelVariant, TarballSource, parse_variant
+from zclab.kernel.spec import KernelVariant, TarballSource
 
 DATA = Path(__file__).parent / "data/kernel"
 PATCHES = DATA / "patches"
@@ -66,4 +66,4 @@ def variant(
     source: dict[str, Any], patches: list[dict[str, Any]] | None = None, **config: Any
 ) -> KernelVariant:
     """Return a variant of the fake tree."""
-    return parse_variant({"source": source, "patches": patches or [], "config": config})
+    return KernelVariant.model_validate({"source": source, "patches": patches or [], "config": config})

@@ -16,7 +16,7 @@ from zclab.base.paths import cache_dir, project_root
 from zclab.kernel import artifact, build, source
 from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.drivers import Requirement
-from zclab.kernel.spec import KernelVariant, parse_variant
+from zclab.kernel.spec import KernelVariant
 
 pytestmark = pytest.mark.kernel
 
@@ -34,11 +34,11 @@ def stock() -> KernelVariant:
     """Return the variant that the virtual lab boots."""
     declared = project_root() / "inventory/virtual/group_vars/all/kernel.yml"
     variants = yaml.safe_load(declared.read_text(encoding="utf-8"))["zclab_kernel_variants"]
-    return parse_variant(variants["stock"])
+    return KernelVariant.model_validate(variants["stock"])
 
 
 def patched() -> KernelVariant:
-    return parse_variant(stock().model_dump() | {"patches": [{"file": str(PATCH)}]})
+    return KernelVariant.model_validate(stock().model_dump() | {"patches": [{"file": str(PATCH)}]})
 
 
 def image(made: BuiltArtifact, directory: Path) -> Path:
@@ -110,7 +110,7 @@ def test_real_kconfig_drops_an_option(tmp_path: Path) -> None:
     data = stock().model_dump()
     data["config"]["fragments"] = [*data["config"]["fragments"], str(tmp_path / "x.config")]
     with pytest.raises(InvalidError, match=r"CONFIG_SCSI_LOWLEVEL=y did not survive, it is n: what it"):
-        build.build("dropped", parse_variant(data), NEEDS)
+        build.build("dropped", KernelVariant.model_validate(data), NEEDS)
 
 
 def test_real_tree_knows_drivers() -> None:
@@ -125,7 +125,7 @@ def test_real_misfit_is_located(tmp_path: Path) -> None:
     (tmp_path / "misfit.patch").write_text(text)
     data = stock().model_dump() | {"patches": [{"file": str(tmp_path / "misfit.patch")}]}
     with pytest.raises(UsageError, match=r"misfit.patch does not apply: net/ipv4/tcp.c:\d+: hunk 1"):
-        build.build("misfit", parse_variant(data), NEEDS)
+        build.build("misfit", KernelVariant.model_validate(data), NEEDS)
 
 
 def test_real_compiler_error_is_quoted(tmp_path: Path) -> None:
@@ -138,4 +138,4 @@ def test_real_compiler_error_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "broken.patch").write_text(text)
     data = stock().model_dump() | {"patches": [{"file": str(tmp_path / "broken.patch")}]}
     with pytest.raises(LabError, match=r"main.c:\d+:1: error: unknown type name .no_such_type.*log: /"):
-        build.build("broken", parse_variant(data), NEEDS)
+        build.build("broken", KernelVariant.model_validate(data), NEEDS)

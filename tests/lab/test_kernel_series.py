@@ -14,7 +14,7 @@ import yaml
 from zclab.base.errors import UsageError
 from zclab.base.paths import project_root
 from zclab.kernel import compilation, config, patches, source
-from zclab.kernel.spec import PatchFile, parse_variant
+from zclab.kernel.spec import KernelVariant, PatchFile
 
 SERIES = project_root() / "kernel" / "patches"
 #: By directory, the variant of the virtual lab that has all of it.
@@ -30,7 +30,7 @@ def variants() -> dict[str, dict[str, object]]:
 
 def tree_of(directory: str) -> Path:
     """Return the tree that a series is for, as its variant has it."""
-    spec = parse_variant(variants()[WHOLE[directory]])
+    spec = KernelVariant.model_validate(variants()[WHOLE[directory]])
     return source.fetch(source.resolve(spec.source), print)
 
 
@@ -106,7 +106,7 @@ def test_a_series_on_another_tree_is_refused_by_patch_and_hunk(tmp_path: Path) -
 @pytest.mark.kernel
 def test_the_later_kernel_keeps_every_option_that_is_asked_for(tmp_path: Path) -> None:
     """It is built every night only; what is built by every run of the tests proves itself."""
-    spec = parse_variant(variants()[WHOLE["linux-6.12"]])
+    spec = KernelVariant.model_validate(variants()[WHOLE["linux-6.12"]])
     tree = tmp_path / "linux"
     subprocess.run(["cp", "-al", tree_of("linux-6.12"), tree], check=True)
     patches.apply(tree, patches.resolve(spec.patches))

@@ -36,7 +36,7 @@ from zclab.deploy import bring_up
 from zclab.deploy import state as deploy_state
 from zclab.host import console
 from zclab.kernel.identity import Artifact
-from zclab.kernel.spec import parse_variant
+from zclab.kernel.spec import KernelVariant
 from zclab.lab import inventory
 from zclab.lab.model import Lab
 from zclab.probe import sysctl, tables
@@ -505,7 +505,7 @@ def test_a_result_is_kept_until_something_changes(
     patch = tmp_path / "a.patch"
     patch.write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", encoding="utf-8")
     source = {"kind": "debian", "package": "linux-source-6.1"}
-    variant = parse_variant({"source": source, "patches": [{"file": str(patch)}]})
+    variant = KernelVariant.model_validate({"source": source, "patches": [{"file": str(patch)}]})
     lab = factories.lab().model_copy(update={"kernel_variants": {"mine": variant}})
     assert documents.latest(lab, "mine") is None
     document = stored(result("mine", documents.fingerprint(variant)))

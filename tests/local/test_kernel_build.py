@@ -127,8 +127,8 @@ def test_same_build_id_in_another_place(
 ASK = """
 import json, sys
 from zclab.kernel import build
-from zclab.kernel.spec import parse_variant
-variant = parse_variant(json.load(open(sys.argv[1])))
+from zclab.kernel.spec import KernelVariant
+variant = KernelVariant.model_validate(json.load(open(sys.argv[1])))
 print(json.dumps(build.build("stock", variant, on_progress=lambda line: print(line, flush=True)).changed))
 """
 

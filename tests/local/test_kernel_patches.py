@@ -15,13 +15,13 @@ from tests import kernel_fake
 
 from zclab.base.errors import LabError, UsageError
 from zclab.kernel import patches
-from zclab.kernel.spec import parse_variant
+from zclab.kernel.spec import KernelVariant
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
 def resolve(*entries: dict[str, Any]) -> tuple[patches.PatchText, ...]:
-    variant = parse_variant(
+    variant = KernelVariant.model_validate(
         {"source": {"kind": "debian", "package": "linux-source-6.1"}, "patches": list(entries)}
     )
     return patches.resolve(variant.patches)

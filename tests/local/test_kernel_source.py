@@ -14,13 +14,13 @@ from tests import kernel_fake
 from zclab.base import process
 from zclab.base.errors import LabError, UsageError
 from zclab.kernel import source
-from zclab.kernel.spec import parse_variant
+from zclab.kernel.spec import KernelVariant
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
 def resolve(data: dict[str, Any]) -> source.ResolvedSource:
-    return source.resolve(parse_variant({"source": data}).source)
+    return source.resolve(KernelVariant.model_validate({"source": data}).source)
 
 
 def nothing_left(cache: Path) -> bool:

@@ -128,7 +128,7 @@ def test_measuring_costs_little(lab: LabUnderTest) -> None:
     """Time beside windows and warm-ups, and the controller's CPU meanwhile."""
     plan = plans.load("modes")
     if not FULL:
-        plan = plan.select(sizes=[262144], repeats=2)
+        plan = plan.select(message_bytes=[262144], repeats=2)
     document, seconds = lab.measure(plan)
     made = [one for one in document["measurements"] if not one["skipped"]]
     windows = sum(one["seconds"] for one in made) + plan.warmup_seconds * len(made)

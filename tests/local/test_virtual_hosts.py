@@ -254,7 +254,8 @@ def test_an_existing_disk_keeps_its_base(spec: LabSpec, monkeypatch: pytest.Monk
     newer.path.write_text("")
     monkeypatch.setattr(image, "ensure", lambda disk_mib, progress: newer)
     lab.up(spec)
-    assert {one.image_key for one in lab.status(spec.state_dir)} == {"k"}
+    known = [Host(spec.state_dir, one.name) for one in lab.status(spec.state_dir)]
+    assert {host.image_record()["image_key"] for host in known} == {"k"}
     assert [one.image.key for one in image.prune()] == ["newer"]
 
 
@@ -332,10 +333,10 @@ FACTS: dict[str, Any] = {
     "state_dir": "/state",
     "virtual": {"memory_mib": 384, "cpus": 1, "disk_mib": 3072, "count_instructions": False},
     "hosts": [
-        {"name": "s1", "role": "sender", "pair": 1, "nic_model": "virtio-net"},
-        {"name": "s2", "role": "sender", "pair": 2, "nic_model": "virtio-net"},
-        {"name": "r2", "role": "receiver", "pair": 2, "nic_model": "e1000e"},
-        {"name": "r1", "role": "receiver", "pair": 1, "nic_model": "e1000e"},
+        {"name": "s1", "peer": "r1", "nic_model": "virtio-net"},
+        {"name": "s2", "peer": "r2", "nic_model": "virtio-net"},
+        {"name": "r2", "peer": "s2", "nic_model": "e1000e"},
+        {"name": "r1", "peer": "s1", "nic_model": "e1000e"},
     ],
 }
 
@@ -350,7 +351,7 @@ def test_peers_are_the_two_of_a_pair() -> None:
     [
         ({"virtual": None}, "incomplete"),
         ({"virtual": {"memory_mib": 1, "cpus": 1}}, "disk_mib"),
-        ({"hosts": [{"name": "s1"}]}, "pair"),
+        ({"hosts": [{"name": "s1", "nic_model": "e1000e"}]}, "peer"),
         ({"hosts": [{**FACTS["hosts"][0], "name": "a/../b"}]}, "cannot be a host name"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from zclab.kernel.spec import check_variant_name, parse_variant
+from zclab.kernel.spec import KernelVariant, check_variant_name
 
 DEBIAN = {"kind": "debian", "package": "linux-source-6.1"}
 
@@ -29,8 +29,8 @@ DEBIAN = {"kind": "debian", "package": "linux-source-6.1"}
     ],
 )
 def test_accepted(data: dict[str, Any]) -> None:
-    variant = parse_variant(data)
-    assert parse_variant(variant.model_dump()) == variant
+    variant = KernelVariant.model_validate(data)
+    assert KernelVariant.model_validate(variant.model_dump()) == variant
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_accepted(data: dict[str, Any]) -> None:
 )
 def test_refused(data: dict[str, Any], place: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        parse_variant(data)
+        KernelVariant.model_validate(data)
     assert place in str(caught.value)
 
 

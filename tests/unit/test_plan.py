@@ -197,7 +197,9 @@ def test_select_by_mode() -> None:
 
 
 def test_select_replaces_values() -> None:
-    chosen = factories.plan().select(sizes=[8192], paces=[None, 0.5], seconds=0.5, repeats=2)
+    chosen = factories.plan().select(
+        message_bytes=[8192], pace_gbit_per_s=[None, 0.5], seconds=0.5, repeats=2
+    )
     assert (chosen.message_bytes, chosen.pace_gbit_per_s) == ([8192], [None, 0.5])
     assert (chosen.seconds, chosen.repeats.at_least, chosen.repeats.at_most) == (0.5, 2, 2)
     assert len(schedule.measurements(chosen)) == 2 * 2 * 2
@@ -212,16 +214,16 @@ def test_select_nothing_changes_nothing() -> None:
     [
         ({"modes": ["map_twice"]}, "no comparison uses mode 'map_twice': copy, map_once"),
         ({"modes": ["zerocopy"]}, "no comparison uses mode 'zerocopy'"),
-        ({"sizes": [1000]}, "message_bytes: 1000 is not a multiple of a page"),
-        ({"sizes": [0]}, "message_bytes: 0 is not a multiple"),
-        ({"paces": [-1.0]}, "pace_gbit_per_s: a pace is a positive number"),
+        ({"message_bytes": [1000]}, "message_bytes: 1000 is not a multiple of a page"),
+        ({"message_bytes": [0]}, "message_bytes: 0 is not a multiple"),
+        ({"pace_gbit_per_s": [-1.0]}, "pace_gbit_per_s: a pace is a positive number"),
         ({"seconds": 0}, "seconds: Input should be greater than 0"),
         ({"repeats": 0}, "repeats.at_least: Input should be greater than or equal to 1"),
         ({"streams": [0]}, "streams: 0 streams: 1 to 64 are possible"),
         ({"ip_versions": [5]}, "ip_versions"),
-        ({"paces": [float("nan")]}, "pace_gbit_per_s"),
-        ({"paces": [float("inf")]}, "pace_gbit_per_s"),
-        ({"sizes": [4096, 4096]}, "message_bytes"),
+        ({"pace_gbit_per_s": [float("nan")]}, "pace_gbit_per_s"),
+        ({"pace_gbit_per_s": [float("inf")]}, "pace_gbit_per_s"),
+        ({"message_bytes": [4096, 4096]}, "message_bytes"),
     ],
 )
 def test_impossible_selection_is_one_line(selection: dict[str, Any], word: str) -> None:

@@ -19,7 +19,7 @@ def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocum
     """Return a run in which a design's CPU cost depends on whether the reader keeps what it is given."""
     manifest = factories.manifest(
         plan=plan.load("receive_designs")
-        .select(seed=1, ip_versions=[6], sizes=[262144])
+        .select(seed=1, ip_versions=[6], message_bytes=[262144])
         .model_copy(update={"integrity_bytes": 0}),
         validity=factories.manifest().expectations.validity.model_copy(
             update={"mapped_fraction": _anything()}

@@ -14,7 +14,7 @@ from zclab.base.model import first_problem
 from zclab.kernel import build
 from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.drivers import Requirement
-from zclab.kernel.spec import check_variant_name, parse_variant
+from zclab.kernel.spec import KernelVariant, check_variant_name
 
 
 class ActionModule(ActionBase):
@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         )
         try:
             variant = check_variant_name(arguments["variant"])
-            spec = parse_variant(arguments["spec"])
+            spec = KernelVariant.model_validate(arguments["spec"])
             needs = TypeAdapter(tuple[Requirement, ...]).validate_python(arguments["required"])
         except (ValidationError, ValueError) as error:
             return {**result, "failed": True, "msg": _one_line(arguments["variant"], error)}

@@ -75,6 +75,8 @@ def run(
     """
     began = since or time.time()
     lab = inventory.load(lab_name).with_kernel(kernel)
+    selectors["message_bytes"] = selectors.pop("sizes")
+    selectors["pace_gbit_per_s"] = selectors.pop("paces")
     if resume and any(value is not None for value in (plan_name, *selectors.values())):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
     plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)

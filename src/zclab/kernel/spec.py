@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -114,8 +114,3 @@ def check_variant_name(name: str) -> str:
     ):
         raise ValueError(f"{name!r} cannot name a kernel variant: use letters, digits, dot, dash, underscore")
     return name
-
-
-def parse_variant(data: Any) -> KernelVariant:
-    """Return the variant that plain data (an inventory value) describes; raise pydantic.ValidationError."""
-    return KernelVariant.model_validate(data)

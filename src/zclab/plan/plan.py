@@ -197,19 +197,10 @@ class Plan(Model):
             }
         )
 
-    def select(
-        self,
-        modes: list[str] | None = None,
-        sizes: list[int] | None = None,
-        paces: list[float | None] | None = None,
-        seconds: float | None = None,
-        repeats: int | None = None,
-        streams: list[int] | None = None,
-        ip_versions: list[int] | None = None,
-        seed: int | None = None,
-        profile_event: str | None = None,
-    ) -> Plan:
-        """Return the plan narrowed to comparisons that use one of `modes`, with other values replaced.
+    def select(self, modes: list[str] | None = None, **replaced: Any) -> Plan:
+        """Return the plan narrowed to comparisons that use one of `modes`, with other fields replaced.
+
+        A field whose new value is None stays as it is.
 
         Raises:
             UsageError: a mode is not in the plan, or a value does not fit.
@@ -218,23 +209,13 @@ class Plan(Model):
         for mode in modes or []:
             if mode not in known:
                 raise UsageError(f"plan {self.name}: no comparison uses mode {mode!r}: {', '.join(known)}")
-        changes: dict[str, Any] = {
-            "message_bytes": sizes,
-            "pace_gbit_per_s": paces,
-            "seconds": seconds,
-            "repeats": repeats,
-            "streams": streams,
-            "ip_versions": ip_versions,
-            "seed": seed,
-            "profile_event": profile_event,
-        }
+        changes = {field: value for field, value in replaced.items() if value is not None}
+        # What replaces a value of the plan replaces that of each comparison, too.
+        own = dict.fromkeys({"message_bytes", "pace_gbit_per_s"} & set(changes))
         for field in ("comparisons", "rpc_comparisons"):
             kept = [one for one in getattr(self, field) if not modes or _modes(one) & set(modes)]
-            replaced = {"message_bytes": sizes, "pace_gbit_per_s": paces} if field == "comparisons" else {}
-            own = {key: None for key, value in replaced.items() if value is not None}
-            changes[field] = [one.model_dump() | own for one in kept]
-        data = self.model_dump() | {key: value for key, value in changes.items() if value is not None}
-        return _validated(f"plan {self.name}", data)
+            changes[field] = [one.model_dump() | (own if field == "comparisons" else {}) for one in kept]
+        return _validated(f"plan {self.name}", self.model_dump() | changes)
 
 
 def _modes(comparison: PlannedComparison | RpcComparison) -> set[str]:

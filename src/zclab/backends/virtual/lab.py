@@ -56,14 +56,8 @@ class LabSpec:
     def from_facts(cls, facts: Mapping[str, Any]) -> LabSpec:
         """Take what is needed from the resolved lab, the `zclab` fact. Raises UsageError if it lacks that."""
         try:
-            peers = {
-                one["name"]: other["name"]
-                for one in facts["hosts"]
-                for other in facts["hosts"]
-                if one["pair"] == other["pair"] and one["role"] != other["role"]
-            }
             hosts = tuple(
-                HostSpec(host["name"], host["nic_model"], peers.get(host["name"]), host.get("ssh_port"))
+                HostSpec(host["name"], host["nic_model"], host["peer"], host.get("ssh_port"))
                 for host in facts["hosts"]
             )
             sizes = {key: int(facts["virtual"][key]) for key in ("memory_mib", "cpus", "disk_mib")}
