@@ -115,7 +115,7 @@ def test_a_readme_lists_all_that_is_declared(tmp_path: Path) -> None:
     role = write_tree(
         tmp_path / "r",
         {
-            "meta/main.yml": "galaxy_info: {description: Does it}\ndependencies: [{role: common}]\n",
+            "meta/main.yml": "dependencies: [{role: common}]\n",
             "meta/argument_specs.yml": """
 argument_specs:
   main:
@@ -131,7 +131,10 @@ argument_specs:
         },
     )
     text = role_readmes.readme(role)
-    assert "Does it.\n\nNeeds beside it: the role common.\n" in text
+    assert (
+        "edit these. -->\n\nNeeds beside it: the role common.\n\n## Entry point `main`\n\nDoes it all.\n"
+        in text
+    )
     assert "| `r_size` | int | `1` | Size as in `a\\|b`. Example: `7` |" in text
     assert "| `r_hosts` | list of dict | required | Hosts. |" in text
     assert "| `r_hosts.kind` | str |  | Kind. One of `x`, `y`. |" in text

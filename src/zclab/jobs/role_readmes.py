@@ -27,10 +27,11 @@ def readme(role: Path) -> str:
     parts = [
         f"# {role.name}",
         "<!-- Written by `make docs` from meta/ and defaults/: edit these. -->",
-        f"{meta['galaxy_info']['description']}.",
     ]
     if needed := [entry["role"] for entry in meta.get("dependencies") or []]:
         parts.append(f"Needs beside it: the role{'s' if len(needed) > 1 else ''} {', '.join(needed)}.")
+    if not specs:
+        parts.append("It has no tasks: its modules are for other roles.")
     for entry, spec in specs.items():
         parts.append(f"## Entry point `{entry}`")
         parts.append(f"{spec['short_description'].rstrip('.')}.")
@@ -85,7 +86,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Write the README.md of every role."""
-    for role in sorted(path.parent.parent for path in (project_root() / "roles").glob("*/meta/main.yml")):
+    for role in sorted((project_root() / "roles").iterdir()):
         (role / "README.md").write_text(readme(role), encoding="utf-8")
 
 
