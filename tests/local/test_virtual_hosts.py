@@ -249,7 +249,7 @@ def test_a_base_image_that_is_gone(spec: LabSpec) -> None:
 def test_an_existing_disk_keeps_its_base(spec: LabSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.up(spec)
     lab.down(spec.state_dir)
-    newer = image.Image("newer", image.images_dir() / "newer")
+    newer = image.Image("newer", image.images().path("newer"))
     newer.directory.mkdir()
     newer.path.write_text("")
     monkeypatch.setattr(image, "ensure", lambda disk_mib, progress: newer)

@@ -42,7 +42,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuiltArtifact:
         build_seconds=250.0,
         built_at="2026-01-02T03:04:05+00:00",
     )
-    directory = artifact.artifacts_dir() / KEY
+    directory = artifact.artifacts().path(KEY)
     directory.mkdir(parents=True)
     (directory / "linux-image.deb").write_bytes(bytes(100))
     (directory / "config").write_bytes(bytes(50))

@@ -55,7 +55,7 @@ class BuiltArtifact(Artifact):
     @property
     def directory(self) -> Path:
         """Return where the package, the configuration and the build log lie."""
-        return artifacts_dir() / self.key
+        return artifacts().path(self.key)
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,7 @@ class Stored:
 
 def artifacts() -> Store:
     """Return the store of artifacts."""
-    return Store(artifacts_dir(), "kernel artifact")
-
-
-def artifacts_dir() -> Path:
-    """Return the directory that holds one directory per artifact."""
-    return kernel_cache() / "artifacts"
+    return Store(kernel_cache() / "artifacts", "kernel artifact")
 
 
 def build_lock(digest: str) -> Path:
@@ -107,7 +102,7 @@ def artifact_key(
 
 def lookup(key: str) -> BuiltArtifact | None:
     """Return the artifact of a key and note that it was used now, or None when it is not there whole."""
-    artifact = read(artifacts_dir() / key)
+    artifact = read(artifacts().path(key))
     if artifact is not None:
         os.utime(artifact.directory)
     return artifact

@@ -66,11 +66,16 @@ def fetch(resolved: ResolvedSource, on_progress: Progress) -> Path:
 
     Nobody may change it. Raises UsageError or LabError, one line that names the source.
     """
-    target = resolved.directory
+    target, source = resolved.directory, resolved.source
 
     def make(tree: Path) -> None:
         require_space(tree.parent, SPACE_BYTES, "unpacking a kernel source")
-        _fill(resolved, tree, on_progress)
+        if isinstance(source, DebianSource):
+            _unpack_debian(source, resolved.identity.split()[-1], tree, on_progress)
+        elif isinstance(source, GitSource):
+            _check_out(source, resolved, tree, on_progress)
+        else:
+            _unpack_tarball(source, tree, on_progress)
         for needed in ("Makefile", "Kconfig", "scripts"):
             if not (tree / needed).exists():
                 raise UsageError(
@@ -84,16 +89,6 @@ def fetch(resolved: ResolvedSource, on_progress: Progress) -> Path:
 def trees() -> Store:
     """Return the store of unpacked trees."""
     return Store(kernel_cache() / "sources", "kernel source")
-
-
-def _fill(resolved: ResolvedSource, tree: Path, on_progress: Progress) -> None:
-    source = resolved.source
-    if isinstance(source, DebianSource):
-        _unpack_debian(source, resolved.identity.split()[-1], tree, on_progress)
-    elif isinstance(source, GitSource):
-        _check_out(source, resolved, tree, on_progress)
-    else:
-        _unpack_tarball(source, tree, on_progress)
 
 
 # --- a Debian source package

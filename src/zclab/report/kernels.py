@@ -9,7 +9,7 @@ from zclab.base.errors import LabError, ZclabError
 from zclab.base.model import Model
 from zclab.deploy import state as deploy_state
 from zclab.kernel import build
-from zclab.kernel.artifact import artifacts_dir
+from zclab.kernel.artifact import artifacts
 from zclab.kernel.spec import DebianSource, GitSource, KernelVariant, Source
 from zclab.lab.model import Lab
 from zclab.report.terminal import new_table
@@ -91,7 +91,7 @@ def _entry(name: str, spec: KernelVariant, *, default: bool, booted: bool) -> Ke
         return entry.model_copy(update={"problem": str(error)})
     if made is None:
         return entry
-    directory = artifacts_dir() / made.key
+    directory = artifacts().path(made.key)
     return entry.model_copy(
         update={
             "key": made.key,

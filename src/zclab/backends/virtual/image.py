@@ -75,14 +75,9 @@ class Image:
         return self.directory / "base.qcow2"
 
 
-def images_dir() -> Path:
-    """Return the directory that holds one directory per base image, and the logs of failed builds."""
-    return paths.cache_dir() / "image"
-
-
 def images() -> Store:
-    """Return the store of base images."""
-    return Store(images_dir(), "base image")
+    """Return the store of base images, where the logs of failed builds lie, too."""
+    return Store(paths.cache_dir() / "image", "base image")
 
 
 def guest_files() -> dict[str, tuple[int, bytes]]:
@@ -114,7 +109,7 @@ def image_key(disk_mib: int, *, etc: Path = apt_sources.ETC) -> str:
 def find(disk_mib: int) -> Image | None:
     """Return the image of the present inputs if the cache has it."""
     key = image_key(disk_mib)
-    image = Image(key, images_dir() / key)
+    image = Image(key, images().path(key))
     return image if image.path.is_file() else None
 
 
@@ -126,7 +121,7 @@ def ensure(disk_mib: int, on_progress: Progress = quiet) -> Image:
     """
     key = image_key(disk_mib)
     image = Image(key, images().path(key))
-    failed_log = images_dir() / f"failed-{key}.log"
+    failed_log = images().directory / f"failed-{key}.log"
     started = time.monotonic()
 
     def make(work: Path) -> None:
@@ -166,7 +161,7 @@ def cached() -> list[Cached]:
 def prune() -> list[Cached]:
     """Remove the images that no disk lies over, and return them."""
     removed = [one for one in cached() if not one.in_use and images().remove(one.image.key)]
-    for log in images_dir().glob("failed-*.log"):
+    for log in images().directory.glob("failed-*.log"):
         log.unlink(missing_ok=True)
     return removed
 
