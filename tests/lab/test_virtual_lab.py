@@ -100,9 +100,7 @@ def test_a_changed_host_key_is_refused(spec: LabSpec, tmp_path: Path) -> None:
 def test_data_link_carries_whole_pages_and_headers_are_split(spec: LabSpec) -> None:
     for name, address in ADDRESSES.items():
         output(
-            spec,
-            name,
-            f"ip link set data0 mtu 4168 up && ip address replace {address}/64 dev data0 nodad",
+            spec, name, f"ip link set data0 mtu 4168 up && ip address replace {address}/64 dev data0 nodad"
         )
     peer = ADDRESSES["receiver1"]
     # 4120 + 8 + 40 bytes make 4168: not a byte more fits without fragmentation.
@@ -124,9 +122,7 @@ def test_a_killed_host_is_started_again_and_the_link_survives(spec: LabSpec) -> 
     assert pids(spec)["sender1"] == before["sender1"]
     for name, address in ADDRESSES.items():
         output(
-            spec,
-            name,
-            f"ip link set data0 mtu 4168 up && ip address replace {address}/64 dev data0 nodad",
+            spec, name, f"ip link set data0 mtu 4168 up && ip address replace {address}/64 dev data0 nodad"
         )
     peer = ADDRESSES["receiver1"]
     assert " 0% packet loss" in output(spec, "sender1", f"ping -6 -M do -c 3 -w 30 -s 4120 {peer}")

@@ -595,9 +595,7 @@ def test_a_kernel_is_booted_and_left_again(zclab: Zclab, booted: list[str]) -> N
 
 
 def test_a_kernel_is_left_after_an_error_too(
-    zclab: Zclab,
-    booted: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    zclab: Zclab, booted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(lab: Lab, say: object) -> ConformanceDocument:
         raise LabError("no")
@@ -625,12 +623,7 @@ def test_diff_tries_what_is_missing_only(zclab: Zclab, booted: list[str]) -> Non
         (["--kernel", "full", "--diff", "stock", "full"], "leave --kernel out"),
     ],
 )
-def test_impossible_asks_exit_2(
-    arguments: list[str],
-    problem: str,
-    zclab: Zclab,
-    booted: list[str],
-) -> None:
+def test_impossible_asks_exit_2(arguments: list[str], problem: str, zclab: Zclab, booted: list[str]) -> None:
     done = zclab("conformance", *arguments)
     assert (done.status, booted) == (2, ["stock"])
     assert problem in done.err

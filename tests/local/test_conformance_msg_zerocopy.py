@@ -108,9 +108,7 @@ def test_content_that_is_changed_on_the_way_to_the_sink_is_seen(
     monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
     send = zerocopy_sends.send
     monkeypatch.setattr(
-        completion,
-        "send",
-        lambda sender, data, flags=0: send(sender, memoryview(bytes(data)[::-1]), flags),
+        completion, "send", lambda sender, data, flags=0: send(sender, memoryview(bytes(data)[::-1]), flags)
     )
     outcome = attempt(ROWS["not-copied-on-the-link"], family, sink)["outcome"]
     assert outcome == "0 to 3 copied, content changed"

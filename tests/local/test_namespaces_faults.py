@@ -218,10 +218,7 @@ connection.recv(1)
             HELLO + "connection.shutdown(socket.SHUT_WR)",
             r"receiver: .*without any payload.*zero bytes received",
         ),
-        (
-            HELLO + "connection.sendall(b'x' * 100000)",
-            r"receiver: cut_short: .*sender: left no result",
-        ),
+        (HELLO + "connection.sendall(b'x' * 100000)", r"receiver: cut_short: .*sender: left no result"),
     ],
     ids=["garbage", "no payload", "garbage after the token"],
 )

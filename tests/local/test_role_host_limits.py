@@ -144,10 +144,7 @@ def test_what_only_the_machine_has_is_not_asked_of_the_host(host: Any) -> None:
             r"net.core.optmem_max is \d+, the lab needs 1099511627776; it belongs to the machine: run",
         ),
         ({"sysctls": {"../../etc/passwd": 1}}, "is no name of a sysctl"),
-        (
-            {"rcvlowat_bytes": 524289},
-            "rcvlowat_bytes 524289 is more than half of the largest net.ipv4",
-        ),
+        ({"rcvlowat_bytes": 524289}, "rcvlowat_bytes 524289 is more than half of the largest net.ipv4"),
         ({"sysctls": {}, "rcvlowat_bytes": 4 << 20}, r"largest net.ipv4.tcp_rmem \(6291456\)"),
         ({"locked_memory_kib": "lots"}, "locked_memory_kib 'lots'"),
     ],

@@ -16,17 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.traffic_lab import (
-    LIMIT,
-    TOKEN,
-    Document,
-    End,
-    Lab,
-    hello,
-    port_of,
-    refuse_calls,
-    veth_transfer,
-)
+from tests.traffic_lab import LIMIT, TOKEN, Document, End, Lab, hello, port_of, refuse_calls, veth_transfer
 
 from zclab.traffic.document import TrafficDocument
 

@@ -207,10 +207,7 @@ def test_a_usage_error_exits_2(arguments: list[str], zclab: Zclab, runs: Path) -
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [
-        (["cache", "--prune", "--keep", "-1"], "keep"),
-        (["console", "receiver1", "--lines", "0"], "lines"),
-    ],
+    [(["cache", "--prune", "--keep", "-1"], "keep"), (["console", "receiver1", "--lines", "0"], "lines")],
 )
 def test_impossible_numbers_exit_2(arguments: list[str], word: str, zclab: Zclab) -> None:
     done = zclab(*arguments)

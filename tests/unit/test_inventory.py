@@ -283,11 +283,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
     "two receivers in a pair": (
         "hosts.yml",
         "receivers.hosts.receiver2",
-        {
-            "zclab_pair": 1,
-            "zclab_data_interface": "data0",
-            "zclab_data_address": "fd5a:6c61:62:1::3/64",
-        },
+        {"zclab_pair": 1, "zclab_data_interface": "data0", "zclab_data_address": "fd5a:6c61:62:1::3/64"},
         "hosts.yml",
         "zclab_pair",
         "exactly one sender and one receiver",
@@ -621,12 +617,7 @@ def test_an_address_is_kept_as_hosts_print_it(mine: Inventory) -> None:
 @pytest.mark.parametrize(
     ("file", "path", "value", "key"),
     [
-        (
-            f"{ALL}/limits.yml",
-            "zclab_limits.locked_memory_kib",
-            "lots",
-            "zclab_limits.locked_memory_kib",
-        ),
+        (f"{ALL}/limits.yml", "zclab_limits.locked_memory_kib", "lots", "zclab_limits.locked_memory_kib"),
         (
             f"{ALL}/kernel.yml",
             "zclab_kernel_variants.stock.source.package",

@@ -84,11 +84,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "a reboot before": (f"before.{SENDER}.boot_id", "new", f"{SENDER}: rebooted since the run began"),
     "a reboot during": (f"after.{RECEIVER}.boot_id", "new", f"{RECEIVER}: rebooted since the run began"),
     "MTU 1500": (f"before.{RECEIVER}.mtu", 1500, f"{RECEIVER}: MTU is 1500, the lab declares 4168"),
-    "MTU changed meanwhile": (
-        f"after.{SENDER}.mtu",
-        4148,
-        f"{SENDER}: MTU is 4148, the lab declares 4168",
-    ),
+    "MTU changed meanwhile": (f"after.{SENDER}.mtu", 4148, f"{SENDER}: MTU is 4148, the lab declares 4168"),
     "timestamps off": (
         f"before.{SENDER}.tcp_timestamps",
         0,
@@ -114,16 +110,8 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         {RECEIVER: factories.snapshot(RECEIVER)},
         f"{SENDER}: its state after the measurement is not known",
     ),
-    "MSS": (
-        "sender.document.tcp.snd_mss",
-        1428,
-        "sender: MSS was 1428, the lab's link carries 4096",
-    ),
-    "MSS unknown": (
-        "sender.document.tcp.snd_mss",
-        None,
-        "sender: MSS was None, the lab's link carries 4096",
-    ),
+    "MSS": ("sender.document.tcp.snd_mss", 1428, "sender: MSS was 1428, the lab's link carries 4096"),
+    "MSS unknown": ("sender.document.tcp.snd_mss", None, "sender: MSS was None, the lab's link carries 4096"),
     "retransmits": (
         "sender.document.tcp.total.retransmits",
         263,
@@ -151,11 +139,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         None,
         "receiver: mapped fraction 0.0000 is below 0.99",
     ),
-    "a cut-short receiver": (
-        "receiver.document.outcome",
-        "cut_short",
-        "receiver: cut_short: no message",
-    ),
+    "a cut-short receiver": ("receiver.document.outcome", "cut_short", "receiver: cut_short: no message"),
     "a stopped sender": ("sender.document.outcome", "stopped", "sender: stopped: no message"),
     "an error": ("sender.document.outcome", "error", "sender: error: no message"),
     "a timeout": ("receiver.document.outcome", "timeout", "receiver: timeout: no message"),
@@ -198,11 +182,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         4,
         f"{RECEIVER}: the link of data0 went down during the measurement",
     ),
-    "fewer streams": (
-        "receiver.document.streams",
-        [],
-        "receiver: used 0 streams, planned were 1",
-    ),
+    "fewer streams": ("receiver.document.streams", [], "receiver: used 0 streams, planned were 1"),
     "planted CPU": (
         "receiver.document.inject_usec_per_mib",
         5.0,
@@ -324,11 +304,7 @@ ZEROCOPY_FAULTS: dict[str, tuple[str, Any, str]] = {
         1,
         "sender: copied fraction 0.0001 is above 0.0",
     ),
-    "no completions": (
-        "sender.document.completions",
-        None,
-        "sender: a zerocopy sender without completions",
-    ),
+    "no completions": ("sender.document.completions", None, "sender: a zerocopy sender without completions"),
     "no sends": (
         "sender.document.completions",
         {"sends": 0, "completed": 0, "copied": 0, "no_buffers": 0},
@@ -695,8 +671,7 @@ def test_an_emulated_cpu_is_never_gated(metric: str, ratio: float) -> None:
 
 def test_throughput_of_an_emulated_lab_is_gated_where_declared() -> None:
     manifest = factories.manifest(
-        emulated=True,
-        thresholds=[factories.threshold(metric="gbit_per_s", at_most=None, at_least=1.5)],
+        emulated=True, thresholds=[factories.threshold(metric="gbit_per_s", at_most=None, at_least=1.5)]
     )
     assert gated(manifest).verdict == "fail"
 

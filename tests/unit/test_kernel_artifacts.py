@@ -70,10 +70,7 @@ def test_progress_counts_against_the_total(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("output", "first"),
     [
-        (
-            "make[2]: *** [x] Error 1\na.c:1:2: error: one\nb.c:3:4: error: two",
-            "a.c:1:2: error: one",
-        ),
+        ("make[2]: *** [x] Error 1\na.c:1:2: error: one\nb.c:3:4: error: two", "a.c:1:2: error: one"),
         ("ld: a.o: in function f:\na.c:(.text+0x1): undefined reference to `g'", "ld: a.o: in function f:"),
         ("/tmp/x.s:7: Error: no such instruction", "/tmp/x.s:7: Error: no such instruction"),
         ("../h.h:1:10: fatal error: x.h: No such file", "../h.h:1:10: fatal error: x.h: No such file"),

@@ -162,12 +162,7 @@ OPTIONS = {
             r"NIC of h1 needs driver e1000e and CONFIG_E1000E is not set: add CONFIG_E1000E=y",
         ),
         ({"CONFIG_E1000E": "m"}, "e1000e", "NIC", None),
-        (
-            {"CONFIG_EXT4_FS": "m"},
-            "ext4",
-            "root filesystem",
-            r"ext4 built in, .* CONFIG_EXT4_FS is m: add",
-        ),
+        ({"CONFIG_EXT4_FS": "m"}, "ext4", "root filesystem", r"ext4 built in, .* CONFIG_EXT4_FS is m: add"),
         ({"CONFIG_EXT4_FS": "m", "CONFIG_BLK_DEV_INITRD": "y"}, "ext4", "root filesystem", None),
         ({"CONFIG_EXT4_FS": "y"}, "ext4", "root filesystem", None),
         ({"CONFIG_Q": "m"}, "two", "root disk", r"two built in, .* CONFIG_Q is m"),

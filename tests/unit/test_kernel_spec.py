@@ -20,10 +20,7 @@ DEBIAN = {"kind": "debian", "package": "linux-source-6.1"}
         {"source": DEBIAN | {"version": "6.1.1-1"}, "patches": [{"file": "x/*.patch"}, {"mbox": "y.mbox"}]},
         {"source": {"kind": "git", "url": "https://host.test/linux.git", "ref": "v6.1"}},
         {"source": {"kind": "tarball", "path": "linux.tar.xz", "sha256": "0" * 64}},
-        {
-            "source": DEBIAN,
-            "patches": [{"message_id": "a-1@b.test"}, {"message_id": "b@c", "archive": "m"}],
-        },
+        {"source": DEBIAN, "patches": [{"message_id": "a-1@b.test"}, {"message_id": "b@c", "archive": "m"}]},
         {"source": DEBIAN, "config": {"base": "host"}},
         {"source": DEBIAN, "config": {"base": {"file": "mine.config"}, "fragments": ["guest", "/x.config"]}},
     ],

@@ -9,14 +9,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from pydantic import ValidationError
 
-from zclab.traffic.histogram import (
-    Histogram,
-    bucket,
-    encoded,
-    maximum_us,
-    mean_us,
-    percentile_us,
-)
+from zclab.traffic.histogram import Histogram, bucket, encoded, maximum_us, mean_us, percentile_us
 
 
 def histogram(values: list[int]) -> Histogram:

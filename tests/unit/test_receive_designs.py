@@ -56,16 +56,8 @@ def both(reuse: dict[str, float], keep: dict[str, float]) -> dict[tuple[bool, st
 @pytest.mark.parametrize(
     ("reuse", "keep", "said"),
     [
-        (
-            costs(0.6, 0.4),
-            costs(0.6, 0.6),
-            ("sizes: map_once is cheaper.", "no saving by map_once"),
-        ),
-        (
-            costs(0.4, 0.4),
-            costs(0.4, 0.6),
-            ("no saving by map_once", "sizes: map_once costs more."),
-        ),
+        (costs(0.6, 0.4), costs(0.6, 0.6), ("sizes: map_once is cheaper.", "no saving by map_once")),
+        (costs(0.4, 0.4), costs(0.4, 0.6), ("no saving by map_once", "sizes: map_once costs more.")),
     ],
     ids=["cheaper to reuse", "dearer to keep"],
 )

@@ -42,8 +42,15 @@ def _pace(text: str) -> float | None:
 @kernel_option
 @click.option("--up", "with_up", is_flag=True, help="Bring the lab up first.")
 @list_option("--modes", str, "Only comparisons that use one of these modes, such as map_once,zerocopy.")
-@list_option("--sizes", int, "Message sizes in bytes, instead of the plan's, such as 65536,262144.")
-@list_option("--paces", _pace, "Paces in Gbit/s, instead of the plan's, such as none,0.1.")
+@list_option(
+    "--sizes",
+    int,
+    "Message sizes in bytes, instead of the plan's, such as 65536,262144.",
+    field="message_bytes",
+)
+@list_option(
+    "--paces", _pace, "Paces in Gbit/s, instead of the plan's, such as none,0.1.", field="pace_gbit_per_s"
+)
 @click.option("--seconds", type=float, help="Length of each measurement in seconds, instead of the plan's.")
 @click.option("--repeats", type=int, help="Measurements of each arm, instead of the plan's.")
 @list_option("--streams", int, "Numbers of parallel streams, instead of the plan's, such as 1,4.")
@@ -75,8 +82,6 @@ def run(
     """
     began = since or time.time()
     lab = inventory.load(lab_name).with_kernel(kernel)
-    selectors["message_bytes"] = selectors.pop("sizes")
-    selectors["pace_gbit_per_s"] = selectors.pop("paces")
     if resume and any(value is not None for value in (plan_name, *selectors.values())):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
     plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)

@@ -37,8 +37,13 @@ diff_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-def list_option(name: str, convert: Callable[[str], Any], text: str) -> Callable[[_F], _F]:
-    """Return an option that holds a list with commas, with this help; null where it is not given."""
+def list_option(
+    name: str, convert: Callable[[str], Any], text: str, *, field: str | None = None
+) -> Callable[[_F], _F]:
+    """Return an option that holds a list with commas, with this help; null where it is not given.
+
+    field: the name of the function's parameter, where it is not that of the option.
+    """
 
     def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[Any] | None:
         if value is None:
@@ -48,7 +53,7 @@ def list_option(name: str, convert: Callable[[str], Any], text: str) -> Callable
         except ValueError as error:
             raise click.BadParameter(f"{error}", param_hint=name) from None
 
-    return click.option(name, callback=listed, help=text)
+    return click.option(name, *filter(None, [field]), callback=listed, help=text)
 
 
 def drawn(context: click.Context, option: click.Parameter, seed: int | None) -> int:

@@ -24,10 +24,7 @@ def readme(role: Path) -> str:
     meta = _yaml(role / "meta/main.yml")
     specs: dict[str, Any] = _yaml(role / "meta/argument_specs.yml").get("argument_specs", {})
     examples = _examples(role / "defaults/main.yml")
-    parts = [
-        f"# {role.name}",
-        "<!-- Written by `make docs` from meta/ and defaults/: edit these. -->",
-    ]
+    parts = [f"# {role.name}", "<!-- Written by `make docs` from meta/ and defaults/: edit these. -->"]
     if needed := [entry["role"] for entry in meta.get("dependencies") or []]:
         parts.append(f"Needs beside it: the role{'s' if len(needed) > 1 else ''} {', '.join(needed)}.")
     if not specs:

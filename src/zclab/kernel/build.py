@@ -221,13 +221,7 @@ def _build_in(tree: Path, inputs: _Inputs, on_progress: Progress) -> BuildResult
 
 
 def _make_artifact(
-    directory: Path,
-    tree: Path,
-    inputs: _Inputs,
-    key: str,
-    text: str,
-    clock: _Clock,
-    on_progress: Progress,
+    directory: Path, tree: Path, inputs: _Inputs, key: str, text: str, clock: _Clock, on_progress: Progress
 ) -> None:
     """Compile a configured tree and put the artifact into an empty directory."""
     out = tree / compilation.OUT

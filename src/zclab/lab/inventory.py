@@ -133,11 +133,7 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
     fields = {field: value for field, value in common.items() if value is not None}
     try:
         lab = Lab(
-            name=directory.name,
-            lab_dir=directory,
-            state_dir=state_dir(directory),
-            hosts=hosts,
-            **fields,
+            name=directory.name, lab_dir=directory, state_dir=state_dir(directory), hosts=hosts, **fields
         )
     except ValidationError as error:
         raise _first_problem(source, error, fields) from None
@@ -223,11 +219,7 @@ def _path(loc: tuple[int | str, ...], given: Any) -> list[str]:
 
 
 def _first_problem(
-    source: _Source,
-    error: ValidationError,
-    given: dict[str, Any],
-    host: str = "",
-    role: str = "",
+    source: _Source, error: ValidationError, given: dict[str, Any], host: str = "", role: str = ""
 ) -> UsageError:
     problem = error.errors()[0]
     field, *inner = _path(problem["loc"], given)

@@ -174,11 +174,7 @@ class Session:
             run.update(verdict=document.verdict, exit_code=document.exit_code)
 
     def transfer(
-        self,
-        receive: str,
-        send: Callable[[int], str],
-        seconds: float,
-        failed: Callable[[Completed], bool],
+        self, receive: str, send: Callable[[int], str], seconds: float, failed: Callable[[Completed], bool]
     ) -> Ends:
         """Run a command that listens on the pair's receiver, and one that connects on its sender, to the end.
 

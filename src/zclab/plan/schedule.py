@@ -241,11 +241,7 @@ def pairs(plan: Plan, cell: Cell) -> list[Measurement]:
 
 def measurements(plan: Plan) -> list[Measurement]:
     """Return all measurements in the order they are made, as if no comparison ended before its limit."""
-    every = [
-        *checks(plan),
-        *(one for cell in compared(plan) for one in pairs(plan, cell)),
-        *profiles(plan),
-    ]
+    every = [*checks(plan), *(one for cell in compared(plan) for one in pairs(plan, cell)), *profiles(plan)]
     return [one.model_copy(update={"order": order}) for order, one in enumerate(every)]
 
 

@@ -9,13 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_STYLES = {
-    "pass": "green",
-    "fail": "red",
-    "invalid": "red",
-    "inconclusive": "yellow",
-    "skipped": "yellow",
-}
+_STYLES = {"pass": "green", "fail": "red", "invalid": "red", "inconclusive": "yellow", "skipped": "yellow"}
 
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:

@@ -25,11 +25,7 @@ from zclab.probe.table import Table
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, ...] = (4, 6)
 #: The interfaces, each with the end of the pair that tries it.
-ABIS: dict[str, Role] = {
-    "map_each": "receiver",
-    "zerocopy_receive": "receiver",
-    "msg_zerocopy": "sender",
-}
+ABIS: dict[str, Role] = {"map_each": "receiver", "zerocopy_receive": "receiver", "msg_zerocopy": "sender"}
 _LOADER = """\
 import os, runpy, sys
 archive = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))

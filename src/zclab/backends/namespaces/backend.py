@@ -24,10 +24,7 @@ class Namespaces(Backend):
     def status(self) -> Iterator[StatusRow]:
         """Yield whether each namespace is there, and how many processes run in it."""
         for one in namespaces.status(self._lab.state_dir, self._names):
-            yield {
-                "host": one.name,
-                "state": f"up, {one.processes} processes" if one.running else "down",
-            }
+            yield {"host": one.name, "state": f"up, {one.processes} processes" if one.running else "down"}
 
     def console(self, host: str) -> Path:
         """Raise UsageError."""

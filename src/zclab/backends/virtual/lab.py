@@ -386,11 +386,7 @@ def _wait_again(host: Host, port: int, outcome: Outcome, lock: threading.Lock, s
 
 
 def _wait_ready(
-    host: Host,
-    port: int,
-    seconds: float,
-    stop: threading.Event,
-    clock: Callable[[], float] = time.monotonic,
+    host: Host, port: int, seconds: float, stop: threading.Event, clock: Callable[[], float] = time.monotonic
 ) -> None:
     """Wait until the guest's SSH server speaks. Raises LabError: the emulator ended, or the time is over."""
     deadline = clock() + seconds
