@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from zclab.base.errors import UsageError
@@ -43,6 +43,12 @@ class BaseManifest(KernelIdentity):
         """Return verdict and exit code as fields; a run that did not finish is invalid."""
         verdict = verdict if self.finished_at is not None else "invalid"
         return {"verdict": verdict, "exit_code": EXIT_CODES[verdict]}
+
+    def judged_by(self, results: Iterable[str]) -> dict[str, Any]:
+        """Return the same for a kernel's tests: fail if one failed or it reported, invalid if none passed."""
+        found = {*results}
+        failed = "fail" in found or any(self.console_reports.values())
+        return self.judged("fail" if failed else "pass" if "pass" in found else "invalid")
 
 
 M = TypeVar("M", bound=BaseManifest)
@@ -84,9 +90,6 @@ def check_kind(name: str | None) -> KindName | None:
     Raises:
         UsageError: no kind is called so.
     """
-    if name is None:
-        return None
-    for known in KIND_NAMES:
-        if name == known:
-            return known
-    raise UsageError(f"--kind {name}: unknown kind, use one of {', '.join(KIND_NAMES)}")
+    if name is not None and name not in KIND_NAMES:
+        raise UsageError(f"--kind {name}: unknown kind, use one of {', '.join(KIND_NAMES)}")
+    return name

@@ -63,10 +63,8 @@ def counted(rows: list[RowDocument]) -> dict[str, int]:
 
 def judge(manifest: ConformanceManifest, rows: list[RowDocument]) -> ConformanceDocument:
     """Judge a kernel: it fails if a row failed or it reported something; invalid if no row could be tried."""
-    verdict: Verdict = "pass" if any(row.verdict == "pass" for row in rows) else "invalid"
-    if any(row.verdict == "fail" for row in rows) or any(manifest.console_reports.values()):
-        verdict = "fail"
-    return ConformanceDocument(**(dict(manifest) | manifest.judged(verdict) | {"rows": rows}))
+    judged = manifest.judged_by(row.verdict for row in rows)
+    return ConformanceDocument(**(dict(manifest) | judged | {"rows": rows}))
 
 
 CONFORMANCE = Kind("conformance", ConformanceManifest, RowDocument, judge)

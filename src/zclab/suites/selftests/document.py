@@ -73,10 +73,8 @@ class SelftestsDocument(SelftestsManifest):
 
 def judge(manifest: SelftestsManifest, tests: list[TestDocument]) -> SelftestsDocument:
     """Judge a kernel: it fails if a test failed or it reported something; invalid if none could be run."""
-    verdict: Verdict = "pass" if any(test.result == "pass" for test in tests) else "invalid"
-    if any(test.result == "fail" for test in tests) or any(manifest.console_reports.values()):
-        verdict = "fail"
-    return SelftestsDocument(**(dict(manifest) | manifest.judged(verdict)), tests=tests)
+    judged = manifest.judged_by(test.result for test in tests)
+    return SelftestsDocument(**(dict(manifest) | judged), tests=tests)
 
 
 SELFTESTS = Kind("selftests", SelftestsManifest, TestDocument, judge)
