@@ -78,10 +78,7 @@ class Moved(Model):
 
 
 class Diff(Model):
-    """Two kernels compared: rows that moved, and how many rows of each fixed interface both tried.
-
-    `zclab conformance --diff A B --json` prints it.
-    """
+    """What --diff prints: rows that moved, and how many rows of each fixed interface both kernels tried."""
 
     schema_version: Literal[4] = 4
     a: ConformanceDocument
