@@ -86,7 +86,7 @@ class RoleLab:
     def reset_command(self) -> str:
         """Return the command that resets a host, as a template for playbooks."""
         return (
-            f"{sys.executable} -m  zclab.backends.virtual reset {self.state_dir} {{{{ inventory_hostname }}}}"
+            f"{sys.executable} -m zclab.backends.virtual reset {self.state_dir} {{{{ inventory_hostname }}}}"
         )
 
     def play(self, *roles: dict[str, Any], check: bool = False, limit: str = "all") -> Played:

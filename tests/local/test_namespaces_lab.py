@@ -431,7 +431,7 @@ def test_check_mode_says_what_would_be_done_and_does_nothing(spec: hosts.LabSpec
 
 
 def facts_of(spec: hosts.LabSpec) -> str:
-    """Return the resolved lab as `python -m  zclab.backends.namespaces` reads it."""
+    """Return the resolved lab as `python -m zclab.backends.namespaces` reads it."""
     ends = [{"name": one.name, "data_interface": one.interface, "peer": one.peer} for one in spec.hosts]
     limits = {"machine_sysctls": spec.machine_sysctls}
     return json.dumps({"state_dir": str(spec.state_dir), "hosts": ends, "limits": limits})

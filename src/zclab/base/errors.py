@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that are meant for people: one line, the thing, the place, and what to do."""
 
-from __future__ import annotations
-
 
 class ZclabError(Exception):
     """A failure that the command line prints as one line and turns into its exit code."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For root: python -m  zclab.backends.namespaces (up|check|down), with the resolved lab as JSON on stdin.
+"""For root: python -m zclab.backends.namespaces (up|check|down), with the resolved lab as JSON on stdin.
 
 Prints {"changes": [...]}; `check` only says what `up` would do.
 """

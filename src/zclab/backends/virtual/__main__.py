@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power buttons for scripts: python -m  zclab.backends.virtual (reset|kill) STATE_DIR HOST."""
+"""Power buttons for scripts: python -m zclab.backends.virtual (reset|kill) STATE_DIR HOST."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     """Press a button and return the exit status."""
     if len(arguments) != 3 or arguments[0] not in ACTIONS:
         print(
-            f"usage: python -m  zclab.backends.virtual ({'|'.join(ACTIONS)}) STATE_DIR HOST", file=sys.stderr
+            f"usage: python -m zclab.backends.virtual ({'|'.join(ACTIONS)}) STATE_DIR HOST", file=sys.stderr
         )
         return 2
     action, state_dir, name = arguments

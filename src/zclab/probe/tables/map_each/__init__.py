@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """map_each: mmap() of a TCP socket takes what it maps off the receive queue."""
 
-from __future__ import annotations
-
 from ...sysctl import consuming
 from ...table import Table
 from . import (

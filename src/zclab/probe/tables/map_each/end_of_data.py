@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Too few bytes: EAGAIN as long as more may come, EIO behind the end."""
 
-from __future__ import annotations
-
 from ...sockets import PAGE
 from ...stream import Stream, blocking, fin, maps, plain, queue, reset, rest, shut
 from ...table import Cases

@@ -5,8 +5,6 @@ On loopback, and on every link without a device, what was sent is copied before 
 completions say so.
 """
 
-from __future__ import annotations
-
 from ...table import Table
 from . import completion, failed_sends, lifetime, limits, payload, support
 

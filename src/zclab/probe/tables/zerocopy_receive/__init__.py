@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """zerocopy_receive: getsockopt(TCP_ZEROCOPY_RECEIVE) moves whole pages into a standing mapping."""
 
-from __future__ import annotations
-
 from ...sysctl import standing
 from ...table import Table
 from . import area, connection_state, copy_buffer, later_fields, receive_queue, structure_length

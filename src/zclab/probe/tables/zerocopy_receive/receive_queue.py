@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is queued, and how much of it a call takes."""
 
-from __future__ import annotations
-
 from ...sockets import PAGE
 from ...stream import blocking, low_water, plain, queue, reads, rest, unsaid
 from ...table import Cases
