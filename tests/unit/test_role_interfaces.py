@@ -56,6 +56,10 @@ def problems(role: Path) -> list[str]:
     entries = {path.stem for path in (role / "tasks").glob("*.yml")}
     if entries and not specs:
         found.append("no meta/argument_specs.yml")
+    missing = {"author", "description", "license", "min_ansible_version"} - set(
+        _yaml(role / "meta/main.yml").get("galaxy_info", {})
+    )
+    found += [f"meta/main.yml: galaxy_info has no {key}" for key in sorted(missing)]
     found += [f"entry point {entry} has no tasks/{entry}.yml" for entry in set(specs) - entries]
     options: dict[str, dict[str, Any]] = {}
     for entry, spec in specs.items():
@@ -157,6 +161,7 @@ argument_specs:
             {},
             "r_hosts.name is not described",
         ),
+        ({}, {}, "galaxy_info has no license"),
     ],
 )
 def test_planted_faults_are_found(

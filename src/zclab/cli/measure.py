@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zclab.analysis.verdict import RUN, MeasuringRun
+from zclab.analysis.verdict import RUN
 from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
 from zclab.base.progress import quiet
@@ -85,7 +85,7 @@ def run(
     if resume and any(value is not None for value in (plan_name, *selectors.values())):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
     plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)
-    unfinished = _unfinished(resume) if resume else None
+    unfinished = Run(query.find(resume, _warn, kind=RUN.name).directory, RUN) if resume else None
     with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
     timings = bring_up.bring_up(lab, click.echo) if with_up else []
     console = console_for_stdout()
@@ -197,8 +197,3 @@ def _known_lab(name: str | None) -> str | None:
     if name not in known:
         raise UsageError(f"--lab {name}: no lab is called so: {', '.join(sorted(known))}")
     return name
-
-
-def _unfinished(name: str) -> MeasuringRun:
-    """Return the run that --resume names; latest is the newest of its kind."""
-    return Run(query.find(name, _warn, kind=RUN.name).directory, RUN)

@@ -15,9 +15,7 @@ ACTIONS = {"reset": lab.reset, "kill": lab.kill}
 def main(arguments: list[str]) -> int:
     """Press a button and return the exit status."""
     if len(arguments) != 3 or arguments[0] not in ACTIONS:
-        print(
-            f"usage: python -m zclab.backends.virtual ({'|'.join(ACTIONS)}) STATE_DIR HOST", file=sys.stderr
-        )
+        print("usage: python -m zclab.backends.virtual (reset|kill) STATE_DIR HOST", file=sys.stderr)
         return 2
     action, state_dir, name = arguments
     try:
