@@ -406,10 +406,14 @@ static bool find_end(const char *name, enum end *end)
 /* The index of the option that `length` bytes of `text` name; ROWS if this subcommand has no such option. */
 static int find_row(enum end end, const char *text, size_t length)
 {
+    const int old = strncmp(text, "--plant-", 8) ? 0 : 8; /* --inject-* of before: taken for one more release */
+    char name[64];
     int i = 0;
 
-    while (i < ROWS && !((rows[i].ends & (1u << end)) && length > 2 && !strncmp(text, "--", 2) &&
-                         strlen(rows[i].name) == length - 2 && !strncmp(text + 2, rows[i].name, length - 2)))
+    snprintf(name, sizeof(name), "%s%.*s", old ? "--inject-" : "", (int)length - old, text + old);
+    if (strncmp(name, "--", 2))
+        return ROWS;
+    while (i < ROWS && (!(rows[i].ends & (1u << end)) || strcmp(name + 2, rows[i].name)))
         i++;
     return i;
 }

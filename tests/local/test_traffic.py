@@ -413,6 +413,9 @@ SEND = f"send --bind ::1 --peer ::1 --port 9 --token {TOKEN} --mode copy --messa
         (f"{SEND} --seconds 1 --baseline -1", "--baseline"),
         (f"{SEND} --seconds 1 --inject-usec-per-mib 1", "--inject-usec-per-mib"),
         (f"{RECEIVE} --mode copy --seconds 1 --inject-usec-per-mib much", "--inject-usec-per-mib"),
+        (f"{RECEIVE} --mode copy --seconds 1 --plant-usec-per-mib=much", "--inject-usec-per-mib"),
+        (f"{RECEIVE} --mode copy --seconds 1 --plant-usec 1", "--plant-usec"),
+        (f"{RECEIVE} --mode copy --seconds 1 --{'x' * 80} 1", "x" * 80),
     ],
 )
 def test_bad_command_line_is_one_line(binary: str, arguments: str, named: str) -> None:
