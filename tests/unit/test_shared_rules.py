@@ -46,7 +46,7 @@ def test_build_id(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("rcvlowat"), ids=lambda case: f"{case['tcp_rmem']}: {case['bytes']}")
 def test_low_water_mark(case: dict[str, Any]) -> None:
-    assert (zclab_limits.low_water_problem(case["tcp_rmem"], case["bytes"]) == "") == case["fits"]
+    assert (zclab_limits.rcvlowat_problem(case["tcp_rmem"], case["bytes"]) == "") == case["fits"]
     declared = {"rcvlowat_bytes": case["bytes"], "sysctls": {"net.ipv4.tcp_rmem": case["tcp_rmem"]}}
     if case["fits"]:
         Limits.model_validate(declared)

@@ -23,7 +23,7 @@ from ansible.module_utils import zclab_host
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.zclab_host import RefusedError
 
-LOW_WATER_SYSCTL = "net.ipv4.tcp_rmem"
+TCP_RMEM = "net.ipv4.tcp_rmem"
 
 
 def normal(value: Any) -> str:
@@ -48,14 +48,14 @@ def locked_memory_words(kib: str) -> str:
     return f"{kib} KiB" if kib.isdigit() else kib
 
 
-def low_water_problem(tcp_rmem: str, wanted: int) -> str:
+def rcvlowat_problem(tcp_rmem: str, wanted: int) -> str:
     """Say why a low-water mark of `wanted` bytes cannot be had, "" if it can."""
     largest = tcp_rmem.split()[-1] if tcp_rmem.split() else ""
     if wanted <= 0 or (largest.isdigit() and int(largest) // 2 >= wanted):
         return ""
     return (
-        f"rcvlowat_bytes {wanted} is more than half of the largest {LOW_WATER_SYSCTL} ({largest}), "
-        f"where the kernel caps it: raise the third value of {LOW_WATER_SYSCTL} to {2 * wanted} at least"
+        f"rcvlowat_bytes {wanted} is more than half of the largest {TCP_RMEM} ({largest}), "
+        f"where the kernel caps it: raise the third value of {TCP_RMEM} to {2 * wanted} at least"
     )
 
 
@@ -187,11 +187,9 @@ class Host(zclab_host.Host):
                     f"{self.name}: sysctl {name} is {found}, the lab needs {least}; it belongs to "
                     f"the machine: run `sysctl -w {name}={least}` on it as root"
                 )
-        low_water = params["rcvlowat_bytes"]
-        if low_water:
-            problem = low_water_problem(
-                wanted.get(LOW_WATER_SYSCTL) or self.read_sysctl(LOW_WATER_SYSCTL), low_water
-            )
+        rcvlowat = params["rcvlowat_bytes"]
+        if rcvlowat:
+            problem = rcvlowat_problem(wanted.get(TCP_RMEM) or self.read_sysctl(TCP_RMEM), rcvlowat)
             if problem:
                 raise RefusedError(f"{self.name}: {problem}")
         differing = {name: was for name, was in before.items() if was != wanted[name]}

@@ -78,7 +78,7 @@ class Limits(Model):
     machine_sysctls: dict[str, int] = {}
 
     @model_validator(mode="after")
-    def _low_water_fits(self) -> Limits:
+    def _rcvlowat_fits(self) -> Limits:
         rmem = str(self.sysctls.get("net.ipv4.tcp_rmem", "")).split()
         if rmem and (len(rmem) != 3 or not all(part.isdigit() for part in rmem)):
             raise ValueError("sysctls: net.ipv4.tcp_rmem needs three numbers: smallest, default, largest")

@@ -50,7 +50,7 @@ class Link(NamedTuple):
             os.close(here)
 
 
-def own_network() -> None:
+def enter_new_netns() -> None:
     """Move this thread to a new network namespace, with its loopback interface up.
 
     Raises:
@@ -67,10 +67,10 @@ def linked(bench: Bench) -> Link:
     Raises:
         NotHereError: the program `ip` or the kernel's veth is missing.
     """
-    own_network()
+    enter_new_netns()
     far = _this_namespace()
     bench.closing.callback(os.close, far)
-    own_network()
+    enter_new_netns()
     near_address, far_address, bits = (
         ("192.0.2.1", "192.0.2.2", 24) if bench.family == 4 else ("2001:db8::1", "2001:db8::2", 64)
     )

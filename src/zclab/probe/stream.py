@@ -43,7 +43,7 @@ def step(method: str) -> Callable[..., Step]:
 
 
 queue, urgent, corked, fin, reset = map(step, ("queue", "queue_urgent", "queue_corked", "fin", "reset"))
-inline, low_water, blocking, shut = map(step, ("inline", "low_water", "blocking", "shut"))
+inline, rcvlowat, blocking, shut = map(step, ("inline", "rcvlowat", "blocking", "shut"))
 plain = functools.partial(queue, pages=False)
 maps, reads, rest = map(step, ("map", "read", "rest"))
 
@@ -105,7 +105,7 @@ class Stream:
         self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         return self
 
-    def low_water(self, length: int) -> Self:
+    def rcvlowat(self, length: int) -> Self:
         """Set SO_RCVLOWAT, which also makes room for so many bytes."""
         self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, length)
         return self

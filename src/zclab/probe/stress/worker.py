@@ -27,7 +27,7 @@ from typing import Any
 
 from ..completions import take, unsent
 from ..libc import MAP_FIXED, MAP_POPULATE, READ_WRITE
-from ..netns import own_network
+from ..netns import enter_new_netns
 from ..processes import end_with
 from ..sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, error_name, inq, map_memory, mapped, outcome
 from ..sysctl import CONSUME, standing
@@ -679,7 +679,7 @@ def prepare(parent: int) -> None:
     Raises:
         NotHereError: no network namespace can be made.
     """
-    own_network()
+    enter_new_netns()
     if CONSUME.exists():
         CONSUME.write_text("1", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -22,7 +22,7 @@ CASES = Cases(Stream.does)
 )
 def low_water_mark(bench: Bench) -> str:
     """The low-water mark wakes the reader when exactly one chunk can be mapped."""
-    stream = Stream(bench).low_water(4 * PAGE)
+    stream = Stream(bench).rcvlowat(4 * PAGE)
     poll = select.poll()
     poll.register(stream.receiver, select.POLLIN)
     rounds = []
@@ -42,7 +42,7 @@ def low_water_mark(bench: Bench) -> str:
 )
 def woken_for_a_chunk(bench: Bench) -> str:
     """A thread in poll() is woken when the chunk is complete."""
-    stream = Stream(bench).low_water(4 * PAGE)
+    stream = Stream(bench).rcvlowat(4 * PAGE)
 
     def send() -> None:
         for _ in range(4):

@@ -20,7 +20,7 @@ CASES = Cases()
 @CASES.add("64 pages mapped by two threads at once, one at a time", "64 pages, each once, in order", "M1")
 def two_threads(bench: Bench) -> str:
     """No byte comes twice and none is lost."""
-    stream = Stream(bench).low_water(1 << 19).queue(64 * PAGE)
+    stream = Stream(bench).rcvlowat(1 << 19).queue(64 * PAGE)
     positions = {stream.sent[at : at + PAGE]: at // PAGE for at in range(0, 64 * PAGE, PAGE)}
     begin = threading.Barrier(2)
     found: list[list[int]] = [[], []]

@@ -10,7 +10,7 @@ import threading
 
 from ...processes import SECONDS
 from ...sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, inq, payload
-from ...stream import Stream, low_water, maps, queue, reads
+from ...stream import Stream, maps, queue, rcvlowat, reads
 from ...table import Bench, Cases, NotHereError
 
 CASES = Cases(Stream.does)
@@ -40,7 +40,7 @@ CASES.steps(
     maps(PAGE),
 )("a page queued, looked at with MSG_PEEK, then mapped", "mapped 4096 as sent, 0 queued", "M1")
 CASES.why("One call maps pages of several segments, more than the kernel inserts at a time.")
-CASES.steps("many-pages", low_water(1 << 20), queue(80 * PAGE), maps(80 * PAGE))(
+CASES.steps("many-pages", rcvlowat(1 << 20), queue(80 * PAGE), maps(80 * PAGE))(
     "80 pages of many segments queued, mapped at once", "mapped 327680 as sent, 0 queued", "M1"
 )
 CASES.why("A length is rounded up to whole pages, as mmap() always does, and so many are taken.")
@@ -48,7 +48,7 @@ CASES.steps("length-within-a-page", queue(2 * PAGE), maps(5000))(
     "two pages queued, length 5000", "mapped 8192 as sent, 0 queued", "M1"
 )
 CASES.why("The low-water mark is for poll(), not for this call.")
-CASES.steps("below-the-low-water-mark", low_water(65536), queue(2 * PAGE), maps(2 * PAGE))(
+CASES.steps("below-the-low-water-mark", rcvlowat(65536), queue(2 * PAGE), maps(2 * PAGE))(
     "two pages queued, SO_RCVLOWAT of 64 KiB", "mapped 8192 as sent, 0 queued", "M1"
 )
 

@@ -8,7 +8,7 @@ import socket
 import tempfile
 
 from ...sockets import PAGE, inq, payload, wait_until
-from ...stream import Stream, inline, low_water, maps, plain, queue, reads, rest, urgent
+from ...stream import Stream, inline, maps, plain, queue, rcvlowat, reads, rest, urgent
 from ...table import Bench, Cases
 
 CASES = Cases(Stream.does)
@@ -39,7 +39,7 @@ CASES.steps("before-a-partial-page", queue(PAGE), plain(100), queue(PAGE), maps(
 CASES.why("All is looked at before anything is mapped or taken.")
 CASES.steps(
     "many-pages-before-what-can-not-be-mapped",
-    low_water(1 << 20),
+    rcvlowat(1 << 20),
     queue(79 * PAGE),
     plain(PAGE),
     maps(80 * PAGE),

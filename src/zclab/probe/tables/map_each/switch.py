@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ...netns import own_network
+from ...netns import enter_new_netns
 from ...processes import forked
 from ...sockets import PAGE, inq, map_memory, outcome
 from ...stream import Stream
@@ -56,7 +56,7 @@ def a_switch_of_each_namespace(bench: Bench) -> str:
     with standing():  # in the namespace that this test case came from
 
         def there() -> str:
-            own_network()
+            enter_new_netns()
             first = CONSUME.read_text(encoding="ascii").strip()
             CONSUME.write_text("1", encoding="ascii")
             return f"{first} there; {CONSUME.read_text(encoding='ascii').strip()} there"

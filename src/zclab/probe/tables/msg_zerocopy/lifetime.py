@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 
 from ...completions import as_text, await_completions, settle
-from ...netns import own_network, run
+from ...netns import enter_new_netns, run
 from ...processes import SECONDS
 from ...sockets import PAGE, payload
 from ...table import Bench, Cases
@@ -89,7 +89,7 @@ def unmapped_on_the_link(bench: Bench) -> str:
 )
 def filter_reads_payload(bench: Bench) -> str:
     """A filter on the way out sees the program's pages."""
-    own_network()
+    enter_new_netns()
     run("ip", "link", "add", "copies", "mtu", "65535", "type", "veth", "peer", "name", "seen", "mtu", "65535")
     for interface in ("copies", "seen"):
         run("ip", "link", "set", interface, "up")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...completions import Completion, as_text, await_completions, optmem, settle, take
-from ...netns import own_network
+from ...netns import enter_new_netns
 from ...sockets import PAGE, SO_ZEROCOPY, Mapping, error_name, outcome, payload
 from ...table import Bench, Cases
 from ...zerocopy_sends import FRONT, as_user, memory, send, stalled, take_away
@@ -174,7 +174,7 @@ def _optmem_setting(bench: Bench) -> Callable[[int], object]:
     host = os.open(OPTMEM_MAX, os.O_RDWR)
     bench.closing.callback(os.close, host)
     before = os.pread(host, 32, 0)
-    own_network()
+    enter_new_netns()
     if OPTMEM_MAX.exists():
         mine = os.open(OPTMEM_MAX, os.O_RDWR)
         bench.closing.callback(os.close, mine)

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from ...completions import as_text, await_completions, settle, syn_had_data, take
-from ...netns import own_network
+from ...netns import enter_new_netns
 from ...sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, error_name, listener, outcome, payload, unconnected
 from ...table import Bench, Cases
 from ...zerocopy_sends import connected, memory, read, send, udp_pair, whole
@@ -152,6 +152,6 @@ def fast_open_is_off(bench: Bench) -> str:
 
 def _fast_open_ends(bench: Bench, setting: int) -> tuple[socket.socket, socket.socket]:
     """Return a listener and an unconnected sender of a network of their own, with this tcp_fastopen."""
-    own_network()
+    enter_new_netns()
     Path("/proc/sys/net/ipv4/tcp_fastopen").write_text(str(setting), encoding="ascii")
     return listener(bench), unconnected(bench)

@@ -2,7 +2,7 @@
 """What is queued, and how much of it a call takes."""
 
 from ...sockets import PAGE
-from ...stream import blocking, low_water, plain, queue, reads, rest, unsaid
+from ...stream import blocking, plain, queue, rcvlowat, reads, rest, unsaid
 from ...table import Cases
 from ...zerocopy_receive import Reader, takes
 
@@ -22,7 +22,7 @@ CASES.steps("whole-pages", queue(2 * PAGE), takes())(
     "two pages queued, an area of eight", "mapped 8192, hint 0, as sent, 0 queued"
 )
 CASES.why("Pages of several segments are mapped by one call.")
-CASES.steps("many-pages", low_water(1 << 19), queue(40 * PAGE), takes(), pages=40)(
+CASES.steps("many-pages", rcvlowat(1 << 19), queue(40 * PAGE), takes(), pages=40)(
     "40 pages queued, an area of 40: more than the kernel maps at a time",
     "mapped 163840, hint 0, as sent, 0 queued",
 )
@@ -32,7 +32,7 @@ CASES.steps("queue-longer-than-the-area", queue(4 * PAGE), takes(), takes(), pag
     "mapped 8192, hint 0, as sent, 8192 queued; mapped 8192, hint 0, as sent, 0 queued",
 )
 CASES.why("The low-water mark is for poll(), not for this call.")
-CASES.steps("below-the-low-water-mark", low_water(65536), queue(2 * PAGE), takes())(
+CASES.steps("below-the-low-water-mark", rcvlowat(65536), queue(2 * PAGE), takes())(
     "two pages queued, SO_RCVLOWAT 64 KiB", "mapped 8192, hint 0, as sent, 0 queued"
 )
 CASES.why("Less than a page is only counted in recv_skip_hint.")
