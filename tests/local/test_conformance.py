@@ -564,10 +564,10 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> list[
         variants = {**lab.kernel_variants, "full": lab.kernel_variants["stock"]} if lab.kernel_variant else {}
         return lab.model_copy(update={"kernel_variants": variants, "state_dir": tmp_path})
 
-    def boot(lab: Lab, variant: str, say: object) -> None:
+    def boot(lab: Lab, variant: str, on_progress: object) -> None:
         running.append(variant)
 
-    def carry_out(lab: Lab, say: object) -> ConformanceDocument:
+    def carry_out(lab: Lab, on_progress: object) -> ConformanceDocument:
         return stored(result(running[-1], documents.fingerprint(lab.kernel_variants.get(running[-1]))))
 
     def running_kernel(lab: Lab) -> Artifact | None:
@@ -597,7 +597,7 @@ def test_a_kernel_is_booted_and_left_again(zclab: Zclab, booted: list[str]) -> N
 def test_a_kernel_is_left_after_an_error_too(
     zclab: Zclab, booted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(lab: Lab, say: object) -> ConformanceDocument:
+    def fail(lab: Lab, on_progress: object) -> ConformanceDocument:
         raise LabError("no")
 
     monkeypatch.setattr(run, "carry_out", fail)

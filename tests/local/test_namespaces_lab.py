@@ -318,7 +318,7 @@ FAULTS = [
 
 
 def test_a_planted_wrong_state_is_not_measured(lab: LabUnderTest) -> None:
-    """The next test mends it."""
+    """The next test repairs it."""
     for host, fault, *_ in FAULTS:
         lab.says(host, fault)
     done, document = lab.measure()

@@ -71,7 +71,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabSpec:
     base = image.Image("k", cache / "image" / "k")
     base.directory.mkdir(parents=True)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(base.path), "1M"], check=True)
-    monkeypatch.setattr(image, "ensure", lambda disk_mib, progress: base)
+    monkeypatch.setattr(image, "ensure", lambda disk_mib, on_progress: base)
     monkeypatch.setattr(image, "find", lambda disk_mib: base)
     monkeypatch.setattr(accel, "choose", lambda **_: Accelerator("tcg", "test"))
     program = emulator_program(tmp_path)
@@ -252,7 +252,7 @@ def test_an_existing_disk_keeps_its_base(spec: LabSpec, monkeypatch: pytest.Monk
     newer = image.Image("newer", image.images().path("newer"))
     newer.directory.mkdir()
     newer.path.write_text("")
-    monkeypatch.setattr(image, "ensure", lambda disk_mib, progress: newer)
+    monkeypatch.setattr(image, "ensure", lambda disk_mib, on_progress: newer)
     lab.up(spec)
     known = [Host(spec.state_dir, one.name) for one in lab.status(spec.state_dir)]
     assert {host.image_record()["image_key"] for host in known} == {"k"}

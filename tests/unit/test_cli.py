@@ -411,7 +411,7 @@ def test_a_threshold_that_gates_nothing_is_refused(
 def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def run(playbook: str, lab_dir: Path, artifacts: Path, say: Any, extra: Any = None) -> Outcome:
+    def run(playbook: str, lab_dir: Path, artifacts: Path, on_progress: Any, extra: Any = None) -> Outcome:
         asked.append((playbook, lab_dir.name, extra.pop("zclab")["kernel"]["variant"], extra))
         return Outcome(artifacts, [Timing("kernel compile", 300.0)], {"receiver1": 0, "sender1": 2})
 
@@ -507,7 +507,7 @@ def test_down(purge: bool, zclab: Zclab, monkeypatch: pytest.MonkeyPatch, tmp_pa
     asked: list[Any] = []
     pruned: list[int] = []
 
-    def run(playbook: str, lab_dir: Path, artifacts: Path, say: Any, extra: Any = None) -> None:
+    def run(playbook: str, lab_dir: Path, artifacts: Path, on_progress: Any, extra: Any = None) -> None:
         asked.append((playbook, extra))
 
     def prune(keep: int) -> list[str]:

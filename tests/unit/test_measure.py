@@ -418,7 +418,7 @@ def test_a_document_that_lacks_a_key_counts_as_none(key: str) -> None:
 
 
 def test_arms_on_two_kernels(pretended: Pretended) -> None:
-    """Each boot is held against its own artifact, and at the end the lab's own kernel runs again."""
+    """Each boot is compared with its own artifact, and at the end the lab's own kernel runs again."""
     stock = pretended.lab.kernel_variants["stock"]
     lab = pretended.lab.model_copy(update={"kernel_variants": {"stock": stock, "mine": stock}})
     pretended.lab = lab

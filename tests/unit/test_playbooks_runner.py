@@ -26,7 +26,7 @@ class Heard:
         self.said: list[str] = []
         self.listener = playbooks._Listener(self.said.append)
 
-    def hear(self, kind: str, **data: Any) -> None:
+    def handle(self, kind: str, **data: Any) -> None:
         stdout = data.pop("stdout", "")
         assert self.listener.handle_event({"event": kind, "stdout": stdout, "event_data": data}) is True
 
@@ -41,34 +41,34 @@ def heard() -> Heard:
 
 def test_tasks_are_said_once(heard: Heard) -> None:
     for name in ("Read the lab", "lab : Validating arguments against arg spec 'main'", "Set MTU", "Set MTU"):
-        heard.hear("playbook_on_task_start", name=name)
+        heard.handle("playbook_on_task_start", name=name)
     assert heard.said == ["Read the lab", "Set MTU"]
 
 
 def test_live_lines_are_passed_on(heard: Heard) -> None:
-    heard.hear("verbose", stdout="compiling net/ipv4/tcp.c\n")
-    heard.hear("verbose", stdout="  \n")
+    heard.handle("verbose", stdout="compiling net/ipv4/tcp.c\n")
+    heard.handle("verbose", stdout="  \n")
     assert heard.said == ["    compiling net/ipv4/tcp.c"]
 
 
 @pytest.mark.parametrize("kind", ["runner_on_ok", "runner_on_failed"])
 def test_timings_are_kept(heard: Heard, kind: str) -> None:
     one = {"part": "boot of {host}", "seconds": 12.5}
-    heard.hear(kind, host="sender1", task="Boot", res={"zclab_timing": one})
-    heard.hear(kind, host="sender1", task="Build", res={"zclab_timing": [{"part": "image", "seconds": 1}]})
+    heard.handle(kind, host="sender1", task="Boot", res={"zclab_timing": one})
+    heard.handle(kind, host="sender1", task="Build", res={"zclab_timing": [{"part": "image", "seconds": 1}]})
     assert heard.listener.timings == [Timing("boot of sender1", 12.5), Timing("image", 1.0)]
 
 
 def test_a_part_that_had_nothing_to_do_has_no_timing(heard: Heard) -> None:
-    heard.hear("runner_on_ok", host="sender1", res={"zclab_timing": []})
-    heard.hear("runner_on_ok", host="sender1", res={"zclab_timing": {"part": "image", "seconds": None}})
-    heard.hear("runner_on_ok", host="sender1", res={})
+    heard.handle("runner_on_ok", host="sender1", res={"zclab_timing": []})
+    heard.handle("runner_on_ok", host="sender1", res={"zclab_timing": {"part": "image", "seconds": None}})
+    heard.handle("runner_on_ok", host="sender1", res={})
     assert heard.listener.timings == []
 
 
 def test_failures_name_host_task_and_reason(heard: Heard) -> None:
-    heard.hear("runner_on_failed", host="sender1", task="Set MTU", res={"msg": "data0:  no such interface"})
-    heard.hear("runner_on_unreachable", host="receiver1", task="Ping", res={"msg": "Connection refused"})
+    heard.handle("runner_on_failed", host="sender1", task="Set MTU", res={"msg": "data0:  no such interface"})
+    heard.handle("runner_on_unreachable", host="receiver1", task="Ping", res={"msg": "Connection refused"})
     assert heard.listener.failures == [
         "sender1: Set MTU: data0: no such interface",
         "receiver1: unreachable: Connection refused",
@@ -76,7 +76,7 @@ def test_failures_name_host_task_and_reason(heard: Heard) -> None:
 
 
 def test_a_failure_that_is_forgiven_is_none(heard: Heard) -> None:
-    heard.hear("runner_on_failed", host="sender1", task="Look", ignore_errors=True, res={"msg": "no"})
+    heard.handle("runner_on_failed", host="sender1", task="Look", ignore_errors=True, res={"msg": "no"})
     assert heard.listener.failures == []
 
 

@@ -562,10 +562,10 @@ def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> list[
     """A virtual lab that runs its stock kernel; what is booted on it, in order. On full a test fails."""
     running = ["stock"]
 
-    def boot(lab: Lab, variant: str, say: object) -> None:
+    def boot(lab: Lab, variant: str, on_progress: object) -> None:
         running.append(variant)
 
-    def carry_out(lab: Lab, say: object) -> SelftestsDocument:
+    def carry_out(lab: Lab, on_progress: object) -> SelftestsDocument:
         variant = running[-1]
         tests = made("a"), made("b", "pass" if variant == "stock" else "fail")
         fingerprint = documents.fingerprint(lab.kernel_variants[variant])

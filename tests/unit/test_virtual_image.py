@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def fake_build(work: Path, key: str, disk_mib: int, progress: Progress) -> None:
+def fake_build(work: Path, key: str, disk_mib: int, on_progress: Progress) -> None:
     (work / "base.qcow2").write_text(key)
 
 

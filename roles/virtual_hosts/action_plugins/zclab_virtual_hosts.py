@@ -52,7 +52,7 @@ def _apply(arguments: dict[str, Any], state: str, *, check: bool) -> dict[str, A
         changes = _pending_down(state_dir, state)
         return {"changed": bool(changes), "changes": changes}
     else:
-        outcome = hosts.down(state_dir, purge=state == "absent", progress=Display().display)
+        outcome = hosts.down(state_dir, purge=state == "absent", on_progress=Display().display)
     done: dict[str, Any] = {
         "changed": outcome.changed,
         "changes": outcome.changes,

@@ -195,5 +195,5 @@ def _known_lab(name: str | None) -> str | None:
     name = Path(name).name
     known = {*inventory.names(), *(found.summary.lab for found in query.all_runs(quiet))}
     if name not in known:
-        raise UsageError(f"--lab {name}: no lab is called so: {', '.join(sorted(known))}")
+        raise UsageError(f"--lab {name}: no such lab, use one of {', '.join(sorted(known))}")
     return name

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from zclab.base.exit_codes import INTERNAL, INTERRUPTED, worst
 from zclab.base.paths import project_root
 from zclab.base.process import interruptible
+from zclab.base.progress import Progress
 
 
 class Step(NamedTuple):
@@ -74,7 +75,7 @@ def _exit_code(command: Sequence[str], status: int) -> int:
     return INTERRUPTED if status == 2 else INTERNAL
 
 
-def carry_out(steps: Sequence[Step], run: Runner, on_progress: Callable[[str], None]) -> int:
+def carry_out(steps: Sequence[Step], run: Runner, on_progress: Progress) -> int:
     """Run each step, also after a failed one, and return the exit code that counts.
 
     After an interruption only clean-up steps are run, and the exit code is 130.

@@ -88,7 +88,7 @@ def check_kind(name: str | None) -> KindName | None:
     """Return the name of a kind; null is none.
 
     Raises:
-        UsageError: no kind is called so.
+        UsageError: there is no such kind.
     """
     if name is not None and name not in KIND_NAMES:
         raise UsageError(f"--kind {name}: unknown kind, use one of {', '.join(KIND_NAMES)}")

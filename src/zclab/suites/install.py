@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zclab.base.progress import Progress
 from zclab.deploy import playbooks
 from zclab.host.ssh import connected
 from zclab.lab.model import Lab
 from zclab.suites.crosscheck.programs import DIRECTORY
 
 
-def install(lab: Lab, files: list[Path], say: Callable[[str], None], directory: str = DIRECTORY) -> None:
+def install(lab: Lab, files: list[Path], on_progress: Progress, directory: str = DIRECTORY) -> None:
     """Have these files, and no others, in a directory of both hosts.
 
     Raises:
@@ -26,7 +26,7 @@ def install(lab: Lab, files: list[Path], say: Callable[[str], None], directory: 
             "host_programs_path": directory,
             "host_programs_files": [str(file) for file in files],
         }
-        playbooks.run("host_programs", lab.lab_dir, lab.state_dir / "playbooks", say, what)
+        playbooks.run("host_programs", lab.lab_dir, lab.state_dir / "playbooks", on_progress, what)
 
 
 def _installed(lab: Lab, files: list[Path], directory: str) -> bool:

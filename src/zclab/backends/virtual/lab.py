@@ -99,21 +99,21 @@ class HostStatus:
     uptime_s: float | None
 
 
-def up(spec: LabSpec, progress: Progress = quiet) -> Outcome:
+def up(spec: LabSpec, on_progress: Progress = quiet) -> Outcome:
     """Bring the lab's hosts up, as declared and ready for SSH; what is so already is left alone.
 
     A host that died is started again; one whose memory, processors, NIC or keys are declared otherwise than
     they run is restarted. Raises LabError with one line that names the host and its console log.
     """
-    with interruptible(), lab_lock(spec.state_dir, progress):
+    with interruptible(), lab_lock(spec.state_dir, on_progress):
         outcome = Outcome()
-        base = image.ensure(spec.disk_mib, progress)
+        base = image.ensure(spec.disk_mib, on_progress)
         if base.built:
             outcome.changes.append(f"built the base image {base.key}")
             outcome.timings.append(Timing("image", base.seconds))
         outcome.accelerator = accel.choose(counting=spec.count_instructions)
         _prepare(spec, base)
-        _start_all(spec, outcome, progress)
+        _start_all(spec, outcome, on_progress)
         return outcome
 
 
@@ -131,7 +131,7 @@ def pending(spec: LabSpec) -> list[str]:
     return changes
 
 
-def down(state_dir: Path, *, purge: bool = False, progress: Progress = quiet) -> Outcome:
+def down(state_dir: Path, *, purge: bool = False, on_progress: Progress = quiet) -> Outcome:
     """Stop the lab's hosts; with purge remove its state directory too, with disks and keys.
 
     Leaves no process, socket or lock behind.
@@ -140,14 +140,14 @@ def down(state_dir: Path, *, purge: bool = False, progress: Progress = quiet) ->
     state_dir = state_dir.resolve()
     if not state_dir.is_dir():
         return outcome
-    with interruptible(), lab_lock(state_dir, progress):
+    with interruptible(), lab_lock(state_dir, on_progress):
         known = _known_hosts(state_dir)
         with ThreadPoolExecutor(max(1, len(known))) as pool:
             stopped = list(pool.map(lambda host: host.stop(gracefully=not purge), known))
         for host, ran in zip(known, stopped, strict=True):
             if ran:
                 outcome.changes.append(f"stopped {host.name}")
-                progress(f"{host.name}: stopped")
+                on_progress(f"{host.name}: stopped")
         shutil.rmtree(sockets_dir(state_dir), ignore_errors=True)
         if purge and (state_dir / "hosts").is_dir():
             for host in known:
@@ -236,7 +236,7 @@ def _options(command: Sequence[str]) -> list[str]:
     return re.split(r" (?=-[a-z])", " ".join(command))[1:]
 
 
-def _start_all(spec: LabSpec, outcome: Outcome, progress: Progress) -> None:
+def _start_all(spec: LabSpec, outcome: Outcome, on_progress: Progress) -> None:
     assert outcome.accelerator is not None
     client_key = spec.state_dir / "keys" / "id_ed25519"
     authorized = ssh_keys.ensure_key(client_key, f"zclab {spec.state_dir.parent.parent.name}")
@@ -255,12 +255,12 @@ def _start_all(spec: LabSpec, outcome: Outcome, progress: Progress) -> None:
                 if not difference and not _is_executing(host, outcome):
                     difference = "its emulator does not answer"
                 if difference:
-                    progress(f"{declared.name}: stopping it: {difference}")
+                    on_progress(f"{declared.name}: stopping it: {difference}")
                     host.stop(gracefully=True)
                     outcome.changes.append(f"stopped {declared.name}: {difference}")
                     running = None
             if running is None:
-                progress(f"{declared.name}: starting, {outcome.accelerator}")
+                on_progress(f"{declared.name}: starting, {outcome.accelerator}")
                 fresh[declared.name] = time.monotonic()
                 current[declared.name] = _start(spec, declared, host, outcome.accelerator)
                 outcome.changes.append(f"started {declared.name}")
@@ -274,7 +274,7 @@ def _start_all(spec: LabSpec, outcome: Outcome, progress: Progress) -> None:
             for name, port in current.items()
         }
         ssh_keys.write_files(spec.state_dir, client_key, endpoints)
-        _wait_all(spec, fresh, current, outcome, progress, stop)
+        _wait_all(spec, fresh, current, outcome, on_progress, stop)
     except BaseException:
         # Hosts that this call started and that did not get ready are half-made.
         stop.set()
@@ -338,7 +338,7 @@ def _wait_all(
     fresh: dict[str, float],
     current: dict[str, int],
     outcome: Outcome,
-    progress: Progress,
+    on_progress: Progress,
     stop: threading.Event,
 ) -> None:
     """Wait for all hosts at once; raise what the first of them fails with, once the others are done too."""
@@ -358,7 +358,7 @@ def _wait_all(
         seconds = time.monotonic() - fresh[name]
         with lock:
             outcome.timings.append(Timing(f"boot {name}", seconds))
-            progress(f"{name}: ready after {seconds:.0f} s")
+            on_progress(f"{name}: ready after {seconds:.0f} s")
         return None
 
     with ThreadPoolExecutor(len(current) or 1) as pool:

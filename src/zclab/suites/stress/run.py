@@ -36,7 +36,7 @@ def options_of(workers: int | None, kinds: str | None) -> list[str]:
     """Return options of the probe's command for a number of workers and some kinds of operations.
 
     Raises:
-        UsageError: no operation is called so.
+        UsageError: there is no such operation.
     """
     if unknown := [kind for kind in (kinds or "").split(",") if kinds and kind not in OPERATIONS]:
         raise UsageError(f"--ops: no operation is called {unknown[0]!r}: {', '.join(OPERATIONS)}")
