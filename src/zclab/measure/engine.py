@@ -22,6 +22,7 @@ from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
+from zclab.base.model import first_problem
 from zclab.deploy import state as deploy_state
 from zclab.host import facts as hostfacts
 from zclab.host.ssh import Completed, RemoteError
@@ -265,7 +266,7 @@ def end_of(done: Completed) -> End:
     try:
         document = _DOCUMENT.validate_json(done.stdout)
     except ValidationError as error:
-        printed = f"printed no valid result: {error.errors()[0]['msg']}" if done.stdout else ""
+        printed = f"printed no valid result: {first_problem(error)}" if done.stdout else ""
         said = "\n".join(filter(None, [rest(done.stderr), printed]))
         return End(document=None, status=done.status, stderr=said)
     return End(document=document, status=done.status, stderr=rest(done.stderr))

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from zclab.base.errors import UsageError
 from zclab.base.files import write_whole
+from zclab.base.model import first_problem
 from zclab.base.paths import runs_dir
 from zclab.runs.manifest import KIND_NAMES, SCHEMA_VERSION, D, Kind, KindName, M, R
 from zclab.runs.upgrades import UPGRADES, Stored
@@ -77,9 +78,7 @@ class Run(Generic[M, R, D]):
         try:
             return self.kind.manifest.model_validate(data)
         except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"])
-            raise UsageError(f"{self.manifest_path}: cannot be read: {key}: {problem['msg']}") from None
+            raise UsageError(f"{self.manifest_path}: cannot be read: {first_problem(error)}") from None
 
     def append(self, record: R) -> None:
         """Add one record, on disk before this returns."""
