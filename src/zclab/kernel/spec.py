@@ -94,7 +94,7 @@ class KernelVariant(Model):
     """A named kernel of a lab: source, patches in order, configuration.
 
     memory_mib: what a virtual host that runs it needs, null: as much as the lab's others.
-    lock_report: the locks that a lock check has to find taken in both orders; none: it has to find nothing.
+    lock_report: the locks that lockdep has to report as taken in both orders; none: it has to report nothing.
     """
 
     source: Source
