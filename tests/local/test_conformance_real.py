@@ -27,11 +27,7 @@ from zclab.runs.manifest import SCHEMA_VERSION
 from zclab.suites import probe_command
 from zclab.suites.conformance import document as documents
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.xdist_group("runs"),  # they look for what is new in runs/
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-]
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 BIN = Path(sys.executable).parent
 LIMIT = 300
 

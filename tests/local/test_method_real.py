@@ -30,7 +30,6 @@ from zclab.plan.plan import Plan
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.alone,
-    pytest.mark.xdist_group("runs"),  # they look for what is new in runs/
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 FULL = os.environ.get("ZCLAB_TRUST") == "full"

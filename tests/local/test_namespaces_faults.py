@@ -25,11 +25,7 @@ from zclab.base.paths import project_root
 from zclab.lab import inventory
 from zclab.lab.model import Lab
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.xdist_group("runs"),  # they look for what is new in runs/
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-]
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 TOOL = "usr/local/bin/zclab-traffic"
 
 

@@ -67,7 +67,6 @@ PLAN = {
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.xdist_group("runs"),  # they look for what is new in runs/
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
     pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="openssh-server is not installed"),
 ]

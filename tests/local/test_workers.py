@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.conftest import SHARE_RUNS
 
 from zclab.base.paths import project_root
 
@@ -42,7 +45,7 @@ def intervals(directory: Path, marks: dict[str, str]) -> dict[str, list[tuple[st
         "-n",
         "2",
         "--dist",
-        "loadgroup",
+        "loadfile",
         str(directory),
     ]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -63,3 +66,19 @@ def test_a_test_that_measures_runs_alone_and_a_file_stays_together(tmp_path: Pat
     assert len(workers["one"]) == len(workers["other"]) == 1 and workers["one"] != workers["other"]
     for _, begin, end in found["one"]:
         assert all(ended < begin or end < began for _, began, ended in found["other"])
+
+
+def test_files_that_look_for_new_runs_share_a_worker(tmp_path: Path) -> None:
+    names = ["crosscheck_real", "conformance_real", "other"]
+    workers = {
+        name: {one[0] for one in tests}
+        for name, tests in intervals(tmp_path, dict.fromkeys(names, "")).items()
+    }
+    assert workers["crosscheck_real"] == workers["conformance_real"] != workers["other"]
+
+
+def test_what_removes_new_runs_is_named() -> None:
+    """Whoever looks into the project's own runs/ and removes something there."""
+    pattern = re.compile(r"rmtree\((?:.*runs|found\.directory|made\))")
+    here = {path.stem for path in (TESTS / "local").glob("test_*.py") if pattern.search(path.read_text())}
+    assert here - {"test_workers"} == SHARE_RUNS
