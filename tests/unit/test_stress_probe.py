@@ -133,6 +133,7 @@ def test_what_may_grow_follows_from_what_varies(monkeypatch: pytest.MonkeyPatch)
     assert found[0] == "slab TCP: 110 before, 151 after, may grow by 40"
 
 
+@pytest.mark.alone  # the figures are the whole machine's
 def test_sockets_and_their_bytes_are_seen_in_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not given back stands for a leak: connections that stay open, with bytes that nobody reads."""
     monkeypatch.setattr(memory, "_drop_caches", lambda: None)
