@@ -239,6 +239,7 @@ def test_cpu_that_is_not_there_is_one_line(lab: Lab, end: str) -> None:
 # CPU of the threads
 
 
+@pytest.mark.alone  # each thread needs the CPU for a tick at least
 def test_cpu_of_the_threads_is_that_of_the_process(lab: Lab) -> None:
     """With --bytes the window is the transfer: the process uses little CPU outside of it."""
     length = f"--bytes {512 * 2**20} --streams 3"

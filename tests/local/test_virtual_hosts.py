@@ -144,6 +144,8 @@ def test_a_port_that_was_taken_meanwhile_is_replaced_everywhere(spec: LabSpec) -
     port = lab.status(spec.state_dir)[1].ssh_port
     assert port is not None
     crash(spec, "sender1")
+    while not ports.is_free(port):  # what the emulator has started ends a little later
+        time.sleep(0.02)
     with socket.create_server((ports.LOOPBACK, port)):
         lab.up(spec)
         new = lab.status(spec.state_dir)[1].ssh_port
