@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #define STOPPED_GRACE_NS (2 * NS_PER_S) /* for what is in flight when a stop was requested */
+#define CLOSED_EARLY "the receiver closed the connection in mid-stream"
 
 /* Makes the connected socket ready for bulk payload.
  *
@@ -50,8 +51,7 @@ static bool read_window_closed(struct sender *sender, bool end_expected, bool *e
     if (got == 1 && byte == BYTE_WINDOW_CLOSED)
         sender->peer_window_closed = true;
     else if (got == 0 && !end_expected)
-        return outcome_set(&session->outcome, OUTCOME_CUT_SHORT,
-                           "the receiver closed the connection in mid-stream");
+        return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, CLOSED_EARLY);
     else if (got == 0)
         *ended = true;
     else if (got < 0 && errno != EAGAIN && errno != EINTR)
@@ -84,8 +84,10 @@ static bool send_bytes(struct sender *sender, const unsigned char *from, size_t 
         } else if (sent < 0 && errno == ENOBUFS && sender->mode->no_buffers) {
             if (!sender->mode->no_buffers(sender))
                 return false;
-        } else if (sent == 0 || (errno != EAGAIN && errno != EINTR)) {
-            return session_failed(session, "sending", sent ? errno : EPIPE);
+        } else if (sent == 0 || errno == EPIPE) {
+            return outcome_set(&session->outcome, OUTCOME_CUT_SHORT, CLOSED_EARLY);
+        } else if (errno != EAGAIN && errno != EINTR) {
+            return session_failed(session, "sending", errno);
         }
         if (length) { /* interrupted, or a tick has passed */
             window_tick(&session->window, session->fd, &session->counters, now);
