@@ -19,7 +19,7 @@ def host(request: pytest.FixtureRequest, pair: PairUnderTest) -> HostUnderTest:
 def test_link_mtu(host: HostUnderTest, lab: Lab) -> None:
     """The data interface has the MTU that carries whole pages."""
     mtu = host.testinfra.file(f"/sys/class/net/{host.declared.data_interface}/mtu").content_string
-    assert int(mtu) == lab.link.mtu
+    assert int(mtu) == lab.expectations.link.mtu
 
 
 def test_data_addresses(host: HostUnderTest) -> None:
@@ -34,7 +34,9 @@ def test_ipv4_route_carries_whole_pages(host: HostUnderTest, lab: Lab) -> None:
     peer = host.declared.peer_address_ipv4
     if peer is None:
         pytest.skip("the lab declares no second addresses for IPv4")
-    assert f"mtu {ipv4_route_mtu(lab.link.mtu)}" in host.testinfra.check_output("ip -4 route get %s", peer)
+    assert f"mtu {ipv4_route_mtu(lab.expectations.link.mtu)}" in host.testinfra.check_output(
+        "ip -4 route get %s", peer
+    )
 
 
 def test_machine_sysctls(host: HostUnderTest, lab: Lab) -> None:
@@ -73,9 +75,9 @@ def test_no_password_login(host: HostUnderTest, lab: Lab) -> None:
 
 def test_peer_answers_a_full_segment(pair: PairUnderTest, lab: Lab) -> None:
     """A packet as long as the MTU crosses the link unfragmented, over each IP version that has addresses."""
-    sizes = {lab.link.ip_version: lab.link.mtu}
+    sizes = {lab.expectations.link.ip_version: lab.expectations.link.mtu}
     if pair.sender.declared.peer_address_ipv4 is not None:
-        sizes[4] = ipv4_route_mtu(lab.link.mtu) or lab.link.mtu
+        sizes[4] = ipv4_route_mtu(lab.expectations.link.mtu) or lab.expectations.link.mtu
     for version, mtu in sizes.items():
         _, peer = pair.sender.declared.endpoints(version)
         payload = mtu - IP_HEADER_BYTES[version] - 8

@@ -37,7 +37,9 @@ def served_by_plans() -> set[str]:
 
 def served_by_thresholds() -> set[str]:
     """Return the claims that thresholds of the project's labs serve."""
-    return {claim for name in LABS for one in factories.lab(name).thresholds for claim in one.claims}
+    return {
+        claim for name in LABS for one in factories.lab(name).expectations.thresholds for claim in one.claims
+    }
 
 
 def marked(source: str) -> set[str]:

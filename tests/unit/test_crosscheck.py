@@ -153,7 +153,9 @@ def test_modes_that_can_not_be_compared() -> None:
     lab = factories.lab("namespaces")
     with pytest.raises(UsageError, match="tcp_mmap has copy, map_once"):
         run.modes_of(lab, ["map_once_hybrid"])
-    nothing = lab.model_copy(update={"validity": lab.validity.model_copy(update={"mapped_fraction": {}})})
+    validity = lab.expectations.validity.model_copy(update={"mapped_fraction": {}})
+    expected = lab.expectations.model_copy(update={"validity": validity})
+    nothing = lab.model_copy(update={"expectations": expected})
     assert run.modes_of(nothing, None) == [COPY]
     with pytest.raises(UsageError, match="no mapped bytes of map_once"):
         run.modes_of(nothing, ["map_once"])

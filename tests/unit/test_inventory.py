@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from pydantic import ValidationError
 from tests import factories
 
 from zclab.base.errors import UsageError
@@ -87,7 +88,7 @@ def test_a_lab_of_the_project_loads_through_ansible(name: str) -> None:
     assert (sender.role, receiver.role) == ("sender", "receiver")
     assert (sender.peer, sender.peer_address) == (receiver.name, receiver.ip)
     assert (receiver.peer, receiver.peer_address) == (sender.name, sender.ip)
-    assert (lab.link.mtu, lab.link.mss) == (4168, 4096)
+    assert (lab.expectations.link.mtu, lab.expectations.link.mss) == (4168, 4096)
     # The shortcut that the other tests take reads the same as Ansible.
     directory = project_root() / "inventory" / name
     listed = inventory._ansible_inventory(directory)
@@ -105,7 +106,7 @@ def test_limits_that_zero_copy_needs() -> None:
 
 
 def test_the_emulated_lab_declares_what_it_must_reach() -> None:
-    validity = factories.lab("virtual").validity
+    validity = factories.lab("virtual").expectations.validity
     assert validity.mapped_fraction["map_once"]["copy"].at_least == 0.99
     assert validity.mapped_fraction["map_once"]["zerocopy"].at_least == 0.97
     assert validity.copied_fraction.at_most == 0
@@ -119,7 +120,7 @@ def test_mtu_follows_from_the_ip_version(mine: Inventory) -> None:
     assert "zclab_data_address_ipv4: the link is IPv4 already" in mine.problem()
     for host in ("senders.hosts.sender1", "receivers.hosts.receiver1"):
         mine.edit("hosts.yml", f"{host}.zclab_data_address_ipv4", ...)
-    assert mine.load().link.mtu == 4148
+    assert mine.load().expectations.link.mtu == 4148
     assert mine.load().hosts[0].endpoints(4) == ("192.0.2.1", "192.0.2.2")
     with pytest.raises(UsageError, match="has no IPv6 data address: declare zclab_data_address for both"):
         mine.load().hosts[0].endpoints(6)
@@ -139,13 +140,13 @@ def test_second_addresses_for_ipv4(mine: Inventory) -> None:
 def test_a_namespaces_lab_boots_no_kernel() -> None:
     lab = factories.lab("namespaces")
     assert (lab.kernel_variant, lab.kernel_variants, lab.facts()["kernel"]) == (None, {}, None)
-    assert lab.shared_cpu
-    assert not factories.lab("virtual").shared_cpu
+    assert lab.expectations.shared_cpu
+    assert not factories.lab("virtual").expectations.shared_cpu
 
 
 def test_several_pages_a_segment(mine: Inventory) -> None:
     mine.edit("group_vars/all/link.yml", "zclab_link.mtu", 2 * 4096 + 72)
-    assert mine.load().link.mss == 8192
+    assert mine.load().expectations.link.mss == 8192
 
 
 def test_a_kernel_brings_the_memory_it_needs() -> None:
@@ -160,18 +161,17 @@ def test_a_kernel_brings_the_memory_it_needs() -> None:
 
 
 def test_only_one_lab_counts_instructions() -> None:
-    assert factories.lab("instructions").counts_instructions
-    assert not factories.lab("virtual").counts_instructions
-    assert not factories.lab("connectx3").counts_instructions
+    assert factories.lab("instructions").expectations.counts_instructions
+    assert not factories.lab("virtual").expectations.counts_instructions
+    assert not factories.lab("connectx3").expectations.counts_instructions
 
 
 def test_facts_hold_what_roles_read() -> None:
     facts = factories.lab("virtual").facts()
-    assert facts["link"] == {"ip_version": 6, "mtu": 4168, "mss": 4096, "speed_mbps": None}
+    assert facts["expectations"]["link"] == {"ip_version": 6, "mtu": 4168, "speed_mbps": None}
     assert facts["kernel"]["variant"] == "stock"
-    assert facts["kernels"]["stock"]["source"]["kind"] == "debian"
-    assert facts["root"] == str(project_root())
-    assert {"name", "kind", "lab_dir", "state_dir", "cache_dir", "hosts", "limits"} <= set(facts)
+    assert facts["kernel_variants"]["stock"]["source"]["kind"] == "debian"
+    assert {"name", "kind", "lab_dir", "state_dir", "hosts", "limits"} <= set(facts)
     assert facts["host_by_name"]["receiver1"]["peer_address"] == "fd5a:6c61:62:1::1"
     assert facts["host_by_name"]["receiver1"]["tuning"]["offloads"]
 
@@ -244,6 +244,64 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         f"{ALL}/expect.yml",
         "zclab_validity.mapped_fraction.map_twice",
         "map_once",
+    ),
+    "no limits": (f"{ALL}/limits.yml", "zclab_limits", ..., "mine", "zclab_limits", "missing"),
+    "limits that are none": (
+        f"{ALL}/limits.yml",
+        "zclab_limits",
+        5,
+        f"{ALL}/limits.yml",
+        "zclab_limits",
+        "not 5",
+    ),
+    "no rcvlowat": (
+        f"{ALL}/limits.yml",
+        "zclab_limits.rcvlowat_bytes",
+        ...,
+        f"{ALL}/limits.yml",
+        "zclab_limits.rcvlowat_bytes",
+        "missing",
+    ),
+    "no kind": (f"{ALL}/lab.yml", "zclab_kind", ..., "mine", "zclab_kind", "declare it in group_vars/all"),
+    "a list of kinds": (
+        f"{ALL}/lab.yml",
+        "zclab_kind",
+        ["virtual"],
+        f"{ALL}/lab.yml",
+        "zclab_kind",
+        "'virtual', 'namespaces' or 'hardware'",
+    ),
+    "count_instructions that is no answer": (
+        f"{ALL}/lab.yml",
+        "zclab_virtual.count_instructions",
+        "perhaps",
+        f"{ALL}/lab.yml",
+        "zclab_virtual.count_instructions",
+        "'perhaps'",
+    ),
+    "no smallest effect": (
+        f"{ALL}/expect.yml",
+        "zclab_smallest_effect",
+        ...,
+        "mine",
+        "zclab_smallest_effect",
+        "declare it in group_vars/all",
+    ),
+    "a smallest effect of more than everything": (
+        f"{ALL}/expect.yml",
+        "zclab_smallest_effect",
+        2,
+        f"{ALL}/expect.yml",
+        "zclab_smallest_effect",
+        "less than 1, not 2",
+    ),
+    "expectations as one key": (
+        f"{ALL}/expect.yml",
+        "zclab_expectations",
+        {"smallest_effect": 0.1},
+        f"{ALL}/expect.yml",
+        "zclab_expectations",
+        "unknown key",
     ),
     "no link": (f"{ALL}/link.yml", "zclab_link", ..., "mine", "zclab_link", "missing"),
     "no ip version": (
@@ -554,6 +612,20 @@ def test_faulty_threshold_is_one_line(fault: str, mine: Inventory) -> None:
     assert word in message
 
 
+def test_a_lab_may_declare_no_threshold(mine: Inventory) -> None:
+    mine.edit(f"{ALL}/expect.yml", "zclab_thresholds", ...)
+    assert mine.load().expectations.thresholds == []
+
+
+def test_expectations_hold_what_follows_from_other_keys() -> None:
+    """Frozen and whole: what a manifest keeps of a lab is this object."""
+    virtual, spaces = factories.lab("virtual"), factories.lab("namespaces")
+    assert virtual.expectations.rcvlowat_bytes == virtual.limits.rcvlowat_bytes
+    assert (virtual.expectations.shared_cpu, spaces.expectations.shared_cpu) == (False, True)
+    with pytest.raises(ValidationError, match="frozen"):
+        virtual.expectations.shared_cpu = True
+
+
 def test_sound_thresholds_load(mine: Inventory) -> None:
     mine.edit(
         f"{ALL}/expect.yml",
@@ -565,7 +637,7 @@ def test_sound_thresholds_load(mine: Inventory) -> None:
             ),
         ],
     )
-    assert [one.unit for one in mine.load().thresholds] == ["ratio", "gbit_per_s"]
+    assert [one.unit for one in mine.load().expectations.thresholds] == ["ratio", "gbit_per_s"]
 
 
 @pytest.mark.parametrize("wanted", ["4096 131072", "4096 131072 much"])

@@ -23,12 +23,13 @@ from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
 from zclab.base.model import Role
 from zclab.base.paths import lab_dir, project_root, state_dir
-from zclab.lab.model import Host, Lab
+from zclab.lab.model import KINDS, Host, Lab
 
 # What an inventory declares under zclab_NAME: fields of a lab, on which every host must agree, and of a host.
+_EXPECTED = ("link", "validity", "thresholds", "smallest_effect")
 _LAB_FIELDS = (
-    *("kind", "plan", "link", "limits", "virtual", "kernel_variant", "kernel_variants"),
-    *("validity", "thresholds", "smallest_effect", "crosscheck"),
+    *("kind", "plan", "limits", "virtual", "kernel_variant", "kernel_variants"),
+    *(*_EXPECTED, "crosscheck"),
 )
 _HOST_FIELDS = (
     *("pair", "data_interface", "data_address", "data_address_ipv4"),
@@ -131,6 +132,7 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
     common = {field: _agreed(source, field, hostvars) for field in _LAB_FIELDS}
     hosts = _hosts(source, {name: hostvars[name] for name in roles}, roles)
     fields = {field: value for field, value in common.items() if value is not None}
+    fields["expectations"] = _expectations(fields)
     try:
         lab = Lab(
             name=directory.name, lab_dir=directory, state_dir=state_dir(directory), hosts=hosts, **fields
@@ -158,9 +160,23 @@ def _agreed(source: _Source, field: str, hostvars: dict[str, dict[str, Any]]) ->
     values = [variables.get(key) for variables in hostvars.values()]
     if any(value != values[0] for value in values):
         raise source.error(key, "differs between hosts: declare it once, in group_vars/all")
-    if values[0] is None and Lab.model_fields[field].is_required():
-        raise source.error(key, "missing: declare it in group_vars/all")
     return values[0]
+
+
+def _expectations(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take what a lab expects out of its declared values; Lab says what is wrong with those."""
+
+    def inner(field: str, key: str) -> Any:
+        return fields[field].get(key) if isinstance(fields.get(field), dict) else None
+
+    kind = KINDS.get(str(fields.get("kind")))
+    return {
+        "thresholds": [],
+        **{field: fields.pop(field) for field in _EXPECTED if field in fields},
+        "rcvlowat_bytes": inner("limits", "rcvlowat_bytes"),
+        "shared_cpu": kind is not None and kind.one_machine,
+        "counts_instructions": inner("virtual", "count_instructions") or False,
+    }
 
 
 def _hosts(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str, Role]) -> list[Host]:
@@ -223,14 +239,15 @@ def _first_problem(
 ) -> UsageError:
     problem = error.errors()[0]
     field, *inner = _path(problem["loc"], given)
+    if field == "expectations":
+        field, *inner = inner
     key = ".".join([_KEYS.get(field, field), *inner])
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         text = "unknown key: remove it or correct its name (docs/inventory.md lists them)"
     elif problem["type"] == "missing":
-        text = "missing: declare it" + (
-            " (ratio, gbit_per_s or usec_per_mib)" if inner[-1:] == ["unit"] else ""
-        )
+        units = " (ratio, gbit_per_s or usec_per_mib)" if inner[-1:] == ["unit"] else ""
+        text = "missing: declare it" + (units if inner or host else " in group_vars/all")
     elif problem["type"] != "value_error":
         text = f"{text[0].lower()}{text[1:]}, not {problem['input']!r}"
     return source.error(key, text, host, role)
@@ -263,11 +280,11 @@ def _check_whole(source: _Source, lab: Lab) -> None:
                 "zclab_data_address", f"{host.data_address!r} is not an address with prefix length"
             ) from None
         interfaces[host.name] = interface
-        if interface.version != lab.link.ip_version:
+        if interface.version != lab.expectations.link.ip_version:
             raise source.error(
                 "zclab_data_address",
                 f"{host.data_address} of {host.name} is IPv{interface.version}, "
-                f"but zclab_link.ip_version is {lab.link.ip_version}",
+                f"but zclab_link.ip_version is {lab.expectations.link.ip_version}",
             )
         if host.data_address_ipv4 is not None:
             _check_ipv4(source, lab, host, host.data_address_ipv4)
@@ -288,7 +305,7 @@ def _check_whole(source: _Source, lab: Lab) -> None:
 def _check_ipv4(source: _Source, lab: Lab, host: Host, text: str) -> None:
     """Check the second data address of a host."""
     key = "zclab_data_address_ipv4"
-    if lab.link.ip_version == 4:
+    if lab.expectations.link.ip_version == 4:
         raise source.error(key, "the link is IPv4 already: leave it out", host.name, host.role)
     try:
         own = ipaddress.IPv4Interface(text)

@@ -12,7 +12,6 @@ from pydantic import Field, field_validator, model_validator
 from zclab.base.errors import UsageError
 from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, Role, SendMode
-from zclab.base.paths import cache_dir, project_root
 from zclab.kernel.spec import KernelVariant, Source
 from zclab.lab import link as link_math
 
@@ -287,7 +286,7 @@ class Kind(NamedTuple):
     made: bool
 
 
-_KINDS = {
+KINDS = {
     "virtual": Kind(boots_kernels=True, one_machine=False, emulators=True, made=True),
     "namespaces": Kind(boots_kernels=False, one_machine=True, emulators=False, made=True),
     "hardware": Kind(boots_kernels=True, one_machine=False, emulators=False, made=False),
@@ -302,44 +301,18 @@ class Lab(Model):
     lab_dir: Path
     state_dir: Path
     plan: str
-    link: Link
     limits: Limits
     virtual: Virtual | None = None
     kernel_variant: str | None = None
     kernel_variants: dict[str, KernelVariant] = {}
-    validity: Validity
-    thresholds: list[Threshold] = []
-    smallest_effect: float = Field(gt=0, lt=1)
+    expectations: Expectations
     crosscheck: Crosscheck | None = None
     hosts: list[Host]
 
     @property
-    def counts_instructions(self) -> bool:
-        """Whether the hosts' CPU times count instructions, 10^9 per second."""
-        return self.virtual is not None and self.virtual.count_instructions
-
-    @property
     def traits(self) -> Kind:
         """What its hosts are."""
-        return _KINDS[self.kind]
-
-    @property
-    def shared_cpu(self) -> bool:
-        """Whether the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them."""
-        return self.traits.one_machine
-
-    @property
-    def expectations(self) -> Expectations:
-        """What the lab declares of its measurements."""
-        return Expectations(
-            link=self.link,
-            validity=self.validity,
-            thresholds=self.thresholds,
-            smallest_effect=self.smallest_effect,
-            rcvlowat_bytes=self.limits.rcvlowat_bytes,
-            shared_cpu=self.shared_cpu,
-            counts_instructions=self.counts_instructions,
-        )
+        return KINDS[self.kind]
 
     def pair(self, number: int = 1) -> Pair:
         """Return a pair by its number."""
@@ -362,7 +335,7 @@ class Lab(Model):
                 raise UsageError(f"{self.name}: no kernel variant is called {variant!r}: {known}")
 
     def facts(self, variant: str | None = None) -> dict[str, Any]:
-        """Return the lab as the `zclab` fact that playbooks pass to roles (plain JSON values).
+        """Return the lab's part of the `zclab` fact that playbooks pass to roles (plain JSON values).
 
         variant: the kernel to boot, null for the lab's own.
 
@@ -372,16 +345,8 @@ class Lab(Model):
         chosen = variant or self.kernel_variant
         self.check_kernels(chosen)
         document = self.model_dump(mode="json")
-        document["link"]["mss"] = self.link.mss
-        document["kernels"] = document.pop("kernel_variants")
-        document["kernel"] = {"variant": chosen, **document["kernels"][chosen]} if chosen else None
+        document["kernel"] = {"variant": chosen, **document["kernel_variants"][chosen]} if chosen else None
         if document["virtual"] and chosen and (memory := document["kernel"]["memory_mib"]):
             document["virtual"]["memory_mib"] = memory
-        for host in document["hosts"]:
-            host["data_addresses"] = [
-                address for address in (host["data_address"], host["data_address_ipv4"]) if address
-            ]
         document["host_by_name"] = {host["name"]: host for host in document["hosts"]}
-        document["cache_dir"] = str(cache_dir())
-        document["root"] = str(project_root())
         return document

@@ -73,7 +73,7 @@ def execute(
     """
     _check_fits(lab, plan, boot)
     with open_session(lab) as session:
-        settled = plan.settled(lab.link.ip_version, secrets.randbelow(2**32))
+        settled = plan.settled(lab.expectations.link.ip_version, secrets.randbelow(2**32))
         fields = manifest_fields(session, settled)
         if resume is None:
             run, records = session.begin(RUN, **fields), []

@@ -267,7 +267,7 @@ def of_lab(lab: Lab) -> Plan:
     plan = load(lab.plan)
     compared = {one.name: one.metrics for one in plan.every()}
     sizes = {one.name: one.message_bytes or plan.message_bytes for one in plan.comparisons}
-    for number, threshold in enumerate(lab.thresholds):
+    for number, threshold in enumerate(lab.expectations.thresholds):
         place = f"{lab.name}: zclab_thresholds.{number}"
         if threshold.comparison not in compared:
             known = ", ".join(compared)

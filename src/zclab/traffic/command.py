@@ -26,7 +26,7 @@ fi
 
 def receive(lab: Lab, planned: Measurement, host: Host, token: str) -> str:
     """Return the receiver's command line: the server's, if a ping-pong is planned."""
-    own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
+    own, peer = host.endpoints(planned.ip_version or lab.expectations.link.ip_version)
     common: Options = {"--bind": own, "--peer": peer, "--token": token, "--mode": planned.receive_mode}
     if planned.rpc is not None:
         return _line("rpc-serve", common | _rpc_options(planned.rpc), planned, host)
@@ -53,7 +53,7 @@ def mapping(planned: Measurement, command: str) -> str:
 
 def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> str:
     """Return the sender's command line: the client's, if a ping-pong is planned."""
-    own, peer = host.endpoints(planned.ip_version or lab.link.ip_version)
+    own, peer = host.endpoints(planned.ip_version or lab.expectations.link.ip_version)
     common: Options = {"--bind": own, "--peer": peer, "--port": port, "--token": token}
     if planned.rpc is not None:
         common["--mode"] = planned.receive_mode

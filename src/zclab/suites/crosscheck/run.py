@@ -73,7 +73,7 @@ def modes_of(lab: Lab, wanted: list[str] | None) -> list[Mode]:
 def _send_mode(lab: Lab, mode: ReceiveMode) -> SendMode | None:
     if mode == "copy":
         return "copy"
-    bounds = lab.validity.mapped_fraction.get(mode, {})
+    bounds = lab.expectations.validity.mapped_fraction.get(mode, {})
     senders: tuple[SendMode, ...] = ("copy", "zerocopy")
     return next((one for one in senders if (found := bounds.get(one)) and found.at_least), None)
 
@@ -146,7 +146,7 @@ def _line(one: Observation) -> str:
 
 def _lenient(lab: Lab) -> Expectations:
     """Return what a lab expects, with any share of retransmits: they affect every tool, others hide them."""
-    validity = lab.validity.model_copy(update={"retransmitted_share_at_most": 1.0})
+    validity = lab.expectations.validity.model_copy(update={"retransmitted_share_at_most": 1.0})
     return lab.expectations.model_copy(update={"validity": validity})
 
 
@@ -166,7 +166,7 @@ def _plan(lab: Lab, modes: list[Mode], repeats: int, seconds: int, seed: int) ->
             "message_bytes": [size],
             "chunk_bytes": size,
             "pace_gbit_per_s": [None],
-            "ip_versions": [lab.link.ip_version],
+            "ip_versions": [lab.expectations.link.ip_version],
             "comparisons": [
                 {
                     "name": mode.receive_mode,

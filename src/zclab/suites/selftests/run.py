@@ -164,7 +164,7 @@ class _Bench:
             tcp_mmap_receive(task), lambda port: tcp_mmap_send(task), test.seconds, tool_failed
         )
         sent = ends.sender or Completed(None, "", "the sender was not started")
-        bounds = self._lab.validity.mapped_fraction.get("map_once", {}).get(test.send_mode)
+        bounds = self._lab.expectations.validity.mapped_fraction.get("map_once", {}).get(test.send_mode)
         complaints = f"{ends.receiver.stderr}{sent.stderr}"
         found = reading.read_pair(test, ends.receiver.stdout, complaints, bounds.at_least if bounds else None)
         if sent.status != 0:
