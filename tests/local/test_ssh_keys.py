@@ -44,7 +44,7 @@ def test_both_ssh_and_paramiko_read_the_files(tmp_path: Path) -> None:
     known = lab / "known_hosts"
     ssh_keys.write_private(known, ssh_keys.known_hosts({"sender1": (at, public)}))
     config = lab / "ssh_config"
-    ssh_keys.write_private(config, ssh_keys.ssh_config({"sender1": at}, lab / "key", known))
+    ssh_keys.write_private(config, ssh_keys.ssh_config({"sender1": at}, known, lab / "key"))
 
     done = subprocess.run(
         ["ssh", "-F", str(config), "-G", "sender1"], capture_output=True, text=True, check=True
@@ -58,6 +58,21 @@ def test_both_ssh_and_paramiko_read_the_files(tmp_path: Path) -> None:
     assert found["port"] == "2201"
     assert paramiko.HostKeys(str(known)).lookup("[127.0.0.1]:2201") is not None
     assert paramiko.HostKeys(str(known)).lookup("sender1") is not None
+
+
+def test_ssh_reads_the_file_of_hosts_that_the_lab_did_not_make(tmp_path: Path) -> None:
+    known = tmp_path / "a lab/known_hosts"
+    ends = {"host1": ssh_keys.Endpoint("192.0.2.7", 2222, user="admin"), "host2": ssh_keys.Endpoint("host2")}
+    config = tmp_path / "ssh_config"
+    config.write_text(ssh_keys.ssh_config(ends, known), encoding="utf-8")
+    places = {"host1": "192.0.2.7 2222 admin", "192.0.2.7": "192.0.2.7 2222 admin", "host2": "host2 22 root"}
+    for name, place in places.items():
+        done = subprocess.run(["ssh", "-F", config, "-G", name], capture_output=True, text=True, check=True)
+        said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+        assert f"{said['hostname']} {said['port']} {said['user']}" == place
+        assert said["stricthostkeychecking"] in ("yes", "true")
+        assert str(known) in said["userknownhostsfile"]
+        assert said["identitiesonly"] == "no" and "hostkeyalias" not in said
 
 
 def test_missing_ssh_keygen_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

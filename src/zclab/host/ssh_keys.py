@@ -9,6 +9,12 @@ from pathlib import Path
 from zclab.base.files import write_whole
 from zclab.base.process import run
 
+#: How a lab's own key, which is ed25519 as its hosts' keys are, is the only one that is tried.
+_OWN_KEY_ONLY = (
+    *("IdentitiesOnly yes", "GlobalKnownHostsFile /dev/null", "HostKeyAlgorithms ssh-ed25519"),
+    *("UpdateHostKeys no", "PreferredAuthentications publickey"),
+)
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -17,6 +23,7 @@ class Endpoint:
     address: str
     port: int = 22
     proxy: str | None = None
+    user: str = "root"
 
     @property
     def looked_up(self) -> str:
@@ -64,32 +71,28 @@ def known_hosts(hosts: dict[str, tuple[Endpoint, str]]) -> str:
     return "".join(f"{name},{at.looked_up} {key_of(key)}\n" for name, (at, key) in hosts.items())
 
 
-def ssh_config(hosts: dict[str, Endpoint], identity: Path, known: Path) -> str:
-    """Return the text of ssh_config for hosts: their keys are checked, no password is tried."""
-    entries = (
-        f"""Host {name}
-  HostName {at.address}
-  Port {at.port}
-{f"  ProxyCommand {at.proxy}{chr(10)}" if at.proxy else ""}  User root
-  IdentityFile {quoted(identity)}
-  IdentitiesOnly yes
-  UserKnownHostsFile {quoted(known)}
-  GlobalKnownHostsFile /dev/null
-  HostKeyAlias {name}
-  HostKeyAlgorithms ssh-ed25519
-  StrictHostKeyChecking yes
-  UpdateHostKeys no
-  PreferredAuthentications publickey
-"""
-        for name, at in hosts.items()
-    )
+def ssh_config(hosts: dict[str, Endpoint], known: Path, identity: Path | None = None) -> str:
+    """Return the text of ssh_config for hosts {name: endpoint}: their keys are checked.
+
+    identity: the lab's own key, which is the only way in, under each host's name. Without it the user's keys
+    are tried, and a host's key is looked up under its address.
+    """
+    entries = []
+    for name, at in hosts.items():
+        alias = f" {at.address}" if identity is None and at.address != name else ""
+        lines = [f"Host {name}{alias}", f"HostName {at.address}", f"Port {at.port}", f"User {at.user}"]
+        lines += [f"ProxyCommand {at.proxy}"] if at.proxy else []
+        lines += [f"UserKnownHostsFile {quoted(known)}", "StrictHostKeyChecking yes"]
+        if identity is not None:
+            lines += [f"IdentityFile {quoted(identity)}", f"HostKeyAlias {name}", *_OWN_KEY_ONLY]
+        entries.append("\n  ".join(lines) + "\n")
     return "# Written when the hosts are brought up.\n" + "\n".join(entries)
 
 
 def write_files(state_dir: Path, identity: Path, hosts: dict[str, tuple[Endpoint, str]]) -> bool:
     """Write known_hosts and ssh_config of a lab; return whether that changed one. hosts: as `known_hosts`."""
     known = state_dir / "known_hosts"
-    config = ssh_config({name: at for name, (at, _) in hosts.items()}, identity, known)
+    config = ssh_config({name: at for name, (at, _) in hosts.items()}, known, identity)
     changed = write_private(known, known_hosts(hosts))
     return write_private(state_dir / "ssh_config", config) or changed
 
