@@ -81,8 +81,9 @@ def problems(role: Path) -> list[str]:
     found += [
         f"{name} is in defaults/main.yml and in no entry point" for name in set(defaults) - set(options)
     ]
-    for name in defaults:
-        if "default" not in options.get(name, {"default": None}):
+    for name, value in defaults.items():
+        long = isinstance(value, list) and value  # it would stand twice, line by line
+        if "default" not in options.get(name, {"default": None}) and not long:
             found.append(f"{name} has a default that no entry point declares")
     return found
 
@@ -154,6 +155,7 @@ argument_specs:
         ({"r_size": {"description": "x", "required": True}}, {"r_size": 1}, "required and has a default"),
         ({}, {"r_size": 1}, "in no entry point"),
         ({"r_size": {"description": "x"}}, {"r_size": 1}, "no entry point declares"),
+        ({"r_sizes": {"description": "x"}}, {"r_sizes": []}, "no entry point declares"),
         ({"r_size": {"type": "int"}}, {}, "no description"),
         ({"r_lab": {"description": "x", "type": "dict"}}, {}, "r_lab has keys that are not declared"),
         (

@@ -24,6 +24,7 @@ def readme(role: Path) -> str:
     meta = _yaml(role / "meta/main.yml")
     specs: dict[str, Any] = _yaml(role / "meta/argument_specs.yml").get("argument_specs", {})
     examples = _examples(role / "defaults/main.yml")
+    defaults = {name: {"default": value} for name, value in _yaml(role / "defaults/main.yml").items()}
     parts = [f"# {role.name}", "<!-- Written by `make docs` from meta/ and defaults/: edit these. -->"]
     if needed := [entry["role"] for entry in meta.get("dependencies") or []]:
         parts.append(f"Needs beside it: the role{'s' if len(needed) > 1 else ''} {', '.join(needed)}.")
@@ -32,7 +33,8 @@ def readme(role: Path) -> str:
     for entry, spec in specs.items():
         parts.append(f"## Entry point `{entry}`")
         parts.append(f"{spec['short_description'].rstrip('.')}.")
-        rows = list(_rows(spec.get("options") or {}, examples))
+        options = {name: defaults.get(name, {}) | one for name, one in (spec.get("options") or {}).items()}
+        rows = list(_rows(options, examples))
         parts.append("\n".join([_TABLE, *rows]) if rows else "It has no variables.")
     return "\n\n".join(parts) + "\n"
 
