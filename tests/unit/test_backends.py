@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
+import paramiko
 import pytest
 from tests import factories
 
 from zclab.backends.choice import backend_of
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import LabError, UsageError
+from zclab.base.paths import project_root
 from zclab.lab.model import Lab
+
+KINDS = ("virtual", "namespaces", "hardware")
 
 
 def lab_of(kind: str, state_dir: Path) -> Lab:
@@ -36,10 +43,79 @@ def test_namespaces_have_no_console(tmp_path: Path) -> None:
 
 
 def test_only_what_the_lab_makes_can_be_taken_down(tmp_path: Path) -> None:
+    ran: list[Any] = []
+
+    def run(playbook: str, **extra_vars: Any) -> None:
+        ran.append((playbook, extra_vars))
+
     for kind in ("virtual", "namespaces"):
-        backend_of(lab_of(kind, tmp_path)).check_down()
+        backend_of(lab_of(kind, tmp_path)).down(run, purge=kind == "virtual")
+    assert ran == [("hosts_down", {"purge": True}), ("hosts_down", {"purge": False})]
     with pytest.raises(UsageError, match=r"hardware hosts cannot be taken down: playbooks/restore.yml"):
-        backend_of(lab_of("hardware", tmp_path)).check_down()
+        backend_of(lab_of("hardware", tmp_path)).down(run, purge=False)
+    assert len(ran) == 2
+
+
+def test_up_and_reset_are_playbooks_handed_to_whoever_runs_them(tmp_path: Path) -> None:
+    ran: list[Any] = []
+
+    def run(playbook: str, **extra_vars: Any) -> None:
+        ran.append((playbook, extra_vars))
+
+    for kind in KINDS:
+        backend_of(lab_of(kind, tmp_path)).up(run)
+        backend_of(lab_of(kind, tmp_path)).reset(run, "receiver1")
+    assert ran == [("hosts_up", {}), ("reset", {"zclab_host": "receiver1"})] * len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backend_names_the_role_that_makes_its_hosts(kind: str, tmp_path: Path) -> None:
+    """Whatever a backend names, playbooks/hosts_up.yml and hosts_down.yml find with all its variables."""
+    lab = lab_of(kind, tmp_path)
+    backend = backend_of(lab).facts()["backend"]
+    role = project_root() / "roles" / backend["role"]
+    specs = factories.read_yaml(role / "meta/argument_specs.yml")["argument_specs"]
+    assert set(specs) == ({"main", "down"} if backend["made"] else {"main"})
+    assert backend["made"] == lab.traits.made
+    options = {name for spec in specs.values() for name in spec["options"]}
+    given = factories.read_yaml(project_root() / "playbooks/vars/hosts.yml")
+    assert {name for name in given if name.startswith(f"{role.name}_")} == options
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_facts_say_how_a_console_is_read_and_a_host_reset(kind: str, tmp_path: Path) -> None:
+    """The command holds together where a path has spaces; what is not known is empty."""
+    lab = lab_of(kind, tmp_path / "a lab")
+    said = backend_of(lab).facts()["backend"]["hosts"]
+    assert list(said) == [host.name for host in lab.hosts]
+    for name, one in said.items():
+        log, button = "", []
+        if kind == "virtual":
+            log = f"{tmp_path}/a lab/hosts/{name}/console.log"
+            button = [sys.executable, "-m", "zclab.backends.virtual", "reset", f"{tmp_path}/a lab", name]
+        assert (one["console_log"], shlex.split(one["reset_command"])) == (log, button)
+
+
+def test_facts_are_the_labs_with_the_kernel_that_was_asked_for(tmp_path: Path) -> None:
+    lab = lab_of("virtual", tmp_path)
+    facts = backend_of(lab).facts("full-debug")
+    del facts["backend"]
+    assert facts == lab.facts("full-debug")
+    with pytest.raises(UsageError, match="no kernel variant is called 'mine'"):
+        backend_of(lab).facts("mine")
+
+
+def test_hardware_hosts_are_reached_as_the_inventory_says(tmp_path: Path) -> None:
+    """By name and by address, with the user's own keys: nothing else is written down."""
+    lab = lab_of("hardware", tmp_path / "a lab")
+    sender = lab.hosts[0].model_copy(update={"address": "192.0.2.7", "user": "admin", "port": 2222})
+    receiver = lab.hosts[1].model_copy(update={"address": lab.hosts[1].name})
+    facts = backend_of(lab.model_copy(update={"hosts": [sender, receiver]})).facts()
+    config = paramiko.SSHConfig.from_text(facts["backend"]["ssh_config"])
+    known = {"userknownhostsfile": f"{tmp_path}/a lab/known_hosts", "stricthostkeychecking": "yes"}
+    for name in (sender.name, "192.0.2.7"):
+        assert config.lookup(name) == known | {"hostname": "192.0.2.7", "user": "admin", "port": "2222"}
+    assert config.lookup(receiver.name) == known | {"hostname": receiver.name, "user": "root", "port": "22"}
 
 
 def test_only_namespaces_are_made_without_being_asked_for(

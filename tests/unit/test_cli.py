@@ -518,7 +518,8 @@ def test_down(purge: bool, zclab: Zclab, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(cache, "prune", prune)
     done = zclab("down", *(["--purge"] if purge else []))
     assert done.status == 0
-    assert asked == [("hosts_down", {"purge": purge})]
+    [(playbook, extra)] = asked
+    assert (playbook, extra.pop("zclab")["name"], extra) == ("hosts_down", "virtual", {"purge": purge})
     assert pruned == ([0] if purge else [])
     assert ("removed image abc" in done.out) == purge
 

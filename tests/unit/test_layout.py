@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -173,13 +174,56 @@ def kinds_asked_for(path: Path) -> list[int]:
         asked = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
         asked += [node.subject] if isinstance(node, ast.Match) else []
         found += [
-            one.lineno for one in asked if isinstance(one, ast.Attribute) and ast.unparse(one) == "lab.kind"
+            one.lineno
+            for one in asked
+            if isinstance(one, ast.Attribute) and ast.unparse(one).endswith("lab.kind")
         ]
     return found
 
 
+#: How a playbook or a role asks: it compares the kind, or the role that a backend names, with something.
+_ASKED = r"(?:\bzclab\.kind\b|\bzclab\[.kind.\]|\bcontroller_kind\b|\bbackend\.role\b)"
+_KIND_IN_YAML = re.compile(
+    rf"{_ASKED}\)?\s*(?:[!=]=|(?:not )?in\b|is (?!(?:not )?defined))|(?:[!=]=|\bin)\s*{_ASKED}"
+)
+
+
+def kinds_asked_for_by_ansible(path: Path) -> list[str]:
+    """Return the lines of a playbook or a role's task or template that compare a lab's kind."""
+    return [line.strip() for line in path.read_text("utf-8").splitlines() if _KIND_IN_YAML.search(line)]
+
+
+def test_no_playbook_and_no_role_asks_for_the_kind_of_a_lab() -> None:
+    paths = [
+        path
+        for folder in ("playbooks", "roles")
+        for path in (project_root() / folder).rglob("*")
+        if path.suffix in (".yml", ".j2")
+    ]
+    assert len(paths) > 50
+    assert {path: asked for path in paths if (asked := kinds_asked_for_by_ansible(path))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'when: zclab.kind == "virtual"',
+        "{{ log if zclab.kind == 'virtual' else '' }}",
+        "when: zclab['kind'] != 'hardware'",
+        "when: 'virtual' == zclab.kind",
+        "when: zclab.kind in ['virtual', 'namespaces']",
+        "when: zclab.backend.role == 'virtual_hosts'",
+    ],
+)
+def test_a_planted_question_of_a_playbook_is_seen(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "planted.yml"
+    path.write_text(f"- name: Make the hosts\n  {line}\n", "utf-8")
+    assert kinds_asked_for_by_ansible(path) == [line]
+
+
 def test_only_the_choice_of_a_backend_asks_for_the_kind_of_a_lab() -> None:
-    paths = [*SRC.rglob("*.py"), *(project_root() / "lab_tests").glob("*.py")]
+    others = [path for folder in ("lab_tests", "roles") for path in (project_root() / folder).rglob("*.py")]
+    paths = [*SRC.rglob("*.py"), *others]
     asking = [path for path in paths if kinds_asked_for(path)]
     assert asking == [SRC / "backends" / "choice.py"]
 
@@ -187,6 +231,8 @@ def test_only_the_choice_of_a_backend_asks_for_the_kind_of_a_lab() -> None:
 def test_a_planted_question_for_the_kind_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "planted.py"
     path.write_text(
-        'def f(lab):\n    return 1 if lab.kind in ("virtual",) else "virtual" == lab.kind\n', "utf-8"
+        'def f(lab):\n    return 1 if lab.kind in ("virtual",) else "virtual" == lab.kind\n'
+        'def g(self):\n    return self._lab.kind == "virtual"\n',
+        "utf-8",
     )
-    assert kinds_asked_for(path) == [2, 2]
+    assert sorted(kinds_asked_for(path)) == [2, 2, 4]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from zclab.backends.choice import backend_of
 from zclab.base.errors import ZclabError
 from zclab.lab import inventory
 
@@ -23,7 +24,7 @@ class ActionModule(ActionBase):
         first = variables["groups"]["all"][0]
         try:
             lab = inventory.load(variables["hostvars"][first]["inventory_dir"])
-            facts = lab.facts(variables.get("zclab_variant"))
+            facts = backend_of(lab).facts(variables.get("zclab_variant"))
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**facts, **result, "changed": False}

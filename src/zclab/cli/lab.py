@@ -12,7 +12,7 @@ from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
 from zclab.cli import output
 from zclab.cli.options import json_option, kernel_option, lab_option
-from zclab.deploy import bring_up, cache, playbooks
+from zclab.deploy import bring_up, cache
 from zclab.host import console as consoles
 from zclab.lab import inventory
 from zclab.report import console as report
@@ -93,8 +93,7 @@ def down(lab_name: str, purge: bool) -> None:
     Example: zclab down --purge
     """
     lab = inventory.load(lab_name)
-    backend_of(lab).check_down()
-    playbooks.run("hosts_down", lab.lab_dir, cache.runner_dir(), click.echo, {"purge": purge})
+    bring_up.take_down(lab, click.echo, purge=purge)
     if purge:
         for line in cache.prune(keep=0):
             click.echo(line)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zclab.base.progress import Progress
-from zclab.deploy import playbooks
+from zclab.deploy import bring_up
 from zclab.host.ssh import connected
 from zclab.lab.model import Lab
 from zclab.suites.crosscheck.programs import DIRECTORY
@@ -22,11 +22,9 @@ def install(lab: Lab, files: list[Path], on_progress: Progress, directory: str =
         LabError: a host cannot be reached or refuses.
     """
     if not _installed(lab, files, directory):
-        what: dict[str, Any] = {
-            "host_programs_path": directory,
-            "host_programs_files": [str(file) for file in files],
-        }
-        playbooks.run("host_programs", lab.lab_dir, lab.state_dir / "playbooks", on_progress, what)
+        paths = [str(file) for file in files]
+        what: dict[str, Any] = {"host_programs_path": directory, "host_programs_files": paths}
+        bring_up.run_playbook(lab, on_progress, "host_programs", **what)
 
 
 def _installed(lab: Lab, files: list[Path], directory: str) -> bool:

@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from zclab.backends.backend import Backend, StatusRow
+from zclab.backends.backend import Backend, RunPlaybook, StatusRow
 from zclab.base.errors import UsageError
 from zclab.host.ssh import Remote
+from zclab.host.ssh_keys import Endpoint, ssh_config
 
 
 class Hardware(Backend):
     """Servers, which zclab configures and does not make."""
 
+    role = "hardware_hosts"
     overhead_seconds = 0.7
+
+    def facts(self, variant: str | None = None) -> dict[str, Any]:
+        """Return the `zclab` fact, with the text of the SSH configuration; UsageError: no such kernel."""
+        ends = {one.name: Endpoint(one.address, one.port, user=one.user) for one in self._lab.hosts}
+        facts = super().facts(variant)
+        facts["backend"]["ssh_config"] = ssh_config(ends, self._lab.state_dir / "known_hosts")
+        return facts
 
     def status(self) -> Iterator[StatusRow]:
         """Yield each host's role and kernel; RemoteError if it cannot be reached."""
@@ -21,7 +31,7 @@ class Hardware(Backend):
             with Remote(host.name, self._lab.state_dir / "ssh_config") as remote:
                 yield {"host": host.name, "state": f"{host.role}, runs {remote.output('uname -r').strip()}"}
 
-    def check_down(self) -> None:
+    def down(self, run: RunPlaybook, *, purge: bool) -> None:
         """Raise UsageError."""
         raise UsageError(
             f"{self._lab.name}: hardware hosts cannot be taken down: playbooks/restore.yml restores them"

@@ -15,6 +15,7 @@ from zclab.lab.model import Lab
 class Namespaces(Backend):
     """Network namespaces of this machine, joined by veth pairs."""
 
+    role = "namespace_hosts"
     overhead_seconds = 0.3
 
     def __init__(self, lab: Lab) -> None:

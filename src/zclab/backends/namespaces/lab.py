@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -354,12 +354,10 @@ def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _pairs(spec: LabSpec) -> Iterator[tuple[HostSpec, HostSpec]]:
-    """Yield each two hosts that are joined, once."""
+def _pairs(spec: LabSpec) -> list[tuple[HostSpec, HostSpec]]:
+    """Return each two hosts that are joined, once."""
     by_name = {host.name: host for host in spec.hosts}
-    for host in spec.hosts:
-        if host.name < host.peer:
-            yield host, by_name[host.peer]
+    return [(host, by_name[host.peer]) for host in spec.hosts if host.name < host.peer]
 
 
 def _link(spec: LabSpec, host: HostSpec, peer: HostSpec, check: bool) -> list[str]:

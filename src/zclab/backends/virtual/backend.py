@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from zclab.base.errors import LabError
 class VirtualHosts(Backend):
     """Emulators on this machine."""
 
+    role = "virtual_hosts"
     overhead_seconds = 2.0
 
     def status(self) -> Iterator[StatusRow]:
@@ -32,6 +34,10 @@ class VirtualHosts(Backend):
                 "accelerator": "emulated (tcg)" if found.accelerator == "tcg" else str(found.accelerator),
                 "up for": str(timedelta(seconds=round(found.uptime_s or 0))),
             }
+
+    def reset_command(self, host: str) -> list[str]:
+        """Return the command that presses the emulator's reset button."""
+        return [sys.executable, "-m", "zclab.backends.virtual", "reset", str(self._lab.state_dir), host]
 
     def accelerator(self) -> str | None:
         """Return "kvm" or "tcg" ("tcg" if either host of the pair is emulated); LabError if one is down."""
