@@ -3,46 +3,34 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
+from functools import cache
+from pathlib import Path
 
 import click
 
 from zclab.base.errors import LabError, ZclabError
 
-#: Every command with the first sentence of its help, by the module of zclab.cli that has it. It is imported
-#: when it is used: what a command works with (SSH, Ansible, statistics) takes seconds to import.
+#: Every command, by the module of zclab.cli that has it. It is imported when it is used: what a command works
+#: with (SSH, Ansible, statistics) takes seconds to import.
 _MODULES = {
-    "lab": {
-        "cache": "Show what the caches hold: images, kernels, compiler output.",
-        "console": "Show the end of a virtual host's console log.",
-        "down": "Stop the virtual hosts of a lab, or remove its namespaces.",
-        "kernels": "Show the kernels of a lab: source and patches of each, whether it is built, "
-        "and its size.",
-        "status": "Show the hosts of a lab: whether each is running, its SSH port and its accelerator.",
-        "up": "Bring the hosts of a lab to the declared state: kernel booted and proven, "
-        "link and limits set.",
-    },
-    "measure": {
-        "crosscheck": "Compare the traffic tool with the kernel's tcp_mmap and with iperf3, "
-        "in turn on the same link.",
-        "list": "List runs of all kinds, newest first, with the kernel and verdict of each.",
-        "run": "Measure a lab by a plan, keep all records in runs/<id>, and print the verdict.",
-        "show": "Show a run of any kind: its results and verdict, judged from its files.",
-    },
-    "suites": {
-        "conformance": "Test each rule of the zero-copy interfaces on the hosts; "
-        "print one table per interface.",
-        "lockdep": "Check the order of the socket lock and the mapping lock with lockdep.",
-        "selftests": "Run the kernel's own tests of the code that zero-copy uses, "
-        "built from the kernel's source tree.",
-        "stress": "Run random operations on sockets and mappings of the receivers; "
-        "check data, memory and consoles.",
-    },
+    "lab": ("cache", "console", "down", "kernels", "status", "up"),
+    "measure": ("crosscheck", "list", "run", "show"),
+    "suites": ("conformance", "lockdep", "selftests", "stress"),
 }
-COMMANDS = {name: (module, text) for module, texts in _MODULES.items() for name, text in texts.items()}
+COMMANDS = {name: module for module, names in _MODULES.items() for name in names}
 #: Commands whose function has another name.
 _FUNCTIONS = {"cache": "show_cache", "list": "list_runs"}
+
+
+@cache
+def _help_texts(module: str) -> dict[str, str | None]:
+    """Return the docstring of each function of a module of zclab.cli, which is not imported."""
+    source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    functions = [one for one in ast.parse(source).body if isinstance(one, ast.FunctionDef)]
+    return {one.name: ast.get_docstring(one) for one in functions}
 
 
 class _LazyGroup(click.Group):
@@ -56,7 +44,7 @@ class _LazyGroup(click.Group):
         """Import a command; None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"zclab.cli.{COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"zclab.cli.{COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
@@ -64,12 +52,11 @@ class _LazyGroup(click.Group):
         """Write each command's name and the first sentence of its help."""
         limit = formatter.width - 6 - max(map(len, COMMANDS))
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [
-                    (name, click.Command(name, help=text).get_short_help_str(limit))
-                    for name, (_, text) in sorted(COMMANDS.items())
-                ]
-            )
+            texts = {
+                name: _help_texts(COMMANDS[name])[_FUNCTIONS.get(name, name)] for name in sorted(COMMANDS)
+            }
+            short = [click.Command(None, help=text).get_short_help_str(limit) for text in texts.values()]
+            formatter.write_dl([*zip(texts, short, strict=True)])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
