@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import json
 import os
 import pkgutil
 import re
@@ -21,7 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -29,15 +28,10 @@ from tests import factories
 from tests.pretended_session import session_on
 from tests.ssh_server import SshServer
 
-from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import InvalidError, LabError
-from zclab.cli import main as cli
-from zclab.deploy import bring_up
-from zclab.deploy import state as deploy_state
 from zclab.host import console
 from zclab.kernel.identity import Artifact
 from zclab.kernel.spec import KernelVariant
-from zclab.lab import inventory
 from zclab.lab.model import Lab
 from zclab.probe import sysctl, tables
 from zclab.probe import table as probe_table
@@ -152,7 +146,7 @@ def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
             "peered": ("skipped", None, "no other host"),
         }
     assert (rows["wrong"].claim_ids, rows["wrong"].document) == (["S2"], "as written")
-    assert documents.latest(lab, None) == document
+    assert run.SUITE.latest(lab, None) == document
     assert document.rows == ConformanceDocument.model_validate_json(document.model_dump_json()).rows
 
 
@@ -276,7 +270,7 @@ def test_what_was_found_before_an_interruption_is_kept(lab: Lab, monkeypatch: py
     left = Run(directory, CONFORMANCE)
     assert (left.manifest().finished_at, left.manifest().verdict, len(left.records())) == (None, None, 1)
     assert (left.document().verdict, left.document().exit_code) == ("invalid", 4)
-    assert documents.latest(lab, None) is None
+    assert run.SUITE.latest(lab, None) is None
 
 
 def test_a_host_without_python(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,126 +501,24 @@ def test_a_result_is_kept_until_something_changes(
     source = {"kind": "debian", "package": "linux-source-6.1"}
     variant = KernelVariant.model_validate({"source": source, "patches": [{"file": str(patch)}]})
     lab = factories.lab().model_copy(update={"kernel_variants": {"mine": variant}})
-    assert documents.latest(lab, "mine") is None
+    assert run.SUITE.latest(lab, "mine") is None
     document = stored(result("mine", documents.fingerprint(variant)))
-    assert documents.latest(lab, "mine") == document
+    assert run.SUITE.latest(lab, "mine") == document
     text = patch.read_text(encoding="utf-8")
     patch.write_text(text.replace("+b", "+c"), encoding="utf-8")
-    assert documents.latest(lab, "mine") is None
+    assert run.SUITE.latest(lab, "mine") is None
     patch.write_text(text, encoding="utf-8")
-    assert documents.latest(lab, "mine") == document
+    assert run.SUITE.latest(lab, "mine") == document
     newer = stored(result("mine", documents.fingerprint(variant)))
-    assert documents.latest(lab, "mine") == newer != document
+    assert run.SUITE.latest(lab, "mine") == newer != document
     for damage in ('{"schema_version": 99}', "{", ""):
         (runs / newer.run_id / "manifest.json").write_text(damage, encoding="utf-8")
-        assert documents.latest(lab, "mine") == document
+        assert run.SUITE.latest(lab, "mine") == document
     unfinished = result("mine", documents.fingerprint(variant)).model_copy(update={"finished_at": None})
     stored(unfinished)
-    assert documents.latest(lab, "mine") == document
+    assert run.SUITE.latest(lab, "mine") == document
     monkeypatch.setattr(probe_command, "archive", lambda: b"other rows")
-    assert documents.latest(lab, "mine") is None
-
-
-# --------------------------------------------------------------------------------------------------- command
-
-
-class Done(NamedTuple):
-    """How the command ended and what it printed."""
-
-    status: object
-    out: str
-    err: str
-
-
-Zclab = Callable[..., Done]
-
-
-@pytest.fixture
-def zclab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Zclab:
-    """Runs `zclab ARGUMENTS` as the installed command does."""
-
-    def command(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["zclab", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Done(end.value.code, *capsys.readouterr())
-
-    return command
-
-
-@pytest.fixture
-def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> list[str]:
-    """A virtual lab that runs its stock kernel and has a full one; what is booted on it, in order."""
-    running = ["stock"]
-
-    def with_full(name: str) -> Lab:
-        lab = factories.lab(name)
-        variants = {**lab.kernel_variants, "full": lab.kernel_variants["stock"]} if lab.kernel_variant else {}
-        return lab.model_copy(update={"kernel_variants": variants, "state_dir": tmp_path})
-
-    def boot(lab: Lab, variant: str, on_progress: object) -> None:
-        running.append(variant)
-
-    def carry_out(lab: Lab, on_progress: object) -> ConformanceDocument:
-        return stored(result(running[-1], documents.fingerprint(lab.kernel_variants.get(running[-1]))))
-
-    def running_kernel(lab: Lab) -> Artifact | None:
-        return Artifact(variant=running[-1], key="", release="", build_id="") if lab.kernel_variant else None
-
-    monkeypatch.setattr(inventory, "load", with_full)
-    monkeypatch.setattr(bring_up, "boot", boot)
-    monkeypatch.setattr(deploy_state, "running_kernel", running_kernel)
-    monkeypatch.setattr(run, "carry_out", carry_out)
-    monkeypatch.setattr(namespaces, "ready", lambda *_: True)
-    return running
-
-
-def test_the_hosts_are_tried_as_they_run(zclab: Zclab, booted: list[str]) -> None:
-    done = zclab("conformance", "--json")
-    assert (done.status, booted) == (0, ["stock"])
-    assert json.loads(done.out)["kernel_variant"] == "stock"
-    assert zclab("conformance", "--lab", "namespaces").status == 0
-
-
-def test_a_kernel_is_booted_and_left_again(zclab: Zclab, booted: list[str]) -> None:
-    done = zclab("conformance", "--kernel", "full")
-    assert (done.status, booted) == (0, ["stock", "full", "stock"])
-    assert "kernel full" in done.out
-
-
-def test_a_kernel_is_left_after_an_error_too(
-    zclab: Zclab, booted: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(lab: Lab, on_progress: object) -> ConformanceDocument:
-        raise LabError("no")
-
-    monkeypatch.setattr(run, "carry_out", fail)
-    assert zclab("conformance", "--kernel", "full").status == 5
-    assert booted == ["stock", "full", "stock"]
-
-
-def test_diff_tries_what_is_missing_only(zclab: Zclab, booted: list[str]) -> None:
-    done = zclab("conformance", "--diff", "stock", "full")
-    assert (done.status, booted) == (0, ["stock", "full", "stock"])
-    assert "unchanged: map_once" in done.out
-    again = zclab("conformance", "--diff", "stock", "full", "--json")
-    assert (again.status, booted) == (0, ["stock", "full", "stock"])
-    assert json.loads(again.out)["moved"] == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--kernel", "nosuch"], "no kernel variant is called 'nosuch': stock, "),
-        (["--diff", "stock", "nosuch"], "no kernel variant is called 'nosuch': stock, "),
-        (["--lab", "namespaces", "--kernel", "stock"], "no kernel variant is called 'stock': none"),
-        (["--kernel", "full", "--diff", "stock", "full"], "leave --kernel out"),
-    ],
-)
-def test_impossible_asks_exit_2(arguments: list[str], problem: str, zclab: Zclab, booted: list[str]) -> None:
-    done = zclab("conformance", *arguments)
-    assert (done.status, booted) == (2, ["stock"])
-    assert problem in done.err
+    assert run.SUITE.latest(lab, "mine") is None
 
 
 # ------------------------------------------------------------------------------------------- the real tables

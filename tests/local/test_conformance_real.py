@@ -26,6 +26,7 @@ from zclab.runs import query
 from zclab.runs.manifest import SCHEMA_VERSION
 from zclab.suites import probe_command
 from zclab.suites.conformance import document as documents
+from zclab.suites.conformance import run
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 BIN = Path(sys.executable).parent
@@ -104,7 +105,7 @@ def test_every_table_on_this_machines_kernel(under_test: LabUnderTest) -> None:
         assert len(reasons) == 1 and "no sysctl net.ipv4.tcp_mmap_consume" in str(reasons)
     peerless = [row for row in document.rows if row.reason and "no other host" in row.reason]
     assert peerless == []
-    assert documents.latest(under_test.lab, None) == document
+    assert run.SUITE.latest(under_test.lab, None) == document
     under_test.wait_until_all_is_gone()
 
 

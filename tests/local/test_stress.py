@@ -26,7 +26,9 @@ from tests.ssh_server import SshServer
 
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import InvalidError, LabError
+from zclab.base.progress import Progress
 from zclab.cli import main as cli
+from zclab.deploy.bring_up import Act
 from zclab.host import console, facts
 from zclab.kernel.identity import Artifact
 from zclab.lab import inventory
@@ -145,6 +147,7 @@ class Bench:
         self.directory = directory
         self.monkeypatch = monkeypatch
         self.resets: list[str] = []
+        self.booted: list[str | None] = []
         self.told: list[str] = []
         self.boot = directory / "boot_id"
         self.server = self.serve("first")
@@ -164,7 +167,11 @@ class Bench:
         self.server = server
         return server
 
-    def reset(self, name: str) -> None:
+    def boot_kernel(self, lab: Lab, variant: str, on_progress: Progress) -> None:
+        """Bring the hosts to a kernel of the lab."""
+        self.booted.append(variant)
+
+    def reset(self, lab: Lab, name: str, on_progress: Progress) -> None:
         """Cycle the host's power."""
         self.resets.append(name)
         self.serve("second")
@@ -181,10 +188,17 @@ class Bench:
         """Have the probe tell an outcome."""
         self.plant(f"print(json.dumps({{'goes_on': 1}})); print(json.dumps({{**OUTCOME, **{changes!r}}}))")
 
-    def carry_out(self, reset: Callable[[str], None] | None = None) -> StressDocument:
+    def carry_out(self, reset: Act | None = None) -> StressDocument:
         """Stress the host."""
         return run.carry_out(
-            self.lab, 1.0, SEED, [], reset or self.reset, self.told.append, self.open_session
+            self.lab,
+            self.told.append,
+            1.0,
+            SEED,
+            [],
+            reset or self.reset,
+            self.boot_kernel,
+            self.open_session,
         )
 
     def open_session(self, lab: Lab) -> AbstractContextManager[Session]:
@@ -295,7 +309,7 @@ def test_a_host_that_can_not_be_reset_ends_as_a_failure(bench: Bench) -> None:
     bench.monkeypatch.setattr(run, "SILENT_SECONDS", 0.5)
     bench.monkeypatch.setattr(run._Stress, "_boot_now", lambda self: "")
 
-    def reset(name: str) -> None:
+    def reset(lab: Lab, name: str, on_progress: Progress) -> None:
         raise LabError(f"{name}: no command is known that resets it")
 
     document = bench.carry_out(reset)
@@ -348,6 +362,18 @@ def test_a_host_with_a_process_that_can_not_be_killed_is_reset(bench: Bench) -> 
     document = bench.carry_out()
     assert bench.resets == ["receiver1"] and document.exit_code == 1
     assert str(only(document).recovered).startswith("it was reset, and ")
+    assert bench.booted == []  # the lab boots no kernel of its own
+
+
+def test_hosts_go_back_to_the_labs_kernel_after_a_reset(bench: Bench) -> None:
+    """A host that was reset runs its boot loader's default."""
+    bench.lab = bench.lab.model_copy(update={"kernel_variant": "full"})
+    bench.tell()
+    assert bench.carry_out().exit_code == 0
+    assert bench.booted == []
+    bench.tell(problems=["worker with seed 1: hangs and cannot be killed"], stuck=True)
+    assert bench.carry_out().exit_code == 1
+    assert bench.booted == ["full"]
 
 
 @pytest.mark.parametrize(

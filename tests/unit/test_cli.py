@@ -10,28 +10,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import pytest
 import yaml
+from rich.console import Console
 from tests import factories
 from tests.factories import changed
 
+from zclab.analysis.document import RunDocument
 from zclab.analysis.verdict import MeasuringRun
 from zclab.backends.virtual import lab as hosts
 from zclab.base.errors import InvalidError, LabError, UsageError, ZclabError
 from zclab.base.paths import project_root
 from zclab.base.timing import Timing
 from zclab.cli import main as cli
+from zclab.cli.output import Output
 from zclab.deploy import cache, playbooks
 from zclab.deploy.playbooks import Outcome
 from zclab.host import console
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.measure import engine as measure
+from zclab.measure import run as measuring
 from zclab.plan.plan import Plan
+from zclab.report.console import RunReporter
 from zclab.runs.records import Manifest, Record
 
 COMMANDS = sorted(cli.COMMANDS)
@@ -194,6 +199,16 @@ def test_version(zclab: Zclab) -> None:
         ["down", "--lab", "connectx3"],
         ["status", "--lab", "nosuch"],
         ["cache", "--keep", "few"],
+        ["conformance", "--kernel", "full", "--diff", "stock", "full"],
+        ["selftests", "--kernel", "full", "--diff", "stock", "full"],
+        ["conformance", "--kernel", "nosuch"],
+        ["conformance", "--diff", "stock", "nosuch"],
+        ["conformance", "--lab", "namespaces", "--kernel", "stock"],
+        ["selftests", "--kernel", "nosuch"],
+        ["lockdep", "--kernel", "nosuch"],
+        ["stress", "--kernel", "nosuch"],
+        ["stress", "--ops", "nosuch"],
+        ["crosscheck", "--modes", "nosuch"],
     ],
     ids=" ".join,
 )
@@ -248,7 +263,7 @@ def test_a_full_disk_is_one_line(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "/var/x")
 
-    monkeypatch.setattr(measure, "execute", full)
+    monkeypatch.setattr(measuring, "carry_out", full)
     done = zclab("run")
     assert done.status == 5
     assert len(done.err.splitlines()) == 1
@@ -324,38 +339,44 @@ class Engine:
         self.resumed = resume
         return self.run
 
+    def carry_out(
+        self, plan: str | None = None, resume: str | None = None, with_up: bool = False, **selectors: Any
+    ) -> tuple[RunDocument, list[Timing]]:
+        """Carry out a plan on a virtual lab that takes no time to come up."""
+        return measuring.carry_out(
+            factories.lab(),
+            plan,
+            selectors,
+            resume,
+            with_up,
+            RunReporter(Console(quiet=True)),
+            lambda line: None,
+            lambda line: None,
+            up=lambda lab, on_progress: [Timing("image", 90.0)],
+            execute=self.execute,
+        )
+
 
 @pytest.fixture
-def engine(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(runs: Path) -> Engine:
     manifest, records, _ = _verdicts()["fail"]
-    made = Engine(factories.stored_run(runs / "20260101T000000Z-virtual-abcd", manifest, records))
-    monkeypatch.setattr(measure, "execute", made.execute)
-    return made
+    return Engine(factories.stored_run(runs / "20260101T000000Z-virtual-abcd", manifest, records))
 
 
-def test_run_carries_out_the_labs_plan(zclab: Zclab, engine: Engine) -> None:
-    done = zclab("run")
-    assert done.status == 1
-    assert "verdict: fail" in done.out
+def test_run_carries_out_the_labs_plan(engine: Engine) -> None:
+    document, timings = engine.carry_out()
+    assert (document.exit_code, document.verdict, timings) == (1, "fail", [])
     assert engine.plan is not None
     assert engine.plan.name == "virtual"
     assert engine.resumed is None
 
 
-def test_run_narrows_a_plan(zclab: Zclab, engine: Engine) -> None:
-    zclab(
-        "run",
-        "--modes",
-        "map_once",
-        "--sizes",
-        "4096, 65536",
-        "--paces",
-        "none,0.5",
-        "--seconds",
-        "2",
-        "--repeats",
-        "3",
-    )
+def test_run_narrows_a_plan(engine: Engine, zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "carry_out", partial(measuring.carry_out, execute=engine.execute))
+    lists = ["--modes", "map_once", "--sizes", "4096, 65536", "--paces", "none,0.5"]
+    done = zclab("run", *lists, "--seconds", "2", "--repeats", "3")
+    assert done.status == 1
+    assert "verdict: fail" in done.out
     assert engine.plan is not None
     assert engine.plan.message_bytes == [4096, 65536]
     assert engine.plan.pace_gbit_per_s == [None, 0.5]
@@ -363,23 +384,23 @@ def test_run_narrows_a_plan(zclab: Zclab, engine: Engine) -> None:
     assert {one.name for one in engine.plan.comparisons} == {"receive", "both"}
 
 
-def test_run_takes_a_plan(zclab: Zclab, engine: Engine) -> None:
-    zclab("run", "connectx3")
+def test_run_takes_a_plan(engine: Engine) -> None:
+    engine.carry_out("connectx3")
     assert engine.plan is not None
     assert engine.plan.name == "connectx3"
 
 
-def test_run_resumes(zclab: Zclab, engine: Engine) -> None:
-    zclab("run", "--resume", "latest")
+def test_run_resumes(engine: Engine) -> None:
+    engine.carry_out(resume="latest")
     assert engine.resumed is not None
     assert engine.resumed.id == engine.run.id
 
 
-def test_a_resumed_run_keeps_its_plan(zclab: Zclab, engine: Engine) -> None:
+def test_a_resumed_run_keeps_its_plan(engine: Engine) -> None:
     """What would be ignored is refused."""
-    done = zclab("run", "--resume", "latest", "--seconds", "9")
-    assert done.status == 2
-    assert "--resume" in done.err
+    for plan, seconds in (("connectx3", None), (None, 9)):
+        with pytest.raises(UsageError, match="--resume goes on with the run's own plan"):
+            engine.carry_out(plan, "latest", seconds=seconds)
     assert engine.plan is None
 
 
@@ -394,7 +415,7 @@ def test_a_resumed_run_keeps_its_plan(zclab: Zclab, engine: Engine) -> None:
     ids=["comparison", "metric", "paced", "claim"],
 )
 def test_a_threshold_that_gates_nothing_is_refused(
-    changes: dict[str, Any], zclab: Zclab, engine: Engine, tmp_path: Path
+    changes: dict[str, Any], zclab: Zclab, tmp_path: Path
 ) -> None:
     """A misspelled threshold would be passed over in silence, and the verdict be a pass."""
     mine = Path(shutil.copytree(project_root() / "inventory" / "virtual", tmp_path / "inventory" / "mine"))
@@ -405,7 +426,6 @@ def test_a_threshold_that_gates_nothing_is_refused(
     assert done.status == 2
     assert len(done.err.splitlines()) == 1
     assert "zclab_thresholds" in done.err
-    assert engine.plan is None
 
 
 def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,11 +452,26 @@ def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run_with_up_shows_where_the_time_went(
     zclab: Zclab, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = Outcome(Path(), [Timing("image", 90.0)], {"sender1": 0})
-    monkeypatch.setattr(playbooks, "run", lambda *_, **__: outcome)
+    found = engine.carry_out(with_up=True)
+    monkeypatch.setattr(measuring, "carry_out", lambda *_: found)
     done = zclab("run", "--up")
     assert done.status == 1
     assert "image" in done.out and "measurements" in done.out and "whole / parts" in done.out
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_document_is_shown_and_gives_its_exit_code(
+    as_json: bool, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document, _ = engine.carry_out()
+    with pytest.raises(SystemExit) as end:
+        Output(as_json).end(document, lambda console, document: console.print(f"it is {document.verdict}"))
+    printed = capsys.readouterr().out
+    assert end.value.code == document.exit_code == 1
+    if as_json:
+        assert json.loads(printed)["verdict"] == "fail"
+    else:
+        assert printed == "it is fail\n"
 
 
 # -------------------------------------------------------------------------------------------------- console

@@ -167,6 +167,27 @@ def test_a_planted_name_at_second_hand_is_seen(planted: Path) -> None:
     assert second_hand(modules(planted)) == ["planted.three: thing of planted.one"]
 
 
+#: What brings hosts up, measures or judges: commands that measure or check leave it to measure/ and suites/.
+WORK = {"kernel", "host", "backends", "deploy", "traffic", "plan", "analysis"}
+
+
+def worked_with(known: dict[str, Path], module: str) -> set[str]:
+    """Return the modules of the packages in WORK that a module imports itself."""
+    return {target for target in arrows(known)[module] if target.split(".")[1] in WORK}
+
+
+@pytest.mark.parametrize("module", ["zclab.cli.measure", "zclab.cli.suites"])
+def test_a_command_leaves_the_work_to_others(module: str) -> None:
+    assert worked_with(modules(SRC), module) == set()
+
+
+def test_planted_work_in_a_command_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "suites.py"
+    path.write_text("def f(lab):\n    from zclab.deploy import bring_up\n    bring_up.boot(lab)\n", "utf-8")
+    known = {**modules(SRC), "zclab.cli.suites": path}
+    assert worked_with(known, "zclab.cli.suites") == {"zclab.deploy.bring_up"}
+
+
 def kinds_asked_for(path: Path) -> list[int]:
     """Return the lines of a module that compare or match a lab's kind."""
     found = []

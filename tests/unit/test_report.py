@@ -87,7 +87,7 @@ def test_reports_of_consoles_and_problems_are_shown() -> None:
         {"console_reports": {"receiver1": ["[ 1.0] WARNING: CPU: 0 at x"]}, "finished_at": None},
     )
     text = shown(manifest, factories.records(manifest)[:-1])
-    assert "receiver1: console: [ 1.0] WARNING: CPU: 0 at x" in text
+    assert "receiver1: the kernel reported: [ 1.0] WARNING: CPU: 0 at x" in text
     assert "the run did not finish" in text
     assert "1 planned measurements were not made" in text
 

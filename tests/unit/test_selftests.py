@@ -4,25 +4,17 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from rich.console import Console
 from tests import factories
 
 from zclab.base.errors import UsageError
-from zclab.cli import main as cli
-from zclab.deploy import bring_up
-from zclab.deploy import state as deploy_state
 from zclab.host.ssh import Completed, RemoteError
-from zclab.kernel.identity import Artifact
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 from zclab.measure.session import ConsoleWatch, Ends, Session
 from zclab.runs.folder import Run
 from zclab.suites.selftests import document as documents
@@ -532,105 +524,18 @@ def test_a_result_in_words() -> None:
 
 def test_kept_until_the_tests_or_the_kernel_change(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = factories.lab()
-    assert documents.latest(lab, "stock") is None
+    assert run.SUITE.latest(lab, "stock") is None
     stored(result_of("stock", made("a")))
-    assert documents.latest(lab, "stock") is None
+    assert run.SUITE.latest(lab, "stock") is None
     fingerprint = documents.fingerprint(lab.kernel_variants["stock"])
     fresh = stored(result_of("stock", made("a"), fingerprint=fingerprint))
-    assert documents.latest(lab, "stock") == fresh
+    assert run.SUITE.latest(lab, "stock") == fresh
     assert len(list(runs.iterdir())) == 2  # nothing is overwritten
     with monkeypatch.context() as patched:
         patched.setattr(table, "SHARE", 0.5)
-        assert documents.latest(lab, "stock") is None
+        assert run.SUITE.latest(lab, "stock") is None
     variants = {**lab.kernel_variants, "stock": lab.kernel_variants["full"]}
-    assert documents.latest(lab.model_copy(update={"kernel_variants": variants}), "stock") is None
-
-
-# ---------------------------------------------------------------------------------------------- the command
-
-
-class Done(NamedTuple):
-    """How the command ended and what it printed."""
-
-    status: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> list[str]:
-    """A virtual lab that runs its stock kernel; what is booted on it, in order. On full a test fails."""
-    running = ["stock"]
-
-    def boot(lab: Lab, variant: str, on_progress: object) -> None:
-        running.append(variant)
-
-    def carry_out(lab: Lab, on_progress: object) -> SelftestsDocument:
-        variant = running[-1]
-        tests = made("a"), made("b", "pass" if variant == "stock" else "fail")
-        fingerprint = documents.fingerprint(lab.kernel_variants[variant])
-        return stored(result_of(variant, *tests, fingerprint=fingerprint))
-
-    def running_kernel(lab: Lab) -> Artifact | None:
-        return Artifact(variant=running[-1], key="", release="", build_id="") if lab.kernel_variant else None
-
-    def load(name: str) -> Lab:
-        return factories.lab(name).model_copy(update={"state_dir": tmp_path})
-
-    monkeypatch.setattr(inventory, "load", load)
-    monkeypatch.setattr(bring_up, "boot", boot)
-    monkeypatch.setattr(deploy_state, "running_kernel", running_kernel)
-    monkeypatch.setattr(run, "carry_out", carry_out)
-    return running
-
-
-@pytest.fixture
-def zclab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs `zclab selftests ARGUMENTS` as the installed command does."""
-
-    def command(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["zclab", "selftests", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Done(end.value.code, *capsys.readouterr())
-
-    return command
-
-
-def test_the_hosts_are_tried_as_they_run(zclab: Callable[..., Done], booted: list[str]) -> None:
-    done = zclab("--json")
-    assert (done.status, booted) == (0, ["stock"])
-    assert json.loads(done.out)["kernel_variant"] == "stock"
-
-
-def test_a_kernel_is_booted_and_left_again(zclab: Callable[..., Done], booted: list[str]) -> None:
-    done = zclab("--kernel", "full")
-    assert (done.status, booted) == (1, ["stock", "full", "stock"])
-    assert "kernel full" in done.out
-
-
-def test_diff_tries_what_is_missing_only(zclab: Callable[..., Done], booted: list[str]) -> None:
-    done = zclab("--diff", "stock", "full")
-    assert (done.status, booted) == (1, ["stock", "full", "stock"])
-    again = zclab("--diff", "stock", "full", "--json")
-    assert (again.status, booted) == (1, ["stock", "full", "stock"])
-    assert [one["test"] for one in json.loads(again.out)["moved"]] == ["b"]
-    assert zclab("--diff", "full", "stock").status == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--kernel", "nosuch"], "no kernel variant is called 'nosuch': stock, "),
-        (["--kernel", "full", "--diff", "stock", "full"], "leave --kernel out"),
-    ],
-)
-def test_impossible_asks_exit_2(
-    arguments: list[str], problem: str, zclab: Callable[..., Done], booted: list[str]
-) -> None:
-    done = zclab(*arguments)
-    assert (done.status, booted) == (2, ["stock"])
-    assert problem in done.err
+    assert run.SUITE.latest(lab.model_copy(update={"kernel_variants": variants}), "stock") is None
 
 
 def test_a_lab_without_a_kernel_of_its_own() -> None:

@@ -5,31 +5,19 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
-from zclab.analysis.verdict import RUN
-from zclab.backends.choice import backend_of
-from zclab.base.errors import UsageError
-from zclab.base.progress import quiet
-from zclab.base.timing import Timing
 from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option
 from zclab.cli.output import Output, console_for_stdout
-from zclab.deploy import bring_up
 from zclab.lab import inventory
-from zclab.measure import engine
-from zclab.plan import plan as plans
+from zclab.measure import run as measure_run
 from zclab.report import console as report
 from zclab.runs import query
-from zclab.runs.folder import Run
 from zclab.runs.manifest import KIND_NAMES, check_kind
-from zclab.suites import install as crosscheck_install
 from zclab.suites import kinds
 from zclab.suites.crosscheck import run as crosscheck_run
-from zclab.suites.crosscheck import show as crosscheck_table
-from zclab.suites.crosscheck import tools as crosscheck_tools
 
 
 def _pace(text: str) -> float | None:
@@ -81,26 +69,19 @@ def run(
     Example: zclab run --modes map_once --seconds 2
     """
     began = since or time.time()
-    lab = inventory.load(lab_name).with_kernel(kernel)
-    if resume and any(value is not None for value in (plan_name, *selectors.values())):
-        raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
-    plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)
-    unfinished = Run(query.find(resume, _warn, kind=RUN.name).directory, RUN) if resume else None
-    with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
-    timings = bring_up.bring_up(lab, click.echo) if with_up else []
     console = console_for_stdout()
-    started = time.monotonic()
-    result = engine.execute(
-        lab,
-        plan,
+    document, timings = measure_run.carry_out(
+        inventory.load(lab_name).with_kernel(kernel),
+        plan_name,
+        selectors,
+        resume,
+        with_up,
         report.RunReporter(console),
-        unfinished,
-        lambda lab, variant: bring_up.boot(lab, variant, click.echo),
+        click.echo,
+        _warn,
     )
-    document = result.document()
     report.show(console, document)
-    if with_up:
-        timings.append(Timing("measurements", time.monotonic() - started))
+    if timings:
         report.show_timings(console, timings, time.time() - began)
     sys.exit(document.exit_code)
 
@@ -131,15 +112,10 @@ def crosscheck(
 
     Example: zclab crosscheck --lab namespaces --modes copy --json
     """
-    lab = inventory.load(lab_name)
-    chosen = crosscheck_run.modes_of(lab, modes)
     out = Output(as_json)
-    tools = crosscheck_tools.prepare(lab, out.on_progress)
-    bring_up.bring_up_missing(lab, out.on_progress)
-    crosscheck_install.install(lab, tools.files, out.on_progress)
-    document = crosscheck_run.carry_out(lab, chosen, repeats, seconds, seed, tools.versions, out.on_progress)
-    out.result(document, crosscheck_table.show)
-    sys.exit(document.exit_code)
+    lab = inventory.load(lab_name)
+    document = crosscheck_run.carry_out(lab, modes, repeats, seconds, seed, out.on_progress)
+    out.end(document, kinds.KINDS["crosscheck"].show)
 
 
 _lab_filter = click.option("--lab", metavar="LAB", help="Only runs of this lab.")
@@ -160,12 +136,11 @@ def show(run_name: str, lab: str | None, kind: str | None, as_json: bool) -> Non
 
     Example: zclab show latest --lab virtual --kind conformance
     """
-    found = query.find(run_name, _warn, _known_lab(lab), check_kind(kind))
+    found = query.find(run_name, _warn, query.check_lab(lab, inventory.names()), check_kind(kind))
     document = kinds.document_of(found)
     if found.summary.finished_at is None and document.verdict == "invalid":
         _warn(f"{found.directory.name}: did not finish")
-    Output(as_json).result(document, kinds.KINDS[found.summary.kind].show)
-    sys.exit(document.exit_code)
+    Output(as_json).end(document, kinds.KINDS[found.summary.kind].show)
 
 
 @click.command(name="list")
@@ -177,23 +152,9 @@ def list_runs(lab: str | None, kind: str | None, as_json: bool) -> None:
 
     Example: zclab list --lab virtual --json
     """
-    Output(as_json).result(kinds.listed(_warn, _known_lab(lab), check_kind(kind)), kinds.show_list)
+    known = query.check_lab(lab, inventory.names())
+    Output(as_json).end(kinds.listed(_warn, known, check_kind(kind)), kinds.show_list)
 
 
 def _warn(line: str) -> None:
     click.echo(f"zclab: {line}", err=True)
-
-
-def _known_lab(name: str | None) -> str | None:
-    """Return the name of a lab that an inventory declares or a run names; null is none.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name is None:
-        return None
-    name = Path(name).name
-    known = {*inventory.names(), *(found.summary.lab for found in query.all_runs(quiet))}
-    if name not in known:
-        raise UsageError(f"--lab {name}: no such lab, use one of {', '.join(sorted(known))}")
-    return name

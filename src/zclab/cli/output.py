@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import click
 from rich.console import Console
@@ -19,7 +19,11 @@ def console_for_stdout() -> Console:
 
 
 class Printed(Protocol):
-    """What prints itself as one JSON document."""
+    """What prints itself as one JSON document, and gives the command its exit code."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code."""
 
     def model_dump_json(self, *, indent: int) -> str:
         """Return the document as JSON."""
@@ -39,9 +43,10 @@ class Output:
         """Print a line of progress."""
         print_line(self.console, line)
 
-    def result(self, document: _D, show: Callable[[Console, _D], None]) -> None:
-        """Show a document, or print it."""
+    def end(self, document: _D, show: Callable[[Console, _D], None]) -> NoReturn:
+        """Show a document, or print it, and exit with its exit code."""
         if self._as_json:
             click.echo(document.model_dump_json(indent=2))
         else:
             show(self.console, document)
+        sys.exit(document.exit_code)

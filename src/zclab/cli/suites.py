@@ -3,37 +3,32 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from functools import partial
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 
 from zclab.base.errors import UsageError
-from zclab.base.progress import Progress
 from zclab.cli.options import boot_option, diff_option, drawn, json_option, lab_option
 from zclab.cli.output import Output
-from zclab.deploy import bring_up
 from zclab.lab import inventory
-from zclab.lab.model import Lab
-from zclab.runs.manifest import Judged
-from zclab.suites import kinds
+from zclab.suites import kinds, on_kernel
 from zclab.suites import lockdep as lockdep_suite
-from zclab.suites.conformance import document as conformance_document
 from zclab.suites.conformance import run as conformance_run
 from zclab.suites.conformance import show as conformance_show
-from zclab.suites.selftests import document as selftests_document
 from zclab.suites.selftests import run as selftests_run
 from zclab.suites.selftests import show as selftests_show
 from zclab.suites.stress import run as stress_run
 
 
-@click.command()
-@lab_option
-@boot_option
-@diff_option
-@json_option
+def _compared(command: Callable[..., None]) -> click.Command:
+    """Return the command of a suite whose results on two kernels can be compared."""
+    return click.command()(lab_option(boot_option(diff_option(json_option(command)))))
+
+
+@_compared
 def conformance(**options: Any) -> None:
     """Test each rule of the zero-copy interfaces on the hosts; print one table per interface.
 
@@ -42,14 +37,7 @@ def conformance(**options: Any) -> None:
 
     Example: zclab conformance --diff stock full
     """
-    suite = _Suite(
-        conformance_run.carry_out,
-        conformance_document.latest,
-        conformance_document.diff,
-        conformance_show.show,
-        conformance_show.show_diff,
-    )
-    _try_or_compare(suite, **options)
+    _carry_out_or_compare(conformance_run.SUITE, conformance_show.show_diff, **options)
 
 
 @click.command()
@@ -64,20 +52,13 @@ def lockdep(lab_name: str, variant: str | None, as_json: bool) -> None:
 
     Example: zclab lockdep --kernel mmap-debug
     """
-    lab = inventory.load(lab_name)
-    lab.check_kernels(variant)
     out = Output(as_json)
-    with bring_up.booted(lab, variant, out.on_progress) as booted:
-        found = lockdep_suite.carry_out(lab.with_kernel(booted))
-    out.result(found, kinds.KINDS["lockdep"].show)
-    sys.exit(found.exit_code)
+    lab = inventory.load(lab_name)
+    found = on_kernel.carry_out(lab, variant, lambda lab, _: lockdep_suite.carry_out(lab), out.on_progress)
+    out.end(found, kinds.KINDS["lockdep"].show)
 
 
-@click.command()
-@lab_option
-@boot_option
-@diff_option
-@json_option
+@_compared
 def selftests(**options: Any) -> None:
     """Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.
 
@@ -86,14 +67,7 @@ def selftests(**options: Any) -> None:
 
     Example: zclab selftests --diff stock full
     """
-    suite = _Suite(
-        selftests_run.carry_out,
-        selftests_document.latest,
-        selftests_document.diff,
-        selftests_show.show,
-        selftests_show.show_diff,
-    )
-    _try_or_compare(suite, **options)
+    _carry_out_or_compare(selftests_run.SUITE, selftests_show.show_diff, **options)
 
 
 @click.command()
@@ -126,57 +100,27 @@ def stress(
 
     Example: zclab stress --kernel full-debug --seconds 600
     """
-    lab = inventory.load(lab_name)
-    lab.check_kernels(variant)
-    options = stress_run.options_of(workers, ops)
     out = Output(as_json)
-
-    def reset(host: str) -> None:
-        bring_up.reset(lab, host, out.on_progress)
-
-    bring_up.bring_up_missing(lab, out.on_progress)
-    with bring_up.booted(lab, variant, out.on_progress) as booted:
-        document = stress_run.carry_out(lab, seconds, seed, options, reset, out.on_progress)
-        out.result(document, kinds.KINDS["stress"].show)
-        if booted and any(host.recovered for host in document.hosts):
-            bring_up.boot(lab, booted, out.on_progress)
-    sys.exit(document.exit_code)
+    lab = inventory.load(lab_name)
+    options = stress_run.options_of(workers, ops)
+    suite = partial(stress_run.carry_out, seconds=seconds, seed=seed, options=options)
+    out.end(on_kernel.carry_out(lab, variant, suite, out.on_progress), kinds.KINDS["stress"].show)
 
 
-_D = TypeVar("_D", bound=Judged)
-_C = TypeVar("_C", conformance_document.Diff, selftests_document.Diff)
-
-
-class _Suite(NamedTuple, Generic[_D, _C]):
-    """What is tried on a kernel and compared between two."""
-
-    carry_out: Callable[[Lab, Progress], _D]
-    latest: Callable[[Lab, str], _D | None]
-    compare: Callable[[_D, _D], _C]
-    show: Callable[[Console, _D], None]
-    show_comparison: Callable[[Console, _C], None]
-
-
-def _try_or_compare(
-    suite: _Suite[_D, _C], lab_name: str, variant: str | None, diff: tuple[str, str] | None, as_json: bool
+def _carry_out_or_compare(
+    suite: on_kernel.Suite[Any, Any],
+    show_comparison: Callable[[Console, Any], None],
+    lab_name: str,
+    variant: str | None,
+    diff: tuple[str, str] | None,
+    as_json: bool,
 ) -> NoReturn:
     """Carry a suite out on a kernel of a lab, or compare two by their latest results; show it and exit."""
-    lab = inventory.load(lab_name)
     if diff and variant:
         raise UsageError("--diff names its two kernels itself: leave --kernel out")
-    lab.check_kernels(variant, *(diff or ()))
     out = Output(as_json)
-    bring_up.bring_up_missing(lab, out.on_progress)
-
-    def tried(name: str | None) -> _D:
-        with bring_up.booted(lab, name, out.on_progress):
-            return suite.carry_out(lab, out.on_progress)
-
+    lab = inventory.load(lab_name)
     if diff:
-        a, b = (suite.latest(lab, name) or tried(name) for name in diff)
-        compared = suite.compare(a, b)
-        out.result(compared, suite.show_comparison)
-        sys.exit(compared.exit_code)
-    document = tried(variant)
-    out.result(document, suite.show)
-    sys.exit(document.exit_code)
+        out.end(on_kernel.compare(lab, diff, suite, out.on_progress), show_comparison)
+    document = on_kernel.carry_out(lab, variant, suite.carry_out, out.on_progress)
+    out.end(document, kinds.KINDS[suite.kind.name].show)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from zclab.base.timing import Timing
 from zclab.deploy import cache, playbooks
 from zclab.deploy import state as deploy_state
 from zclab.lab.model import Lab
+
+#: Does something with a lab and one of its kernels or hosts.
+Act = Callable[[Lab, str, Progress], None]
 
 
 def bring_up(lab: Lab, on_progress: Progress, **extra_vars: Any) -> list[Timing]:
@@ -64,8 +67,12 @@ def run_playbook(
 
 
 @contextlib.contextmanager
-def booted(lab: Lab, variant: str | None, on_progress: Progress) -> Iterator[str | None]:
-    """Have the hosts of a lab run one of its kernels, and leave them with the kernel they had."""
+def booted(lab: Lab, variant: str | None, on_progress: Progress, boot: Act = boot) -> Iterator[str | None]:
+    """Have the hosts of a lab run one of its kernels, and leave them with the kernel they had.
+
+    variant: null for the kernel that they run. Yields its name, null where it is this machine's own.
+    """
+    bring_up_missing(lab, on_progress)
     before = deploy_state.running_kernel(lab)
     if variant is None or before is None or before.variant == variant:
         yield before.variant if before else None

@@ -20,7 +20,7 @@ from zclab.base.timing import Timing
 from zclab.plan import schedule
 from zclab.plan.plan import AA, Plan
 from zclab.report import receive_designs
-from zclab.report.terminal import new_table, print_line, styled
+from zclab.report.terminal import new_table, print_line, print_reports, styled
 
 
 class RunReporter:
@@ -106,9 +106,7 @@ def show(console: Console, document: RunDocument) -> None:
         if not one.valid or one.phase == "integrity":
             line = measurement_line(one)
             print_line(console, line, None if one.valid and one.integrity != "mismatch" else "red")
-    for host, reports in document.console_reports.items():
-        for report in reports:
-            print_line(console, f"{host}: console: {report}", "red")
+    print_reports(console, document.console_reports)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
     verdict = f"verdict: {styled(document.verdict)} {escape(_explained(document))}"
@@ -219,8 +217,8 @@ def _show_profiles(console: Console, document: RunDocument) -> None:
             if profile.unavailable:
                 console.print(f"{one.id}: {end}: no profile: {profile.unavailable}", highlight=False)
                 continue
-            table = Table(title=f"{one.id}: {end} by {profile.event}, {profile.samples} samples")
-            table.add_column("percent", justify="right")
+            title = f"{one.id}: {end} by {profile.event}, {profile.samples} samples"
+            table = new_table(title, (), ["percent"])
             table.add_column("symbol")
             for symbol in profile.symbols[:5]:
                 table.add_row(f"{symbol.percent:.2f}", escape(symbol.symbol))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +67,21 @@ def find(name: str, on_unreadable: Progress, lab: str | None = None, kind: KindN
         if wanted not in (None, value):
             raise UsageError(f"{directory.name}: is a run of {what} {value}, not of {wanted}")
     return found
+
+
+def check_lab(name: str | None, declared: Iterable[str]) -> str | None:
+    """Return the name of a lab that is declared or that a run names; null is none.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name is None:
+        return None
+    name = Path(name).name
+    known = {*declared, *(found.summary.lab for found in all_runs(quiet))}
+    if name not in known:
+        raise UsageError(f"--lab {name}: no such lab, use one of {', '.join(sorted(known))}")
+    return name
 
 
 def latest_whole(kind: Kind[M, R, D], lab: str, kernel_variant: str | None, fingerprint: str) -> D | None:

@@ -8,9 +8,7 @@ from typing import Literal
 from zclab.base.exit_codes import EXIT_CODES, Verdict
 from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
-from zclab.lab.model import Lab
 from zclab.probe.table import TestCase
-from zclab.runs import query
 from zclab.runs.manifest import BaseManifest, Kind
 from zclab.suites import probe_command
 from zclab.suites.fingerprint import of_kernel
@@ -148,10 +146,3 @@ def fingerprint(variant: KernelVariant | None) -> str:
         UsageError: a patch or fragment that the variant names is not there.
     """
     return of_kernel(variant, probe_command.archive())
-
-
-def latest(lab: Lab, variant: str | None) -> ConformanceDocument | None:
-    """Return the newest whole result of a kernel of a lab; null if there is none of these rows and kernel."""
-    return query.latest_whole(
-        CONFORMANCE, lab.name, variant, fingerprint(lab.kernel_variants.get(variant or ""))
-    )

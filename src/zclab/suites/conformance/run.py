@@ -19,12 +19,13 @@ from zclab.host.ssh import Process, RemoteError
 from zclab.lab.model import Host, Lab
 from zclab.measure.session import Opener, Session
 from zclab.probe.table import CASE_SECONDS
-from zclab.suites import probe_command
+from zclab.suites import on_kernel, probe_command
 from zclab.suites.conformance.document import (
     CONFORMANCE,
     ConformanceDocument,
     RowDocument,
     counted,
+    diff,
     fingerprint,
     judged,
 )
@@ -57,16 +58,19 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
         variant = lab.kernel_variants[session.artifact.variant] if session.artifact else None
         run = session.begin(CONFORMANCE, fingerprint=fingerprint(variant))
         with session.recording(run):
-            suite = _Suite(session, on_progress)
+            tables = _Tables(session, on_progress)
             for abi, role in probe_command.ABIS.items():
                 for family in probe_command.FAMILIES:
                     host = session.members[0] if role == "sender" else session.members[1]
-                    for row in suite.table(abi, family, host):
+                    for row in tables.table(abi, family, host):
                         run.append(row)
     return run.document()
 
 
-class _Suite:
+SUITE = on_kernel.Suite(CONFORMANCE, carry_out, fingerprint, diff)
+
+
+class _Tables:
     """The suite on one pair of hosts."""
 
     def __init__(self, session: Session, on_progress: Progress) -> None:

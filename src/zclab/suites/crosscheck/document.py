@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from zclab.analysis.statistics import decide, median_interval
 from zclab.analysis.verdict import median
@@ -114,11 +114,6 @@ class CrosscheckDocument(BaseManifest):
     problems: list[str]
 
 
-class _Bound(NamedTuple):
-    at_least: float | None = None
-    at_most: float | None = None
-
-
 def judge(manifest: CrosscheckManifest, observations: list[Observation]) -> CrosscheckDocument:
     """Judge a cross-check from what it observed."""
     modes = [
@@ -190,33 +185,30 @@ def _ratio(
     ]
     ratios = [mine / other for mine, other in pairs if other]
     interval = median_interval(ratios) if ratios else None
-    bound = _bound(manifest.bounds, metric)
-    reason = _not_gated_because(manifest, mode, against, metric, bound)
+    bounds = manifest.bounds
+    at_least = bounds.throughput_at_least if metric == "gbit_per_s" else None
+    at_most = None if metric == "gbit_per_s" else bounds.receiver_usec_per_mib_at_most
+    declared = at_least is not None or at_most is not None
+    reason = _not_gated_because(manifest, mode, against, metric, declared)
     verdict: Verdict | None = "invalid" if reason is None else None
     if reason is None and interval is not None:
-        verdict = decide(interval, bound.at_least, bound.at_most, passes_by_median=True)
+        verdict = decide(interval, at_least, at_most, passes_by_median=True)
     return Ratio(
         against=against,
         metric=metric,
         n=len(ratios),
         ratio_median=interval.median if interval else None,
         ratio_ci95=(interval.low, interval.high) if interval else (None, None),
-        at_least=bound.at_least,
-        at_most=bound.at_most,
+        at_least=at_least,
+        at_most=at_most,
         gated=reason is None,
         not_gated_because=reason,
         verdict=verdict,
     )
 
 
-def _bound(bounds: Crosscheck, metric: CrossMetric) -> _Bound:
-    if metric == "gbit_per_s":
-        return _Bound(at_least=bounds.throughput_at_least)
-    return _Bound(at_most=bounds.receiver_usec_per_mib_at_most)
-
-
 def _not_gated_because(
-    manifest: CrosscheckManifest, mode: Mode, against: ToolName, metric: CrossMetric, bound: _Bound
+    manifest: CrosscheckManifest, mode: Mode, against: ToolName, metric: CrossMetric, declared: bool
 ) -> str | None:
     """Return why a ratio is shown and not judged; null if it is judged."""
     if against == "iperf3" and mode.receive_mode != "copy":
@@ -225,6 +217,6 @@ def _not_gated_because(
         return "iperf3 is judged by throughput"
     if manifest.emulated and metric == "receiver_usec_per_mib":
         return "emulated CPU"
-    if bound == _Bound():
+    if not declared:
         return "not declared by the lab"
     return None

@@ -52,10 +52,9 @@ class Task(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A tool: its TCP port, the commands of its ends, and how its sample is read from what they left."""
+    """A tool: the commands of its ends, and how its sample is read from what they left."""
 
     name: str
-    port: int
     receive: Callable[[Task], str]
     send: Callable[[Task], str]
     sample: Callable[[Completed, Completed], Sample]
@@ -215,6 +214,6 @@ def _json(text: str) -> dict[str, Any]:
 
 
 OTHERS = (
-    Program("tcp_mmap", _TCP_MMAP_PORT, tcp_mmap_receive, tcp_mmap_send, tcp_mmap_sample),
-    Program("iperf3", _IPERF3_PORT, _iperf3_receive, _iperf3_send, iperf3_sample),
+    Program("tcp_mmap", tcp_mmap_receive, tcp_mmap_send, tcp_mmap_sample),
+    Program("iperf3", _iperf3_receive, _iperf3_send, iperf3_sample),
 )

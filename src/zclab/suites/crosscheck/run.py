@@ -13,13 +13,16 @@ from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.base.model import ReceiveMode, SendMode
 from zclab.base.progress import Progress
+from zclab.deploy import bring_up
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Crosscheck, Expectations, Lab
 from zclab.measure import engine
-from zclab.measure.session import Ends, Opener, Session
+from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.runs.records import Manifest, Record
+from zclab.suites import install
+from zclab.suites.crosscheck import tools
 from zclab.suites.crosscheck.document import (
     CROSSCHECK,
     OWN,
@@ -91,23 +94,21 @@ def order(modes: list[Mode], repeats: int, seed: int) -> list[Slot]:
 
 
 def carry_out(
-    lab: Lab,
-    modes: list[Mode],
-    repeats: int,
-    seconds: int,
-    seed: int,
-    versions: dict[str, str],
-    on_progress: Progress,
-    open_session: Opener = Session.open_declared,
+    lab: Lab, wanted: list[str] | None, repeats: int, seconds: int, seed: int, on_progress: Progress
 ) -> CrosscheckDocument:
-    """Carry out a cross-check of a lab whose hosts have the tools; keep it in runs/, and return it.
+    """Put the tools on the hosts of a lab and carry out a cross-check; keep it in runs/, and return it.
 
-    on_progress: gets one line for each execution.
+    wanted: receive modes, null for all that the lab can map. on_progress: gets one line for each execution.
 
     Raises:
-        LabError: the lab is not up, is in use, or a host cannot be reached.
+        UsageError: a wanted mode cannot be compared, or the lab names no tree that has tcp_mmap.
+        LabError: the lab is not up, is in use, a host cannot be reached, or a tool cannot be had.
     """
-    with open_session(lab) as session:
+    modes = modes_of(lab, wanted)
+    found = tools.prepare(lab, on_progress)
+    bring_up.bring_up_missing(lab, on_progress)
+    install.install(lab, found.files, on_progress)
+    with Session.open_declared(lab) as session:
         plan = _plan(lab, modes, repeats, seconds, seed)
         measured = engine.manifest_fields(session, plan) | {"expectations": _lenient(lab)}
         manifest = Manifest.model_validate(measured)
@@ -121,7 +122,7 @@ def carry_out(
             seconds=seconds,
             chunk_bytes=plan.chunk_bytes[0],
             modes=modes,
-            versions={**manifest.versions, **versions},
+            versions={**manifest.versions, **found.versions},
             bounds=lab.crosscheck or Crosscheck(),
             host_problems=host_problems,
         )
@@ -262,7 +263,5 @@ class _Bench:
 
 
 def _left(ends: Ends) -> dict[str, Left | None]:
-    def left(done: Completed | None) -> Left | None:
-        return None if done is None else Left(status=done.status, stdout=done.stdout, stderr=done.stderr)
-
-    return {"receiver": left(ends.receiver), "sender": left(ends.sender)}
+    found = {"receiver": ends.receiver, "sender": ends.sender}
+    return {end: None if done is None else Left(**done._asdict()) for end, done in found.items()}

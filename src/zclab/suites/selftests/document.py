@@ -8,8 +8,6 @@ from typing import Literal
 from zclab.base.exit_codes import EXIT_CODES, Verdict
 from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
-from zclab.lab.model import Lab
-from zclab.runs import query
 from zclab.runs.manifest import BaseManifest, Kind
 from zclab.suites.fingerprint import of_kernel
 from zclab.suites.selftests import table
@@ -145,7 +143,7 @@ def _results(document: SelftestsDocument) -> dict[tuple[str, str | None], tuple[
     return found
 
 
-def fingerprint(variant: KernelVariant) -> str:
+def fingerprint(variant: KernelVariant | None) -> str:
     """Return a hash of the table of tests and of what a kernel is made of.
 
     Raises:
@@ -161,8 +159,3 @@ def fingerprint(variant: KernelVariant) -> str:
         table.SHARE,
     )
     return of_kernel(variant, repr(parts).encode())
-
-
-def latest(lab: Lab, variant: str) -> SelftestsDocument | None:
-    """Return the newest whole result of a kernel of a lab; null: none of these tests and kernel."""
-    return query.latest_whole(SELFTESTS, lab.name, variant, fingerprint(lab.kernel_variants[variant]))

@@ -17,11 +17,11 @@ from zclab.deploy import state as deploy_state
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Lab
 from zclab.measure.session import Opener, Session
-from zclab.suites import install
+from zclab.suites import install, on_kernel
 from zclab.suites.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send, tool_failed
 from zclab.suites.selftests import build, table
 from zclab.suites.selftests import output as reading
-from zclab.suites.selftests.document import SELFTESTS, SelftestsDocument, TestDocument, fingerprint
+from zclab.suites.selftests.document import SELFTESTS, SelftestsDocument, TestDocument, diff, fingerprint
 from zclab.suites.selftests.table import PairTest, Selftest
 
 #: Where the files are on the hosts; playbooks/restore.yml removes it.
@@ -91,6 +91,9 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
                 run.append(found)
                 on_progress(_line(found))
     return run.document()
+
+
+SUITE = on_kernel.Suite(SELFTESTS, carry_out, fingerprint, diff)
 
 
 def _line(test: TestDocument) -> str:

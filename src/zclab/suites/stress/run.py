@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from zclab.base.errors import LabError, UsageError
 from zclab.base.progress import Progress
+from zclab.deploy import bring_up
 from zclab.host.ssh import Process, Remote, RemoteError
 from zclab.lab.model import Lab
 from zclab.measure.session import Opener, Session
@@ -28,10 +28,6 @@ ANSWER_SECONDS = 20.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
-#: Cycles the power of a host and waits until it answers; raises LabError.
-Reset = Callable[[str], None]
-
-
 def options_of(workers: int | None, kinds: str | None) -> list[str]:
     """Return options of the probe's command for a number of workers and some kinds of operations.
 
@@ -45,19 +41,22 @@ def options_of(workers: int | None, kinds: str | None) -> list[str]:
 
 def carry_out(
     lab: Lab,
+    on_progress: Progress,
     seconds: float,
     seed: int,
     options: list[str],
-    reset: Reset,
-    on_progress: Progress,
+    reset: bring_up.Act = bring_up.reset,
+    boot: bring_up.Act = bring_up.boot,
     open_session: Opener | None = None,
 ) -> StressDocument:
     """Stress the receivers of a lab, all at the same time; keep what was found in runs/, and return it.
 
+    A host that was reset runs its boot loader's default: the hosts are brought back to the lab's kernel.
+
     options: further options of the probe's command.
 
     Raises:
-        LabError: the lab is not up, is in use, or a host cannot be reached to begin with.
+        LabError: the lab is not up, is in use, a host cannot be reached to begin with, or does not come back.
         InvalidError: a host runs another kernel than the lab has booted.
     """
     receivers = [host for host in lab.hosts if host.role == "receiver"]
@@ -69,22 +68,26 @@ def carry_out(
         # Other programs use the memory of a machine that is not the lab's.
         watched = [*options, "--no-memory"] if lab.traits.one_machine else options
         remotes = session.remotes.values()
-        stresses = [_Stress(remote, seconds, seed, watched, reset, on_progress) for remote in remotes]
+        stresses = [_Stress(lab, remote, seconds, seed, watched, reset, on_progress) for remote in remotes]
         with session.recording(run), ThreadPoolExecutor(len(stresses)) as pool:
             for found in pool.map(_Stress.run, stresses):
                 run.append(found)
-    return run.document()
+    document = run.document()
+    if lab.kernel_variant and any(host.recovered for host in document.hosts):
+        boot(lab, lab.kernel_variant, on_progress)
+    return document
 
 
 @dataclass(frozen=True)
 class _Stress:
     """The stress of one host."""
 
+    lab: Lab
     remote: Remote
     seconds: float
     seed: int
     options: list[str]
-    reset: Reset
+    reset: bring_up.Act
     on_progress: Progress
 
     def run(self) -> HostStress:
@@ -156,7 +159,7 @@ class _Stress:
         how = "it had rebooted by itself"
         if not now:
             try:
-                self.reset(self.remote.name)
+                self.reset(self.lab, self.remote.name, self.on_progress)
             except LabError as error:
                 return f"it could not be brought back: {error}"
             how = "it was reset"
