@@ -404,7 +404,9 @@ def stored_run(directory: Path, of: Manifest, made: list[Record]) -> MeasuringRu
     """Write a run's folder, as the engine leaves it, and return the run."""
     directory.mkdir(parents=True)
     run = Run(directory, RUN)
-    run.write_manifest(of.model_copy(update={"run_id": run.id}))
+    run.write_manifest(of.model_copy(update={"run_id": run.id, "finished_at": None}))
     for one in made:
         run.append(one)
+    if of.finished_at is not None:
+        run.update(finished_at=of.finished_at)
     return run

@@ -32,7 +32,7 @@ from zclab.measure.engine import Reporter
 from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
-from zclab.runs import query
+from zclab.runs import chain, query
 from zclab.runs.folder import Run
 from zclab.traffic import command as commands
 
@@ -233,8 +233,17 @@ def test_an_interrupted_run_is_resumed(pretended: Pretended) -> None:
     assert judge.judge(run.manifest(), run.records()).verdict == "pass"
 
 
-def test_a_line_that_was_cut_off_is_measured_again(pretended: Pretended) -> None:
+def killed(pretended: Pretended) -> MeasuringRun:
+    """Return a run that was killed: without what its end would have written."""
     run = interrupted(pretended)
+    journal = run.directory / chain.JOURNAL
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    run.manifest_path.write_text(json.dumps(chain.manifest(run.directory)), encoding="utf-8")
+    return run
+
+
+def test_a_line_that_was_cut_off_is_measured_again(pretended: Pretended) -> None:
+    run = killed(pretended)
     content = run.records_path.read_bytes()
     run.records_path.write_bytes(content[:-50])
     pretended.execute(PLAN, Told(), run)

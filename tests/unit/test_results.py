@@ -15,6 +15,7 @@ from zclab.analysis import verdict
 from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.base.errors import UsageError
 from zclab.runs import query
+from zclab.runs.chain import Chain
 from zclab.runs.folder import Run
 from zclab.runs.manifest import SCHEMA_VERSION
 from zclab.runs.records import Manifest, Record
@@ -22,7 +23,8 @@ from zclab.runs.records import Manifest, Record
 
 @pytest.fixture
 def run(tmp_path: Path) -> MeasuringRun:
-    manifest = factories.manifest()
+    """A run that was killed after three records."""
+    manifest = factories.manifest(finished_at=None)
     return factories.stored_run(tmp_path / "run", manifest, factories.records(manifest)[:3])
 
 
@@ -99,7 +101,8 @@ def test_messages_may_hold_any_character(run: MeasuringRun, text: str) -> None:
 
 
 def test_manifest_is_read_as_it_was_written(run: MeasuringRun) -> None:
-    assert run.manifest() == factories.manifest(run_id="run")
+    whole = Chain(state="whole")
+    assert run.manifest() == factories.manifest(run_id="run", finished_at=None, chain=whole)
 
 
 def test_manifest_is_written_whole_or_not_at_all(run: MeasuringRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +118,8 @@ def test_manifest_is_written_whole_or_not_at_all(run: MeasuringRun, monkeypatch:
     monkeypatch.undo()
     run.write_manifest(factories.manifest(run_id="other"))
     assert run.manifest().run_id == "other"
-    assert sorted(path.name for path in run.directory.iterdir()) == ["manifest.json", "records.jsonl"]
+    names = sorted(path.name for path in run.directory.iterdir())
+    assert names == ["journal.jsonl", "manifest.json", "records.jsonl"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"schema_version": 3}'])
@@ -264,7 +268,7 @@ def test_the_document_has_every_key_that_tools_rely_on() -> None:
     )
     document = document_of(manifest)
     assert missing(document, GOLDEN) == []
-    assert document["schema_version"] == SCHEMA_VERSION == 4
+    assert document["schema_version"] == SCHEMA_VERSION == 5
 
 
 def test_the_golden_list_notices_what_is_missing() -> None:

@@ -19,13 +19,15 @@ from zclab.cli.main import cli
 from zclab.kernel.identity import KernelIdentity
 from zclab.plan import schedule
 from zclab.runs import folder, query
+from zclab.runs.chain import Chain
 from zclab.runs.folder import Run
 from zclab.runs.manifest import KIND_NAMES, SCHEMA_VERSION
 from zclab.runs.records import Manifest, Record
 from zclab.runs.upgrades import UPGRADES
 from zclab.suites import kinds
 
-V3 = Path(__file__).parents[1] / "data" / "runs-v3"
+DATA = Path(__file__).parents[1] / "data"
+V3, V4 = DATA / "runs-v3", DATA / "runs-v4"
 OLD_RUN = "20261128T050155Z-namespaces-906a"
 OLD_CROSSCHECK = "20261128T050259Z-namespaces-d2f5"
 OLD_STRESS = "stress-20261128T050208Z-namespaces-09fe"
@@ -103,9 +105,11 @@ def every(runs: Path) -> Path:
         kind = kinds.KINDS[name].kind
         run = Run(directory, kind)
         directory.mkdir(parents=True)
-        run.write_manifest(kind.manifest.model_validate(factories.common(name, run_id=run.id) | FIELDS[name]))
+        common = factories.common(name, run_id=run.id)
+        run.write_manifest(kind.manifest.model_validate(common | FIELDS[name] | {"finished_at": None}))
         if name in RECORDS:
             run.append(kind.record.model_validate(RECORDS[name]))
+        run.update(finished_at=common["finished_at"])
     return runs
 
 
@@ -127,8 +131,9 @@ def test_the_list_has_the_same_columns_for_every_kind(every: Path, zclab: Zclab)
     for one in found:
         assert set(one) == {
             *("id", "kind", "lab", "kernel_variant", "kernel_release", "kernel_build_id"),
-            *("artifact_key", "verdict", "exit_code", "started_at"),
+            *("artifact_key", "verdict", "exit_code", "started_at", "chain"),
         }
+        assert one["chain"] == "whole"
         assert (one["verdict"], one["exit_code"]) == VERDICTS[one["kind"]]
         identity = {name: one[name] for name in KernelIdentity.model_fields}
         assert identity == KernelIdentity.of(factories.ARTIFACT).model_dump()
@@ -204,13 +209,14 @@ def test_an_interrupted_suite_is_invalid(every: Path, zclab: Zclab) -> None:
         ("", "cannot be read"),
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
-        ("{}", "its schema_version is None, this zclab reads 3 to 4"),
-        ('{"schema_version": 5, "kind": "run"}', "its schema_version is 5, this zclab reads 3 to 4"),
-        ('{"schema_version": 2}', "its schema_version is 2, this zclab reads 3 to 4"),
+        ("{}", "its schema_version is None, this zclab reads 3 to 5"),
+        ('{"schema_version": 6, "kind": "run"}', "its schema_version is 6, this zclab reads 3 to 5"),
+        ('{"schema_version": 2}', "its schema_version is 2, this zclab reads 3 to 5"),
         ('{"schema_version": 3}', "artifact is missing"),
         ('{"schema_version": 4}', "kind is missing"),
         ('{"schema_version": 4, "kind": "party"}', "kind 'party' is none of run, crosscheck"),
         ('{"schema_version": 4, "kind": "run"}', "Field required"),
+        ('{"schema_version": 5, "kind": "run"}', "Field required"),
     ],
 )
 def test_a_broken_folder_is_one_line_and_the_rest_goes_on(
@@ -245,6 +251,30 @@ def test_a_last_line_that_was_cut_off_is_left_out(every: Path) -> None:
         assert len(Run(directory, kinds.KINDS[name].kind).records()) == 1  # type: ignore[index]
 
 
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_an_edit_is_the_first_line_and_makes_every_kind_invalid(name: str, every: Path, zclab: Zclab) -> None:
+    directory = next(every.glob(f"*-{name}-*"))
+    before = zclab("show", directory.name).stdout
+    path = directory / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"accelerator": "kvm"', '"accelerator": null'))
+    first = (
+        'manifest.json: accelerator was changed after it was written, from "kvm" to null: '
+        "what follows is not what was measured"
+    )
+    done = zclab("show", directory.name)
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (4, first)
+    assert first not in before
+    document = json.loads(zclab("show", directory.name, "--json").stdout)
+    assert (document["verdict"], document["exit_code"], document["chain"]["state"]) == (
+        "invalid",
+        4,
+        "broken",
+    )
+    one = next(one for one in listed(zclab) if one["id"] == directory.name)
+    assert (one["verdict"], one["exit_code"], one["chain"]) == ("invalid", 4, "broken")
+    assert zclab("list").stdout.count("changed after") == 1
+
+
 @pytest.mark.parametrize("name", [name for name in KIND_NAMES if name != "run"])
 def test_only_a_run_can_be_resumed(name: str, every: Path, zclab: Zclab) -> None:
     directory = next(every.glob(f"*-{name}-*"))
@@ -273,19 +303,21 @@ def test_version_3_is_listed_by_time(old: Path, zclab: Zclab) -> None:
     assert [one["id"] for one in found] == [OLD_CROSSCHECK, OLD_STRESS, OLD_RUN]
     assert [(one["kind"], one["verdict"], one["exit_code"]) for one in found] == [
         ("crosscheck", "inconclusive", 3),
-        ("stress", "pass", 0),
-        ("run", "pass", 0),
+        ("stress", "inconclusive", 3),
+        ("run", "inconclusive", 3),
     ]
+    assert {one["chain"] for one in found} == {"none"}
     assert {one["artifact_key"] for one in found} == {None}
     assert [one["kernel_release"] for one in found] == [None, "6.18.44", "6.18.44"]
 
 
-def test_a_run_of_version_3_gives_the_figures_and_the_verdict_of_then(old: Path, zclab: Zclab) -> None:
-    """The expected ones are what version 3 printed of this folder."""
+def test_a_run_of_version_3_gives_the_figures_of_then(old: Path, zclab: Zclab) -> None:
+    """The expected ones are what version 3 printed of this folder; its verdict was pass."""
     done = zclab("show", OLD_RUN, "--json")
     document = json.loads(done.stdout)
-    assert (done.exit_code, document["verdict"], document["problems"]) == (0, "pass", [])
-    assert (document["schema_version"], document["kind"], document["kernel_variant"]) == (4, "run", None)
+    assert (done.exit_code, document["verdict"], document["problems"]) == (3, "inconclusive", [])
+    assert (document["schema_version"], document["kind"], document["kernel_variant"]) == (5, "run", None)
+    assert (document["recorded_schema"], document["chain"]) == (3, {"state": "none", "problems": []})
     rates = {one["id"]: (one["gbit_per_s"], one["valid"]) for one in document["measurements"]}
     assert rates == {
         "integrity-receive-262144-unpaced-a": (13.689799916648086, True),
@@ -311,7 +343,35 @@ def test_a_crosscheck_and_a_stress_of_version_3(old: Path, zclab: Zclab) -> None
     assert crosscheck["versions"]["traffic"] == "zclab-traffic 0.1.0"
     done = zclab("show", OLD_STRESS, "--json")
     (host,) = json.loads(done.stdout)["hosts"]
-    assert (done.exit_code, host["name"], host["outcome"]["connections"]) == (0, "receiver1", 471)
+    assert (done.exit_code, host["name"], host["outcome"]["connections"]) == (3, "receiver1", 471)
+
+
+def test_version_4_is_listed_and_shown_and_not_resumed(runs: Path, zclab: Zclab) -> None:
+    """The figures are those that version 4 printed; both of its verdicts were pass."""
+    shutil.copytree(V4, runs)
+    found = listed(zclab)
+    assert [(one["kind"], one["verdict"], one["chain"]) for one in found] == [
+        ("stress", "inconclusive", "none"),
+        ("run", "inconclusive", "none"),
+    ]
+    done = zclab("show", "--kind", "run", "--json")
+    document = json.loads(done.stdout)
+    rates = [round(one["gbit_per_s"], 3) for one in document["measurements"]]
+    assert (done.exit_code, rates) == (3, [6.058, 5.539, 17.199, 15.583])
+    assert document["recorded_schema"] == 4 and all(one["valid"] for one in document["measurements"])
+    with pytest.raises(UsageError, match="an older zclab made this run: start a new one"):
+        Run(folder.directories()[1], RUN).resume()
+
+
+@pytest.mark.parametrize("version", [V3, V4])
+def test_an_older_version_is_named_once_before_the_figures(version: Path, runs: Path, zclab: Zclab) -> None:
+    shutil.copytree(version, runs)
+    for directory in folder.directories():
+        done = zclab("show", directory.name)
+        schema = version.name[-1]
+        first = f"recorded by an older version (schema {schema}), which kept no hash chain and no interface"
+        assert done.stdout.startswith(first) and done.stdout.count("recorded by an older version") == 1
+        assert done.exit_code == 3
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.9])
@@ -360,7 +420,7 @@ def test_records_under_earlier_names_are_read_as_todays(runs: Path) -> None:
     assert '"phase": "a_a"' in lines[0] and '"id": "a_a-01' in lines[0] and '"wait": 1000' in lines[1]
     (directory / "measurements.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     run = Run(directory, RUN)
-    assert run.manifest() == manifest
+    assert run.manifest() == manifest.model_copy(update={"recorded_schema": 3, "chain": Chain(state="none")})
     assert run.records() == [record, Record.model_validate(ping_pong)]
 
 
@@ -372,6 +432,7 @@ def as_version_3(data: object) -> str:
         "inject_usec_per_mib": "planted_usec_per_mib",
         "rcvlowat_bytes": "receive_low_water_bytes",
         '"schema_version": 4': '"schema_version": 3',
+        '"schema_version": 5': '"schema_version": 3',
         '"poll": 1000, "getsockopt": 1000, "recvmsg": 1000, "sendmsg": 1000': (
             '"wait": 1000, "map": 1000, "receive": 1000, "send": 1000'
         ),
@@ -387,7 +448,15 @@ def _manifest_3(manifest: Manifest) -> dict[str, Any]:
     data |= data.pop("expectations")
     artifact = factories.ARTIFACT.model_dump()
     others = {"mine": artifact | {"variant": "mine", "key": "ffff"}}
-    for key in ("kind", "verdict", "exit_code", "other_kernels", *KernelIdentity.model_fields):
+    for key in (
+        "recorded_schema",
+        "chain",
+        "kind",
+        "verdict",
+        "exit_code",
+        "other_kernels",
+        *KernelIdentity.model_fields,
+    ):
         del data[key]
     return {**data, "artifact": artifact, "other_artifacts": others}
 

@@ -15,7 +15,7 @@ from zclab.analysis.document import ComparisonDocument, MeasurementDocument, Run
 from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.statistics import Interval, median_interval
 from zclab.analysis.stopping import next_measurement, ratios
-from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
+from zclab.base.exit_codes import Verdict
 from zclab.base.groups import grouped
 from zclab.base.metrics import METRICS, Metric
 from zclab.lab.model import Threshold
@@ -39,10 +39,9 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         verdicts.append("inconclusive")
     if any(manifest.console_reports.values()) or any(one.integrity == "mismatch" for one in measurements):
         verdicts.append("fail")
-    verdict = worst_verdict(verdicts)
     common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
-    found |= {"verdict": verdict, "exit_code": EXIT_CODES[verdict]}
+    found |= manifest.judged(*verdicts)
     return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)
 
 

@@ -80,7 +80,7 @@ def run(
         click.echo,
         _warn,
     )
-    report.show(console, document)
+    kinds.KINDS["run"].show(console, document)
     if timings:
         report.show_timings(console, timings, time.time() - began)
     sys.exit(document.exit_code)

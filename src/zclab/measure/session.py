@@ -217,8 +217,6 @@ Opener = Callable[[Lab], AbstractContextManager[Session]]
 def _keep_consoles(run: Run[M, R, D], watch: ConsoleWatch) -> None:
     """Write what each console said into a run's folder, and the kernel reports in it into the manifest."""
     texts = watch.texts()
-    directory = run.directory / "console"
-    directory.mkdir(exist_ok=True)
     for host, text in texts.items():
-        (directory / f"{host}.log").write_text(text, encoding="utf-8")
+        run.write_file(f"console/{host}.log", text)
     run.update(console_reports={host: console.reports(text) for host, text in texts.items()})

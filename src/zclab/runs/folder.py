@@ -3,11 +3,13 @@
 
 runs/<id>/manifest.json  what was done, on what, expecting what
 runs/<id>/records.jsonl  one record per line, appended and never edited
+runs/<id>/journal.jsonl  every state of the manifest, and the hash chain (zclab.runs.chain)
 runs/<id>/console/       what each host's console said since the run began
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -22,6 +24,7 @@ from zclab.base.errors import UsageError
 from zclab.base.files import write_whole
 from zclab.base.model import first_problem
 from zclab.base.paths import runs_dir
+from zclab.runs import chain
 from zclab.runs.manifest import KIND_NAMES, SCHEMA_VERSION, D, Kind, KindName, M, R
 from zclab.runs.upgrades import UPGRADES, Stored
 
@@ -41,7 +44,7 @@ class Run(Generic[M, R, D]):
         self.directory = directory
         self.kind = kind
         self.manifest_path = directory / "manifest.json"
-        self.records_path = directory / "records.jsonl"
+        self.records_path = directory / chain.RECORDS
 
     @property
     def id(self) -> str:
@@ -57,14 +60,26 @@ class Run(Generic[M, R, D]):
         return cls(directory, kind)
 
     def write_manifest(self, manifest: M) -> None:
-        """Write the manifest, whole or not at all."""
-        write_whole(self.manifest_path, manifest.model_dump_json(indent=2) + "\n")
+        """Write the manifest, whole or not at all, and what changed of it into the journal."""
+        data = manifest.model_dump(mode="json", exclude={"chain"})
+        before = chain.manifest(self.directory)
+        if changes := {
+            key: value for key, value in data.items() if key not in before or before[key] != value
+        }:
+            chain.note(self.directory, changes=changes)
+        write_whole(self.manifest_path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
     def update(self, **changes: Any) -> M:
-        """Replace fields of the manifest and return it."""
-        manifest = self.manifest().model_copy(update=changes)
+        """Replace fields of the manifest, as the journal has it, and return it."""
+        manifest = self.kind.manifest.model_validate(chain.manifest(self.directory))
+        manifest = manifest.model_copy(update=changes)
         self.write_manifest(manifest)
         return manifest
+
+    def write_file(self, name: str, text: str) -> None:
+        """Write a file that belongs to the run; `name` is its path in the folder."""
+        write_whole(self.directory / name, text)
+        chain.note(self.directory, files={name: hashlib.sha256(text.encode()).hexdigest()})
 
     def manifest(self) -> M:
         """Read the manifest.
@@ -82,22 +97,23 @@ class Run(Generic[M, R, D]):
 
     def append(self, record: R) -> None:
         """Add one record, on disk before this returns."""
-        with self.records_path.open("a", encoding="utf-8") as file:
-            file.write(record.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        chain.append(self.records_path, record.model_dump_json())
 
     def resume(self) -> list[R]:
         """Return all records, and cut a line that a crash left unfinished off the file.
 
         Raises:
-            UsageError: a record is damaged, or the folder is of an older version: it is read, never written.
+            UsageError: a record is damaged, the chain is broken, or the folder is of an older version: it is
+                read, never written.
         """
-        if (self.directory / _OLD_RECORDS).exists():
+        manifest = self.manifest()
+        if manifest.chain and manifest.chain.problems:
+            raise UsageError(f"{self.id}: cannot be resumed: {manifest.chain.problems[0]}: start a new run")
+        if manifest.is_older:
             raise UsageError(f"{self.id}: an older zclab made this run: start a new one")
         records = self.records()
         if self.records_path.is_file():
-            whole = self.records_path.read_bytes().split(b"\n")[: len(records)]
+            whole = chain.whole_lines(self.records_path)
             os.truncate(self.records_path, sum(len(line) + 1 for line in whole))
         return records
 
@@ -157,14 +173,19 @@ def read(directory: Path) -> Stored:
         elif (version := data.get("schema_version")) == old["schema_version"]:
             data |= old
             records_path = directory / _OLD_RECORDS
-        elif version != SCHEMA_VERSION:
+        elif version not in {*UPGRADES, SCHEMA_VERSION}:
             oldest = min(UPGRADES)
             raise ValueError(
                 f"its schema_version is {version}, this zclab reads {oldest} to {SCHEMA_VERSION}"
             )
+        found = chain.Chain(state="none")
+        if data["schema_version"] == SCHEMA_VERSION or (directory / chain.JOURNAL).exists():
+            found, data = chain.check(directory, data)
+        recorded = {"recorded_schema": data["schema_version"], "chain": found.model_dump()}
         stored = Stored(data, _lines(records_path), records_path)
         for step in range(data["schema_version"], SCHEMA_VERSION):
             stored = UPGRADES[step](stored)
+        stored = stored._replace(manifest=stored.manifest | recorded)
         if stored.manifest["kind"] not in KIND_NAMES:
             raise ValueError(f"kind {stored.manifest['kind']!r} is none of {', '.join(KIND_NAMES)}")
     except FileNotFoundError:
@@ -178,7 +199,5 @@ def read(directory: Path) -> Stored:
 
 def _lines(path: Path) -> Iterator[Any]:
     """Yield the JSON value of each line that was written whole: that ends in a newline."""
-    if path.is_file():
-        # No other character ends a line here.
-        *lines, _ = path.read_bytes().split(b"\n")
-        yield from (json.loads(line) for line in lines)
+    # No other character ends a line here.
+    yield from (chain.without_link(json.loads(line)) for line in chain.whole_lines(path))

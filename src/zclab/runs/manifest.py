@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from zclab.base.errors import UsageError
-from zclab.base.exit_codes import EXIT_CODES, Verdict
+from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
 from zclab.base.model import Model
 from zclab.kernel.identity import KernelIdentity
+from zclab.runs.chain import Chain
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 KindName = Literal["run", "crosscheck", "conformance", "selftests", "stress", "lockdep"]
 KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
 
@@ -23,9 +24,14 @@ class BaseManifest(KernelIdentity):
     that are not virtual. finished_at: null if it was interrupted. exit_code and verdict: as they were at its
     end, null for kinds that are judged again from their records. console_offsets: bytes of each host's
     console log at the start; console_reports: the kernel reports since then. versions: of the tools.
+
+    Found when a folder is read: recorded_schema, the version that wrote it (what that one did not record yet
+    is null in its records), and chain, whether it is as it was written.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
+    recorded_schema: int = SCHEMA_VERSION
+    chain: Chain | None = None
     kind: KindName
     run_id: str
     lab: str
@@ -39,9 +45,28 @@ class BaseManifest(KernelIdentity):
     console_reports: dict[str, list[str]] = {}
     versions: dict[str, str] = {}
 
-    def judged(self, verdict: Verdict) -> dict[str, Any]:
-        """Return verdict and exit code as fields; a run that did not finish is invalid."""
-        verdict = verdict if self.finished_at is not None else "invalid"
+    @property
+    def is_older(self) -> bool:
+        """Whether an older version made the run, which kept no chain and less evidence."""
+        return self.recorded_schema < SCHEMA_VERSION
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself. Version 3 did not record the end of a cross-check."""
+        return self.finished_at is not None or (self.kind == "crosscheck" and self.recorded_schema == 3)
+
+    def judged(self, *verdicts: Verdict) -> dict[str, Any]:
+        """Return the worst of these verdicts and of the run's own, and its exit code, as fields.
+
+        A run that did not finish or whose chain is broken is invalid; one of an older version is at best
+        inconclusive.
+        """
+        found = [*verdicts]
+        if not self.finished or (self.chain and self.chain.state == "broken"):
+            found.append("invalid")
+        if self.is_older:
+            found.append("inconclusive")
+        verdict = worst_verdict(found)
         return {"verdict": verdict, "exit_code": EXIT_CODES[verdict]}
 
     def judged_by(self, results: Iterable[str]) -> dict[str, Any]:

@@ -87,10 +87,11 @@ def check_lab(name: str | None, declared: Iterable[str]) -> str | None:
 def latest_whole(kind: Kind[M, R, D], lab: str, kernel_variant: str | None, fingerprint: str) -> D | None:
     """Return the document of the newest run of a kind that finished on a kernel of a lab; null: none did.
 
-    fingerprint: the one that the run's manifest has to have.
+    fingerprint: the one that the run's manifest has to have. A run whose chain is not whole is left out.
     """
     for directory, summary in all_runs(quiet, lab, kind.name):
-        if summary.finished_at is not None and summary.kernel_variant == kernel_variant:
+        whole = summary.chain is not None and summary.chain.state == "whole"
+        if whole and summary.finished_at is not None and summary.kernel_variant == kernel_variant:
             with suppress(UsageError):
                 run = Run(directory, kind)
                 if getattr(run.manifest(), "fingerprint", None) == fingerprint:

@@ -62,6 +62,11 @@ def upgrade_3_to_4(stored: Stored) -> Stored:
     )
 
 
+def upgrade_4_to_5(stored: Stored) -> Stored:
+    """Raise the version alone: what version 5 added is optional, and null in what version 4 recorded."""
+    return stored._replace(manifest=stored.manifest | {"schema_version": 5})
+
+
 def _run_3_to_4(stored: Stored) -> Stored:
     old = _renamed(stored.manifest)
     artifact = old.pop("artifact")
@@ -111,4 +116,4 @@ def _renamed(old: Any) -> Any:
 
 
 #: By the version that a function upgrades from.
-UPGRADES: dict[int, Callable[[Stored], Stored]] = {3: upgrade_3_to_4}
+UPGRADES: dict[int, Callable[[Stored], Stored]] = {3: upgrade_3_to_4, 4: upgrade_4_to_5}

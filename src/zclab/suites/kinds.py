@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from rich.console import Console
 
@@ -19,7 +19,7 @@ from zclab.report import console as report
 from zclab.report.terminal import new_table, print_line, styled
 from zclab.runs import query
 from zclab.runs.folder import Run
-from zclab.runs.manifest import SCHEMA_VERSION, Kind, KindName
+from zclab.runs.manifest import SCHEMA_VERSION, BaseManifest, Kind, KindName
 from zclab.runs.query import Found
 from zclab.suites import lockdep
 from zclab.suites.conformance import show as conformance
@@ -37,7 +37,13 @@ class Shown(NamedTuple):
     """A kind of run and what shows its document."""
 
     kind: Kind[Any, Any, Any]
-    show: Show
+    show_document: Show
+
+    def show(self, console: Console, document: Any) -> None:
+        """Print what has to be known before a document, and the document."""
+        for line in first_lines(document):
+            print_line(console, line, "red")
+        self.show_document(console, document)
 
 
 def _show_lines(lines: Callable[[Any], list[str]], console: Console, document: Any) -> None:
@@ -55,8 +61,23 @@ KINDS: dict[KindName, Shown] = {
 }
 
 
+def first_lines(document: BaseManifest) -> list[str]:
+    """Return what has to be known before a run's figures: why they are not, or less, to be trusted."""
+    broken = document.chain.problems if document.chain else []
+    found = [f"{problem}: what follows is not what was measured" for problem in broken]
+    if document.is_older:
+        found.append(
+            f"recorded by an older version (schema {document.recorded_schema}), which kept no hash chain and "
+            "no interface counters: its verdict is at best inconclusive"
+        )
+    return found
+
+
 class ListedRun(KernelIdentity):
-    """A run in the list. verdict, exit_code: judged again from the records where its kind is."""
+    """A run in the list. verdict, exit_code: judged again from the records where its kind is.
+
+    chain: whether the run is as it was written; none where an older version kept no chain.
+    """
 
     id: str
     kind: KindName
@@ -64,6 +85,7 @@ class ListedRun(KernelIdentity):
     verdict: Verdict
     exit_code: int
     started_at: str
+    chain: Literal["whole", "broken", "none"]
 
 
 class RunList(Model):
@@ -91,16 +113,16 @@ def listed(on_unreadable: Progress, lab: str | None, kind: KindName | None) -> R
     runs = []
     for found in query.all_runs(on_unreadable, lab, kind):
         summary = found.summary
-        judged: Any = summary
-        if summary.verdict is None or summary.exit_code is None:
+        verdict = summary.verdict
+        if verdict is None:
             try:
-                judged = document_of(found)
+                verdict = document_of(found).verdict
             except UsageError as error:
                 on_unreadable(str(error))
                 continue
         fields = summary.model_dump(include=set(ListedRun.model_fields))
-        fields |= {"id": found.directory.name, "verdict": judged.verdict, "exit_code": judged.exit_code}
-        runs.append(ListedRun.model_validate(fields))
+        fields |= {"id": found.directory.name, "chain": summary.chain.state if summary.chain else "none"}
+        runs.append(ListedRun.model_validate(fields | summary.judged(verdict)))
     return RunList(runs=runs)
 
 
@@ -109,5 +131,6 @@ def show_list(console: Console, runs: RunList) -> None:
     table = new_table(None, ("id", "kind", "lab", "kernel", "verdict", "started"), fold=True)
     for one in runs.runs:
         started = one.started_at.replace("T", " ")[:19]
-        table.add_row(one.id, one.kind, one.lab, one.kernel, styled(one.verdict), started)
+        verdict = styled(one.verdict) + (" (changed after it was written)" if one.chain == "broken" else "")
+        table.add_row(one.id, one.kind, one.lab, one.kernel, verdict, started)
     console.print(table)

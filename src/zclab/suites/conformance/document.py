@@ -78,7 +78,7 @@ class Moved(Model):
 class Diff(Model):
     """What --diff prints: rows that moved, and how many rows of each fixed interface both kernels tried."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     a: ConformanceDocument
     b: ConformanceDocument
     moved: list[Moved]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from zclab.analysis.statistics import decide, median_interval
 from zclab.analysis.verdict import median
-from zclab.base.exit_codes import EXIT_CODES, Verdict, worst_verdict
+from zclab.base.exit_codes import Verdict
 from zclab.base.model import Model, ReceiveMode, SendMode
 from zclab.lab.model import Crosscheck
 from zclab.runs.manifest import BaseManifest, Kind
@@ -133,10 +133,10 @@ def judge(manifest: CrosscheckManifest, observations: list[Observation]) -> Cros
         verdicts.append("invalid")
     if any(manifest.console_reports.values()):
         verdicts.append("fail")
-    verdict = worst_verdict(verdicts)
     return CrosscheckDocument.model_validate(
         manifest.model_dump(exclude={"modes", "bounds", "host_problems"})
-        | {"modes": modes, "problems": problems, "verdict": verdict, "exit_code": EXIT_CODES[verdict]}
+        | {"modes": modes, "problems": problems}
+        | manifest.judged(*verdicts)
     )
 
 

@@ -99,7 +99,7 @@ class Diff(Model):
     `zclab selftests --diff A B --json` prints it.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     a: SelftestsDocument
     b: SelftestsDocument
     moved: list[Moved]
