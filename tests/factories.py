@@ -85,6 +85,10 @@ def lab(name: str = "virtual") -> Lab:
 # ----------------------------------------------------------------------------------- the plan, the manifest
 
 
+#: The programs that the hosts have to have, and have.
+PROGRAMS = {"/usr/local/bin/zclab-traffic": "ab" * 32}
+
+
 def common(kind: str, **changes: Any) -> dict[str, Any]:
     """Return what the manifest of any kind has in common: finished on the lab's artifact."""
     data = {
@@ -96,6 +100,7 @@ def common(kind: str, **changes: Any) -> dict[str, Any]:
         "started_at": "2026-01-01T00:00:00.000+00:00",
         "finished_at": "2026-01-01T00:10:00.000+00:00",
         "versions": {"zclab": "0.1.0"},
+        "programs": PROGRAMS,
         **KernelIdentity.of(ARTIFACT).model_dump(),
     }
     return data | changes
@@ -362,6 +367,7 @@ def snapshot(host: str, **changes: Any) -> dict[str, Any]:
         "missing_offloads": [],
         "carrier_changes": 2,
         "nic_counters": {"rx_header_split": 1000} if host == RECEIVER else {},
+        "programs": PROGRAMS,
     }
     return data | changes
 

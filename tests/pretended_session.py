@@ -29,4 +29,4 @@ def session_on(
     hosts = [host for host in lab.hosts if host.name in kernels]
     with connected([host.name for host in hosts], lab.state_dir / "ssh_config") as remotes:
         watch = ConsoleWatch.begin(lab, hosts)
-        yield Session(lab, hosts, remotes, artifact, state, accelerator, watch)
+        yield Session(lab, hosts, remotes, artifact, state, accelerator, watch, {})

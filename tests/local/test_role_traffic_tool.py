@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Role traffic_tool on the controller: one build for each state of the source, whole or not at all."""
+"""The traffic tool on the controller: one build for each state of the source, whole or not at all."""
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.role_modules import load, write_tree
+from tests.role_modules import write_tree
 
 from zclab.base.errors import ZclabError
-
-tool = load("traffic_tool/action_plugins/zclab_traffic_binary.py")
+from zclab.traffic import binary as tool
 
 MAKEFILE = "all:\n\tmkdir -p $(OUT)\n\techo built >>../../../builds\n\t$(CC) -o $(OUT)/zclab-traffic main.c\n"
 
@@ -60,3 +60,12 @@ def test_missing_pieces_are_one_line(tmp_path: Path, source: Path, monkeypatch: 
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(ZclabError, match="no-such-compiler does not run on this machine"):
         tool.build(source, tmp_path)
+
+
+def test_the_sha256_is_that_of_what_was_built(source: Path, tmp_path: Path) -> None:
+    assert tool.built_sha256(source, tmp_path) is None
+    path = tool.build(source, tmp_path)["path"]
+    assert tool.built_sha256(source, tmp_path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    write_tree(source, {"main.c": "int main(void) { return 8; }\n"})
+    assert tool.built_sha256(source, tmp_path) is None
+    assert tool.built_sha256(tmp_path / "none", tmp_path) is None

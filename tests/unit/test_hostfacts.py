@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import factories
 
 from zclab.host import facts as hostfacts
+from zclab.host import programs
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 
@@ -46,6 +50,8 @@ feature:tx-checksumming: on
 feature:\ttx-checksum-ip-generic: on
 feature:scatter-gather: on
 feature:\ttx-scatter-gather: on [fixed]
+program:{"ab" * 32}  /usr/local/bin/zclab-traffic
+program:{"cd" * 32}  /var/lib/zclab/crosscheck/with a space
 """
 
 
@@ -82,7 +88,22 @@ def test_snapshot() -> None:
         missing_offloads=[],
         carrier_changes=2,
         nic_counters={"rx_packets": 12345, "rx_header_split": 678},
+        programs={**factories.PROGRAMS, "/var/lib/zclab/crosscheck/with a space": "cd" * 32},
     )
+
+
+def test_a_program_that_is_not_there_has_no_sum(tmp_path: Path) -> None:
+    file = tmp_path / "a file"
+    file.write_bytes(b"program\n")
+    done = run_shell(programs.command([str(file), str(tmp_path / "none")]))
+    assert programs.parse(done) == {str(file): hashlib.sha256(b"program\n").hexdigest()}
+    assert programs.parse(run_shell(programs.command([]))) == {}
+
+
+def run_shell(command: str) -> list[str]:
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
 
 
 def test_a_nic_that_does_not_count_header_split() -> None:

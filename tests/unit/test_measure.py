@@ -133,6 +133,10 @@ class _Session(Session):
         assert [host.name for host in hosts] == MEMBERS
         return contextlib.nullcontext({name: _Silent() for name in MEMBERS})
 
+    @staticmethod
+    def built_programs() -> dict[str, str]:
+        return dict(factories.PROGRAMS)
+
     def snapshot(self) -> dict[str, Snapshot]:
         return dict(self.pretended.state)
 
@@ -208,6 +212,62 @@ def test_unfit_hosts_are_not_measured(pretended: Pretended) -> None:
     assert "not made: receiver1: MTU is 1500" in document.measurements[0].invalid_reasons[0]
 
 
+REPLACED = [
+    ({}, "{host}: /usr/local/bin/zclab-traffic cannot be read: run `zclab up`"),
+    (None, "{host}: /usr/local/bin/zclab-traffic cannot be read: run `zclab up`"),
+    (
+        {"/usr/local/bin/zclab-traffic": "cd" * 32},
+        "{host}: /usr/local/bin/zclab-traffic is not the program that was built (sha256 cdcdcdcdcdcd, "
+        "not abababababab): run `zclab up`",
+    ),
+]
+
+
+@pytest.mark.parametrize("host", MEMBERS)
+@pytest.mark.parametrize(("found", "reason"), REPLACED)
+def test_another_program_is_not_measured(
+    found: dict[str, str] | None, reason: str, host: str, pretended: Pretended
+) -> None:
+    pretended.state[host] = pretended.state[host].model_copy(update={"programs": found})
+    run = pretended.execute(PLAN, Told())
+    assert pretended.made == []
+    document = run.document()
+    assert document.verdict == "invalid"
+    assert document.measurements[0].invalid_reasons[0] == f"not made: {reason.format(host=host)}"
+
+
+@pytest.mark.parametrize("host", MEMBERS)
+def test_a_program_that_is_replaced_during_a_measurement_makes_it_invalid(
+    host: str, pretended: Pretended
+) -> None:
+    whole = pretended.state[host]
+
+    def replace(number: int) -> None:
+        changed = {"/usr/local/bin/zclab-traffic": "cd" * 32}
+        pretended.state[host] = whole.model_copy(update={"programs": changed} if number == 2 else {})
+
+    pretended.during = replace
+    run = pretended.execute(PLAN, Told())
+    reasons = [one.invalid_reasons for one in run.document().measurements]
+    assert [REPLACED[2][1].format(host=host)] == reasons[1] and reasons[0] == []
+    assert run.manifest().programs == factories.PROGRAMS
+
+
+def test_a_tool_that_was_not_built_is_not_measured(pretended: Pretended) -> None:
+    class Unbuilt(pretended.session):  # type: ignore[name-defined, misc]
+        @staticmethod
+        def built_programs() -> dict[str, str]:
+            return {}
+
+    pretended.session = Unbuilt
+    document = pretended.execute(PLAN, Told()).document()
+    assert pretended.made == []
+    assert (
+        "the traffic tool of this source was not built: run `zclab up`"
+        in document.measurements[0].invalid_reasons[0]
+    )
+
+
 # --------------------------------------------------------------------------------------------------- resume
 
 
@@ -277,6 +337,13 @@ def test_a_run_on_another_kernel_is_not_resumed(pretended: Pretended) -> None:
     run = interrupted(pretended)
     pretended.record_kernel(key="ffff", release="6.1.192-zclab-ffff", build_id="ff" * 20)
     with pytest.raises(UsageError, match=r"the lab is now set to 6\.1\.192-zclab-ffff"):
+        pretended.execute(PLAN, Told(), run)
+
+
+def test_a_run_is_not_resumed_with_another_build_of_the_tool(pretended: Pretended) -> None:
+    run = interrupted(pretended)
+    run.update(programs={"/usr/local/bin/zclab-traffic": "cd" * 32})
+    with pytest.raises(UsageError, match="measured with another build of the traffic tool: start a new run"):
         pretended.execute(PLAN, Told(), run)
 
 

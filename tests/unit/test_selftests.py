@@ -326,7 +326,7 @@ def bench(
     pair = lab.pair()
     remotes: Any = {pair.sender.name: FakeRemote(pair.sender.name), pair.receiver.name: receiver}
     changed = {"tcp_mmap": "tcp_mmap sends less"}
-    session = PretendedSession(lab, [*pair], remotes, None, {}, None, ConsoleWatch({}, {}), ends, [])
+    session = PretendedSession(lab, [*pair], remotes, None, {}, None, ConsoleWatch({}, {}), {}, ends, [])
     return run._Bench(session, Built([], "tree", missing or {}, changed))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from math import isclose
 
+from zclab.analysis import programs
 from zclab.host.snapshot import Snapshot
 from zclab.kernel.identity import KernelIdentity
 from zclab.lab.link import ipv4_route_mtu
@@ -105,6 +106,7 @@ def _host_reasons(manifest: Manifest, name: str, snapshot: Snapshot, record: Rec
     if route_mtu != snapshot.route_mtu_ipv4 and route_mtu is not None:
         found = snapshot.route_mtu_ipv4 or "that of the link"
         reasons.append(f"{name}: MTU of the route to {host.peer_address_ipv4} is {found}, not {route_mtu}")
+    reasons += programs.deviations(manifest, name, snapshot)
     if host.nic_model is not None and facts.nic.driver != host.nic_model.replace("-", "_"):
         reasons.append(f"{name}: {facts.nic.name} is {facts.nic.driver}, the lab declares {host.nic_model}")
     return reasons

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from zclab.host import programs
 from zclab.host.snapshot import CpuAccounting, HostFacts, Nic, Snapshot
 from zclab.host.ssh import Process, Remote, RemoteError
 from zclab.kernel.identity import Artifact
@@ -47,7 +48,7 @@ def build_id(notes: bytes) -> str | None:
     return None
 
 
-def _snapshot_command(host: Host) -> str:
+def _snapshot_command(host: Host, paths: Iterable[str]) -> str:
     name = shlex.quote(host.data_interface)
     directory = f"/sys/class/net/{name}"
     files = [
@@ -63,6 +64,7 @@ def _snapshot_command(host: Host) -> str:
             f"ethtool -S {name} 2>/dev/null | sed 's/^/counter:/'",
             f"ethtool -k {name} | sed 's/^/feature:/'",
             *(f"ip -4 -o route get {peer} | sed 's/^/route:/'" for peer in [host.peer_address_ipv4] if peer),
+            f"{programs.command(paths)} | sed 's/^/program:/'",
         ]
     )
 
@@ -89,9 +91,12 @@ def _parse(text: str) -> dict[str, list[str]]:
     return found
 
 
-def start_snapshot(remote: Remote, host: Host) -> Process:
-    """Start reading a host's state; `finish_snapshot` returns it. Two hosts can so be read at once."""
-    return remote.start(_snapshot_command(host))
+def start_snapshot(remote: Remote, host: Host, paths: Iterable[str] = ()) -> Process:
+    """Start reading a host's state; `finish_snapshot` returns it. Two hosts can so be read at once.
+
+    paths: of the programs whose sha256 is read.
+    """
+    return remote.start(_snapshot_command(host, paths))
 
 
 def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapshot:
@@ -126,6 +131,7 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
             route_mtu_ipv4=int(mtu[1]) if mtu else None,
             carrier_changes=int(found[f"{directory}/carrier_changes"][0]),
             nic_counters={name: int(value) for name, value in counters.items()},
+            programs=programs.parse(found.get("program", [])),
         )
     except (KeyError, IndexError, ValueError) as error:
         raise RemoteError(
@@ -133,13 +139,15 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
         ) from None
 
 
-def snapshot(remotes: dict[str, Remote], hosts: Iterable[Host]) -> dict[str, Snapshot]:
-    """Return the state of several hosts, read at the same time.
+def snapshot(
+    remotes: dict[str, Remote], hosts: Iterable[Host], paths: Iterable[str] = ()
+) -> dict[str, Snapshot]:
+    """Return the state of several hosts, read at the same time; of the programs at `paths` the sha256.
 
     Raises:
         RemoteError: a host is gone.
     """
-    started = [(host, start_snapshot(remotes[host.name], host)) for host in hosts]
+    started = [(host, start_snapshot(remotes[host.name], host, paths)) for host in hosts]
     return {host.name: finish_snapshot(process, host) for host, process in started}
 
 

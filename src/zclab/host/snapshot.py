@@ -14,6 +14,8 @@ class Snapshot(Model):
     `missing_offloads` names what the data interface lacks to send pages from where they are;
     `carrier_changes` counts how often its link came or went; `nic_counters` are all that `ethtool -S` shows;
     `route_mtu_ipv4` is the MTU in bytes of the route to the peer's IPv4 address, null if none is set there.
+    `programs` are the sha256 (hex) of the programs that are run there, by path; one that is not there is not
+    among them; null: not read.
     """
 
     boot_id: str
@@ -28,6 +30,7 @@ class Snapshot(Model):
     carrier_changes: int
     nic_counters: dict[str, int]
     route_mtu_ipv4: int | None = None
+    programs: dict[str, str] | None = None
 
 
 class Nic(Model):

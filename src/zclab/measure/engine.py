@@ -242,6 +242,8 @@ def _check_resumed(run: MeasuringRun, fresh: Manifest) -> None:
         raise UsageError(
             f"{run.id}: measured {_kernel_name(old)}, the lab is now set to {_kernel_name(fresh)}"
         )
+    if old.programs != fresh.programs:
+        raise UsageError(f"{run.id}: measured with another build of the traffic tool: start a new run")
     if (before := [host.boot_id for host in old.hosts]) != [host.boot_id for host in fresh.hosts]:
         raise UsageError(f"{run.id}: a host rebooted since ({', '.join(before)}): start a new run")
 

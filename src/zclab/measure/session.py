@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from zclab.backends.choice import backend_of
 from zclab.base.clock import now
 from zclab.base.errors import InvalidError
+from zclab.base.paths import cache_dir, project_root
 from zclab.deploy import state as deploy_state
 from zclab.host import console, facts
 from zclab.host.snapshot import Snapshot
@@ -23,6 +24,8 @@ from zclab.kernel.identity import Artifact, KernelIdentity
 from zclab.lab.model import Host, Lab
 from zclab.runs.folder import Run
 from zclab.runs.manifest import D, Kind, M, R
+from zclab.traffic import binary
+from zclab.traffic.command import TRAFFIC
 
 #: Seconds that either end may take beyond its own time: start, connect, drain. A limit, not an expectation.
 _GRACE_SECONDS = 30.0
@@ -65,6 +68,7 @@ class Session:
     artifact: the kernel that the hosts were last made to boot; null where they run this machine's own.
     state: what each host said of itself when the session began.
     accelerator: what runs virtual hosts, "kvm" or "tcg"; null elsewhere.
+    programs: the sha256 (hex) of the programs that the hosts have to have, by their path there.
     """
 
     lab: Lab
@@ -74,6 +78,7 @@ class Session:
     state: dict[str, Snapshot]
     accelerator: str | None
     console: ConsoleWatch
+    programs: dict[str, str]
 
     @classmethod
     @contextmanager
@@ -87,7 +92,8 @@ class Session:
         artifact = deploy_state.running_kernel(lab)
         with deploy_state.exclusive(lab), cls.connect(lab, hosts) as remotes:
             watch = ConsoleWatch.begin(lab, hosts)
-            session = cls(lab, hosts, remotes, artifact, {}, backend_of(lab).accelerator(), watch)
+            programs = cls.built_programs()
+            session = cls(lab, hosts, remotes, artifact, {}, backend_of(lab).accelerator(), watch, programs)
             yield replace(session, state=session.snapshot())
 
     @classmethod
@@ -95,6 +101,12 @@ class Session:
         """Do the same for a lab that boots the kernel which `lab` names; LabError if it boots another."""
         deploy_state.deployed_kernel(lab)
         return cls.open(lab)
+
+    @staticmethod
+    def built_programs() -> dict[str, str]:
+        """Return the traffic tool that this source gives: its path on hosts, its sha256; if it was built."""
+        found = binary.built_sha256(project_root() / "traffic", cache_dir())
+        return {TRAFFIC: found} if found else {}
 
     @staticmethod
     def connect(lab: Lab, hosts: Sequence[Host]) -> AbstractContextManager[dict[str, Remote]]:
@@ -107,7 +119,12 @@ class Session:
         Raises:
             RemoteError: a host is gone.
         """
-        return facts.snapshot(self.remotes, self.members)
+        return facts.snapshot(self.remotes, self.members, self.programs)
+
+    def with_programs(self, programs: dict[str, str]) -> Session:
+        """Return the session with further programs (sha256 by path); they are read with the hosts' state."""
+        session = replace(self, programs=self.programs | programs)
+        return replace(session, state=session.snapshot())
 
     def require_one_kernel(self) -> None:
         """Require that all hosts run the artifact, or where there is none, all the same kernel.
@@ -146,6 +163,7 @@ class Session:
             "accelerator": self.accelerator,
             "started_at": now(),
             "console_offsets": self.console.offsets,
+            "programs": self.programs,
             "versions": {"zclab": metadata.version("zclab"), "python": sys.version.split()[0]},
         }
 

@@ -24,6 +24,8 @@ class BaseManifest(KernelIdentity):
     that are not virtual. finished_at: null if it was interrupted. exit_code and verdict: as they were at its
     end, null for kinds that are judged again from their records. console_offsets: bytes of each host's
     console log at the start; console_reports: the kernel reports since then. versions: of the tools.
+    programs: sha256 (hex) of what was built for the hosts, by its path there; of the probe, which is sent
+    whenever it runs, by its name.
 
     Found when a folder is read: recorded_schema, the version that wrote it (what that one did not record yet
     is null in its records), and chain, whether it is as it was written.
@@ -44,6 +46,7 @@ class BaseManifest(KernelIdentity):
     console_offsets: dict[str, int] = {}
     console_reports: dict[str, list[str]] = {}
     versions: dict[str, str] = {}
+    programs: dict[str, str] = {}
 
     @property
     def is_older(self) -> bool:
@@ -69,11 +72,11 @@ class BaseManifest(KernelIdentity):
         verdict = worst_verdict(found)
         return {"verdict": verdict, "exit_code": EXIT_CODES[verdict]}
 
-    def judged_by(self, results: Iterable[str]) -> dict[str, Any]:
+    def judged_by(self, results: Iterable[str], *others: Verdict) -> dict[str, Any]:
         """Return the same for a kernel's tests: fail if one failed or it reported, invalid if none passed."""
         found = {*results}
         failed = "fail" in found or any(self.console_reports.values())
-        return self.judged("fail" if failed else "pass" if "pass" in found else "invalid")
+        return self.judged("fail" if failed else "pass" if "pass" in found else "invalid", *others)
 
 
 M = TypeVar("M", bound=BaseManifest)

@@ -27,9 +27,14 @@ def install(lab: Lab, files: list[Path], on_progress: Progress, directory: str =
         bring_up.run_playbook(lab, on_progress, "host_programs", **what)
 
 
+def sums(files: list[Path], directory: str = DIRECTORY) -> dict[str, str]:
+    """Return the sha256 (hex) of files by the path that they have on hosts."""
+    return {f"{directory}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
 def _installed(lab: Lab, files: list[Path], directory: str) -> bool:
     """Say so by asking both hosts for their sums: a second instead of a playbook's ten."""
-    wanted = sorted((hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in files)
+    wanted = sorted((digest, Path(path).name) for path, digest in sums(files).items())
     with connected(lab.pair().names, lab.state_dir / "ssh_config") as remotes:
         said = [
             remote.run(f"cd {shlex.quote(directory)} && sha256sum *").stdout for remote in remotes.values()

@@ -86,7 +86,7 @@ def carry_out(lab: Lab, open_session: Opener = Session.open_declared) -> Lockdep
         if not _watches(receiver):
             raise InvalidError(f"{receiver.name}: lockdep has reported already and stopped: boot it again")
         expected = list(lab.kernel_variants[artifact.variant].lock_report)
-        run = session.begin(LOCKDEP, expected=expected)
+        run = session.begin(LOCKDEP, expected=expected, programs=probe_command.programs())
         with session.recording(run):
             for family in probe_command.FAMILIES:
                 for row in _attempted(receiver, family):

@@ -7,6 +7,7 @@ written to a host, so that nothing stays behind there.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import shlex
@@ -52,6 +53,11 @@ def archive() -> bytes:
             name = f"probe/{path.relative_to(directory)}"
             file.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
     return held.getvalue()
+
+
+def programs() -> dict[str, str]:
+    """Return the sha256 (hex) of what is sent to hosts, by name, as manifests have it."""
+    return {"probe": hashlib.sha256(archive()).hexdigest()}
 
 
 def rows_command(abi: str, family: Family, peer: tuple[str, int] | None) -> str:

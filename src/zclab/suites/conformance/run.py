@@ -56,7 +56,7 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
     with open_session(lab) as session:
         session.require_one_kernel()
         variant = lab.kernel_variants[session.artifact.variant] if session.artifact else None
-        run = session.begin(CONFORMANCE, fingerprint=fingerprint(variant))
+        run = session.begin(CONFORMANCE, fingerprint=fingerprint(variant), programs=probe_command.programs())
         with session.recording(run):
             tables = _Tables(session, on_progress)
             for abi, role in probe_command.ABIS.items():

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zclab.analysis import measurement, validity
+from zclab.analysis import programs as installed
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.base.model import ReceiveMode, SendMode
 from zclab.base.progress import Progress
 from zclab.deploy import bring_up
+from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Crosscheck, Expectations, Lab
 from zclab.measure import engine
@@ -108,7 +110,8 @@ def carry_out(
     found = tools.prepare(lab, on_progress)
     bring_up.bring_up_missing(lab, on_progress)
     install.install(lab, found.files, on_progress)
-    with Session.open_declared(lab) as session:
+    with Session.open_declared(lab) as opened:
+        session = opened.with_programs(install.sums(found.files))
         plan = _plan(lab, modes, repeats, seconds, seed)
         measured = engine.manifest_fields(session, plan) | {"expectations": _lenient(lab)}
         manifest = Manifest.model_validate(measured)
@@ -248,10 +251,13 @@ class _Bench:
             sender=sender,
             receiver=receiver,
         )
+        before = self.session.snapshot()
         ends = self.session.transfer(
             program.receive(task), lambda port: program.send(task), task.seconds, tool_failed
         )
         found = _left(ends)
+        if replaced := self._replaced(before, self.session.snapshot()):
+            return {**found, "problems": replaced}
         try:
             sample = program.sample(ends.receiver, ends.sender or Completed(None, "", "did not start"))
         except ToolError as error:
@@ -260,6 +266,16 @@ class _Bench:
         if task.maps and sample.mapped_fraction == 0:
             problems.append(f"{program.name}: mapped nothing, so that it is not in the same mode")
         return {**found, "sample": sample, "problems": problems}
+
+    def _replaced(self, *states: dict[str, Snapshot]) -> list[str]:
+        """Return which programs were not those that were built, before an execution or after it."""
+        reasons = [
+            reason
+            for state in states
+            for host, found in state.items()
+            for reason in installed.deviations(self.manifest, host, found)
+        ]
+        return list(dict.fromkeys(reasons))
 
 
 def _left(ends: Ends) -> dict[str, Left | None]:

@@ -49,12 +49,13 @@ class SelftestsManifest(BaseManifest):
     """What a run of the tests was.
 
     `tree` is what they were built from; `fingerprint` stands for everything of the project that went into
-    the result.
+    the result; `host_problems` say which programs on the hosts were not those that were built.
     """
 
     kind: Literal["selftests"] = "selftests"
     tree: str
     fingerprint: str
+    host_problems: list[str] = []
 
 
 class SelftestsDocument(SelftestsManifest):
@@ -70,8 +71,11 @@ class SelftestsDocument(SelftestsManifest):
 
 
 def judge(manifest: SelftestsManifest, tests: list[TestDocument]) -> SelftestsDocument:
-    """Judge a kernel: it fails if a test failed or it reported something; invalid if none could be run."""
-    judged = manifest.judged_by(test.result for test in tests)
+    """Judge a kernel: it fails if a test failed or it reported something; invalid if none could be run, or
+    another program than the one that was built."""
+    results = [test.result for test in tests]
+    replaced: list[Verdict] = ["invalid"] if manifest.host_problems else []
+    judged = manifest.judged_by(results, *replaced)
     return SelftestsDocument(**(dict(manifest) | judged), tests=tests)
 
 

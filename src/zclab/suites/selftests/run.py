@@ -11,6 +11,7 @@ import re
 import shlex
 import time
 
+from zclab.analysis import programs as installed
 from zclab.base.errors import UsageError
 from zclab.base.progress import Progress
 from zclab.deploy import state as deploy_state
@@ -21,7 +22,14 @@ from zclab.suites import install, on_kernel
 from zclab.suites.crosscheck.programs import TIMED_OUT, Task, tcp_mmap_receive, tcp_mmap_send, tool_failed
 from zclab.suites.selftests import build, table
 from zclab.suites.selftests import output as reading
-from zclab.suites.selftests.document import SELFTESTS, SelftestsDocument, TestDocument, diff, fingerprint
+from zclab.suites.selftests.document import (
+    SELFTESTS,
+    SelftestsDocument,
+    SelftestsManifest,
+    TestDocument,
+    diff,
+    fingerprint,
+)
 from zclab.suites.selftests.table import PairTest, Selftest
 
 #: Where the files are on the hosts; playbooks/restore.yml removes it.
@@ -80,9 +88,11 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
     variant = lab.kernel_variants[artifact.variant]
     built = build.build(variant, on_progress)
     install.install(lab, built.files, on_progress, DIRECTORY)
-    with open_session(lab) as session:
+    programs = install.sums(built.files, DIRECTORY)
+    with open_session(lab) as opened:
+        session = opened.with_programs(programs)
         session.require_one_kernel()
-        run = session.begin(SELFTESTS, tree=built.tree, fingerprint=fingerprint(variant))
+        run = session.begin(SELFTESTS, tree=built.tree, fingerprint=fingerprint(variant), programs=programs)
         with session.recording(run):
             bench = _Bench(session, built)
             wanted: list[Selftest | PairTest] = [*table.TESTS, *table.PAIR_TESTS]
@@ -90,10 +100,26 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
                 found = bench.tried(test)
                 run.append(found)
                 on_progress(_line(found))
+            run.update(host_problems=_replaced(run.manifest(), session))
     return run.document()
 
 
 SUITE = on_kernel.Suite(SELFTESTS, carry_out, fingerprint, diff)
+
+
+def _replaced(manifest: SelftestsManifest, session: Session) -> list[str]:
+    """Return which programs on the hosts were not those that were built, before the tests or after them."""
+    try:
+        after = session.snapshot()
+    except RemoteError as error:
+        return [f"the programs were not compared after the tests: {error}"]
+    reasons = [
+        reason
+        for state in (session.state, after)
+        for host, found in state.items()
+        for reason in installed.deviations(manifest, host, found)
+    ]
+    return list(dict.fromkeys(reasons))
 
 
 def _line(test: TestDocument) -> str:

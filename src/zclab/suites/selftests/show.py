@@ -20,6 +20,8 @@ def show(console: Console, document: SelftestsDocument) -> None:
         table.add_row(test.name, test.why, _parts(test), result, escape(reason))
     console.print(table)
     print_reports(console, document.console_reports)
+    for problem in document.host_problems:
+        print_line(console, problem, "red")
     print_line(console, summary(document), None if document.exit_code == 0 else "red")
 
 

@@ -62,7 +62,7 @@ def carry_out(
     receivers = [host for host in lab.hosts if host.role == "receiver"]
     with open_session(lab) if open_session else Session.open(lab, receivers) as session:
         session.require_one_kernel()
-        run = session.begin(STRESS, seed=seed, seconds=seconds)
+        run = session.begin(STRESS, seed=seed, seconds=seconds, programs=probe_command.programs())
         names = ", ".join(host.name for host in receivers)
         on_progress(f"{names}: {seconds:g} s with seed {seed}; runs/{run.id} has the results")
         # Other programs use the memory of a machine that is not the lab's.
