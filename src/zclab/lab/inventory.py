@@ -77,6 +77,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
 
 
+def file_of(directory: Path, key: str) -> str:
+    """Return the file of an inventory that declares a key, relative to the inventory's parent."""
+    return _Source(directory).file_of(key)
+
+
 def load(name_or_path: str | Path) -> Lab:
     """Read and check a lab given as a name under inventory/ or as a directory.
 

@@ -159,6 +159,7 @@ class Session:
             **self.kernel.model_dump(),
             "run_id": "",
             "lab": self.lab.name,
+            "lab_dir": _from_checkout(self.lab.lab_dir),
             "emulated": self.accelerator == "tcg",
             "accelerator": self.accelerator,
             "started_at": now(),
@@ -230,6 +231,11 @@ class Session:
 
 #: Opens a session on a lab; a test passes one that pretends.
 Opener = Callable[[Lab], AbstractContextManager[Session]]
+
+
+def _from_checkout(path: Path) -> str:
+    inside = path.is_relative_to(project_root())
+    return str(path.relative_to(project_root()) if inside else path)
 
 
 def _keep_consoles(run: Run[M, R, D], watch: ConsoleWatch) -> None:

@@ -35,6 +35,8 @@ _OLD_FILES: tuple[tuple[str, str, KindName], ...] = (
 )
 _OLD_RECORDS = "measurements.jsonl"
 _OLD_PREFIX = "stress-"
+#: Fields that are found when a folder is read or shown, and are not in it.
+_WHEN_READ = {"chain", "declared_today"}
 
 
 class Run(Generic[M, R, D]):
@@ -61,7 +63,7 @@ class Run(Generic[M, R, D]):
 
     def write_manifest(self, manifest: M) -> None:
         """Write the manifest, whole or not at all, and what changed of it into the journal."""
-        data = manifest.model_dump(mode="json", exclude={"chain"})
+        data = manifest.model_dump(mode="json", exclude=_WHEN_READ)
         before = chain.manifest(self.directory)
         if changes := {
             key: value for key, value in data.items() if key not in before or before[key] != value

@@ -17,6 +17,16 @@ KindName = Literal["run", "crosscheck", "conformance", "selftests", "stress", "l
 KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
 
 
+class DeclaredToday(Model):
+    """How what a run was judged by differs from the inventory of today.
+
+    differences: "file: key value, now value". problem: why the inventory cannot be compared.
+    """
+
+    problem: str | None = None
+    differences: list[str] = []
+
+
 class BaseManifest(KernelIdentity):
     """What the manifest of every kind says. Times are UTC, ISO 8601; what is not known is null.
 
@@ -25,15 +35,17 @@ class BaseManifest(KernelIdentity):
     end, null for kinds that are judged again from their records. console_offsets: bytes of each host's
     console log at the start; console_reports: the kernel reports since then. versions: of the tools.
     programs: sha256 (hex) of what was built for the hosts, by its path there; of the probe, which is sent
-    whenever it runs, by its name.
+    whenever it runs, by its name. lab_dir: the inventory, relative to the checkout where it is part of that.
 
     Found when a folder is read: recorded_schema, the version that wrote it (what that one did not record yet
-    is null in its records), and chain, whether it is as it was written.
+    is null in its records), and chain, whether it is as it was written. Found when it is shown:
+    declared_today, null for kinds that no inventory judges.
     """
 
     schema_version: Literal[5] = 5
     recorded_schema: int = SCHEMA_VERSION
     chain: Chain | None = None
+    declared_today: DeclaredToday | None = None
     kind: KindName
     run_id: str
     lab: str
@@ -47,6 +59,7 @@ class BaseManifest(KernelIdentity):
     console_reports: dict[str, list[str]] = {}
     versions: dict[str, str] = {}
     programs: dict[str, str] = {}
+    lab_dir: str | None = None
 
     @property
     def is_older(self) -> bool:

@@ -21,7 +21,7 @@ from zclab.runs import query
 from zclab.runs.folder import Run
 from zclab.runs.manifest import SCHEMA_VERSION, BaseManifest, Kind, KindName
 from zclab.runs.query import Found
-from zclab.suites import lockdep
+from zclab.suites import declared_today, lockdep
 from zclab.suites.conformance import show as conformance
 from zclab.suites.conformance.document import CONFORMANCE
 from zclab.suites.crosscheck import show as crosscheck
@@ -31,6 +31,8 @@ from zclab.suites.selftests.document import SELFTESTS
 from zclab.suites.stress import document as stress
 
 Show = Callable[[Console, Any], None]
+#: Of the differences to the inventory, so many are shown.
+_FIRST_DIFFERENCES = 3
 
 
 class Shown(NamedTuple):
@@ -70,6 +72,16 @@ def first_lines(document: BaseManifest) -> list[str]:
             f"recorded by an older version (schema {document.recorded_schema}), which kept no hash chain and "
             "no interface counters: its verdict is at best inconclusive"
         )
+    today = document.declared_today
+    if today and today.problem:
+        found.append(
+            f"whether the inventory still declares what this was judged by is not known: {today.problem}"
+        )
+    if today and today.differences:
+        rest = len(today.differences) - _FIRST_DIFFERENCES
+        more = f"; and {rest} more (--json has all)" if rest > 0 else ""
+        listed = "; ".join(today.differences[:_FIRST_DIFFERENCES])
+        found.append(f"judged by what the inventory no longer declares: {listed}{more}")
     return found
 
 
@@ -102,7 +114,8 @@ def document_of(found: Found) -> Any:
     Raises:
         UsageError: it cannot be read.
     """
-    return Run(found.directory, KINDS[found.summary.kind].kind).document()
+    run = Run(found.directory, KINDS[found.summary.kind].kind)
+    return run.document().model_copy(update={"declared_today": declared_today.compared(run.manifest())})
 
 
 def listed(on_unreadable: Progress, lab: str | None, kind: KindName | None) -> RunList:
@@ -116,7 +129,7 @@ def listed(on_unreadable: Progress, lab: str | None, kind: KindName | None) -> R
         verdict = summary.verdict
         if verdict is None:
             try:
-                verdict = document_of(found).verdict
+                verdict = Run(found.directory, KINDS[summary.kind].kind).document().verdict
             except UsageError as error:
                 on_unreadable(str(error))
                 continue
