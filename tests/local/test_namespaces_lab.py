@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ import yaml
 from tests import factories
 
 from zclab.analysis import verdict
+from zclab.analysis.document import MeasurementDocument, RunDocument
+from zclab.analysis.verdict import MeasuringRun
 from zclab.backends.namespaces import lab as hosts
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import LabError, UsageError
@@ -34,8 +37,13 @@ from zclab.base.paths import project_root, runs_dir
 from zclab.host.ssh import Remote, RemoteError
 from zclab.lab import inventory
 from zclab.lab.model import Lab
+from zclab.measure import engine
+from zclab.measure.session import Session
+from zclab.plan.plan import Plan
 from zclab.runs import query
 from zclab.runs.folder import Run
+from zclab.traffic import binary
+from zclab.traffic.command import TRAFFIC
 
 SENDER, RECEIVER = "sender1", "receiver1"
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
@@ -206,6 +214,129 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
         yield made
     finally:
         namespaces.down(made.state_dir)
+
+
+# ------------------------------------------------------------------------------------- a tool that is another
+
+
+def lying_tool(directory: Path) -> Path:
+    """Return a traffic tool that copies in every mode, and says that it mapped where the mode maps."""
+    shutil.copytree(project_root() / "traffic", directory / "traffic")
+    for name, honest, lie in (
+        ("consume.c", '#include "session.h"\n', '#include "receive_modes.h"\n#include "session.h"\n'),
+        (
+            "consume.c",
+            "consume_copied(receiver, receiver->buffer, (size_t)got, cause);",
+            "receiver->mode->maps ? consume_mapped(receiver, receiver->buffer, (size_t)got)\n"
+            "                              : consume_copied(receiver, receiver->buffer, (size_t)got, cause);",
+        ),
+        (
+            "receive_modes.c",
+            "    session->counters.calls++;\n    if (zerocopy_receive(",
+            "    if (receiver->chunk_bytes)\n"
+            "        return consume_by_copy(receiver, receiver->chunk_bytes, UNMAPPED_UNKNOWN);\n"
+            "    if (zerocopy_receive(",
+        ),
+    ):
+        path = directory / "traffic" / name
+        text = path.read_text(encoding="utf-8")
+        assert text.count(honest) == 1
+        path.write_text(text.replace(honest, lie), encoding="utf-8")
+    built: Path = binary.build(directory / "traffic", directory / "cache")["path"]
+    return built
+
+
+@contextmanager
+def planted(lab: LabUnderTest, tool: Path, *names: str) -> Iterator[None]:
+    """Have hosts run another traffic tool meanwhile."""
+    places = [namespaces.tree(lab.state_dir, name) / "usr/local/bin/zclab-traffic" for name in names]
+    honest = [place.read_bytes() for place in places]
+    try:
+        for place in places:
+            shutil.copy(tool, place)
+        yield
+    finally:
+        for place, content in zip(places, honest, strict=True):
+            place.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def liar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lying_tool(tmp_path_factory.mktemp("liar"))
+
+
+class Silent:
+    """Says nothing of a run's progress."""
+
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
+        pass
+
+    def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
+        pass
+
+    def finished(self, run: MeasuringRun) -> None:
+        pass
+
+
+def witnessed(lab: LabUnderTest, tool: Path) -> RunDocument:
+    """Measure map_once with a traffic tool that counts as the one that was built."""
+    digest = hashlib.sha256(tool.read_bytes()).hexdigest()
+
+    class Trusting(Session):
+        @staticmethod
+        def built_programs() -> dict[str, str]:
+            return {TRAFFIC: digest}
+
+    comparison = {
+        "name": "receive",
+        "a": {"receive_mode": "copy", "send_mode": "zerocopy"},
+        "b": {"receive_mode": "map_once", "send_mode": "zerocopy"},
+        "metrics": {"gbit_per_s": []},
+    }
+    plan = Plan.model_validate({**PLAN, "name": "witness", "ip_versions": [6], "comparisons": [comparison]})
+    run = engine.execute(lab.lab, plan, Silent(), open_session=Trusting.open_declared)
+    document = run.document()
+    shutil.rmtree(run.directory)
+    return document
+
+
+@pytest.mark.parametrize("host", [SENDER, RECEIVER])
+def test_another_tool_on_a_host_is_not_measured(host: str, lab: LabUnderTest, liar: Path) -> None:
+    with planted(lab, liar, host):
+        done, document = lab.measure()
+    assert (done.returncode, document["verdict"]) == (4, "invalid")
+    path = "/usr/local/bin/zclab-traffic is not the program that was built (sha256 "
+    for one in document["measurements"]:
+        assert f"{host}: {path}" in one["invalid_reasons"][0] and "`zclab up`" in one["invalid_reasons"][0]
+        assert one["bytes_received"] is None
+
+
+def test_a_tool_that_copies_and_says_mapped_is_contradicted_by_the_kernel(
+    lab: LabUnderTest, liar: Path
+) -> None:
+    """Even if its sha256 is the one that is wanted."""
+    with planted(lab, liar, SENDER, RECEIVER):
+        document = witnessed(lab, liar)
+    assert document.verdict == "invalid"
+    for one in document.measurements:
+        if one.receive_mode == "copy":
+            assert one.valid
+            continue
+        assert one.mapped_fraction == 1.0
+        assert one.mapped_witness is not None and one.mapped_witness.agrees is False
+        (reason,) = one.invalid_reasons
+        assert re.match(
+            r"receiver: said that it mapped \d+ bytes, but the kernel copied packets to it", reason
+        )
+
+
+def test_the_honest_tool_agrees_with_the_kernel(lab: LabUnderTest) -> None:
+    document = witnessed(lab, namespaces.tree(lab.state_dir, RECEIVER) / "usr/local/bin/zclab-traffic")
+    assert document.verdict == "pass"
+    for one in document.measurements:
+        assert (one.mapped_witness is None) == (one.receive_mode == "copy")
+        if one.mapped_witness:
+            assert (one.mapped_witness.source, one.mapped_witness.agrees) == ("skb_copy_datagram_iovec", True)
 
 
 # ----------------------------------------------------------------------------------------------- up, and in

@@ -54,6 +54,11 @@ def test_failure_is_the_first_error_and_leaves_nothing(source: Path, tmp_path: P
     assert tool.build(source, tmp_path)["changed"]
 
 
+def test_the_command_that_make_prints_is_no_error() -> None:
+    output = "cc -Wall -Werror -o tool main.c\nmain.c: In function 'main':\nmain.c:1:2: error: 'x' undeclared"
+    assert tool.first_error(output) == "main.c:1:2: error: 'x' undeclared"
+
+
 def test_missing_pieces_are_one_line(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZclabError, match="Makefile is missing"):
         tool.build(tmp_path / "none", tmp_path)

@@ -102,6 +102,20 @@ class Completions(Model):
     copied: int
 
 
+class MappedWitness(Model):
+    """What the receiver's kernel says of the bytes that the traffic tool says it mapped, over the connection.
+
+    source: "/proc/net/tcp_zerocopy", the kernel's own count of mapped bytes; "skb_copy_datagram_iovec", its
+    copies to the receiver, which leave at most so many `bytes` that can have been mapped; null: neither is
+    there, for the reason in `unavailable`. agrees: whether the tool's count does, within the tolerance.
+    """
+
+    source: Literal["/proc/net/tcp_zerocopy", "skb_copy_datagram_iovec"] | None
+    bytes: int | None
+    agrees: bool | None
+    unavailable: str | None = None
+
+
 class MeasurementDocument(Setting):
     """One measurement, judged. A field that was not measured is null.
 
@@ -115,6 +129,7 @@ class MeasurementDocument(Setting):
     mapped_bytes: int | None
     copied_bytes: int | None
     mapped_fraction: float | None
+    mapped_witness: MappedWitness | None = None
     unmapped: Unmapped | None
     zerocopy_stat: ZerocopyStat | None
     rcvlowat_bytes: Rcvlowat | None

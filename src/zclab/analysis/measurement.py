@@ -15,6 +15,7 @@ from zclab.analysis.document import (
     SystemCalls,
     Transport,
 )
+from zclab.analysis.mapped_witness import witness
 from zclab.analysis.validity import bulk, difference, invalid_reasons, ping_pong
 from zclab.plan.schedule import Setting
 from zclab.runs.records import Manifest, Record
@@ -50,6 +51,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         mapped_bytes=mapped,
         copied_bytes=receiver.window.copied_bytes if receiver else None,
         mapped_fraction=mapped / received if received and mapped is not None else None,
+        mapped_witness=witness(manifest, record),
         unmapped=receiver.unmapped if receiver else None,
         zerocopy_stat=receiver.zerocopy_stat if receiver else None,
         rcvlowat_bytes=receiver.rcvlowat if receiver else None,

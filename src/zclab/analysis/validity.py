@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from math import isclose
 
-from zclab.analysis import programs
+from zclab.analysis import mapped_witness, programs
 from zclab.host.snapshot import Snapshot
 from zclab.kernel.identity import KernelIdentity
 from zclab.lab.link import ipv4_route_mtu
@@ -54,6 +54,7 @@ def invalid_reasons(manifest: Manifest, record: Record) -> list[str]:
             reasons += _zero_copy_reasons(manifest, record)
         else:
             reasons += _rpc_reasons(manifest, record)
+        reasons += mapped_witness.doubts(manifest, record)
     return list(dict.fromkeys(reasons))
 
 

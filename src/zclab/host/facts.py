@@ -65,6 +65,7 @@ def _snapshot_command(host: Host, paths: Iterable[str]) -> str:
             f"ethtool -k {name} | sed 's/^/feature:/'",
             *(f"ip -4 -o route get {peer} | sed 's/^/route:/'" for peer in [host.peer_address_ipv4] if peer),
             f"{programs.command(paths)} | sed 's/^/program:/'",
+            "sed 's/^/zerocopy:/' /proc/net/tcp_zerocopy 2>/dev/null || true",
         ]
     )
 
@@ -89,6 +90,13 @@ def _parse(text: str) -> dict[str, list[str]]:
         key, _, value = line.partition(":")
         found.setdefault(key, []).append(value.strip())
     return found
+
+
+def mapped_bytes(lines: list[str]) -> int | None:
+    """Return the sum of mapped bytes in /proc/net/tcp_zerocopy (lines "way fate bytes"); null of no line."""
+    words = [line.split() for line in lines]
+    counts = [int(word[2]) for word in words if len(word) == 3 and word[1] == "mapped"]
+    return sum(counts) if counts else None
 
 
 def start_snapshot(remote: Remote, host: Host, paths: Iterable[str] = ()) -> Process:
@@ -132,6 +140,7 @@ def finish_snapshot(process: Process, host: Host, seconds: float = 20) -> Snapsh
             carrier_changes=int(found[f"{directory}/carrier_changes"][0]),
             nic_counters={name: int(value) for name, value in counters.items()},
             programs=programs.parse(found.get("program", [])),
+            mapped_bytes=mapped_bytes(found.get("zerocopy", [])),
         )
     except (KeyError, IndexError, ValueError) as error:
         raise RemoteError(

@@ -15,7 +15,8 @@ class Snapshot(Model):
     `carrier_changes` counts how often its link came or went; `nic_counters` are all that `ethtool -S` shows;
     `route_mtu_ipv4` is the MTU in bytes of the route to the peer's IPv4 address, null if none is set there.
     `programs` are the sha256 (hex) of the programs that are run there, by path; one that is not there is not
-    among them; null: not read.
+    among them; null: not read. `mapped_bytes` are all that TCP has mapped into programs in this network
+    namespace (/proc/net/tcp_zerocopy), null where the kernel does not count them.
     """
 
     boot_id: str
@@ -31,6 +32,7 @@ class Snapshot(Model):
     nic_counters: dict[str, int]
     route_mtu_ipv4: int | None = None
     programs: dict[str, str] | None = None
+    mapped_bytes: int | None = None
 
 
 class Nic(Model):

@@ -25,6 +25,7 @@ from zclab.base.errors import UsageError
 from zclab.base.model import first_problem
 from zclab.deploy import state as deploy_state
 from zclab.host import facts as hostfacts
+from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.kernel.identity import KernelIdentity
 from zclab.lab.model import Lab
@@ -34,6 +35,7 @@ from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
 from zclab.runs.records import End, EndDocument, Manifest, Record
 from zclab.traffic import command as commands
+from zclab.traffic import copies
 from zclab.traffic.document import RpcDocument, TrafficDocument
 from zclab.traffic.profile import profile, recording, rest
 
@@ -171,7 +173,7 @@ class _Engine:
             if unfit := validity.host_reasons(self.manifest, empty, found["before"]):
                 found["problem"] = f"not made: {'; '.join(unfit)}"
             else:
-                found |= self._transfer(planned)
+                found |= self._transfer(planned, found["before"])
                 found["after"] = self.session.snapshot()
                 found["skipped"] = _unsupported(found["receiver"], found["sender"])
         except RemoteError as error:
@@ -179,7 +181,7 @@ class _Engine:
             self.session.disconnect()
         return Record(planned=planned, started_at=started_at, ended_at=now(), **found)
 
-    def _transfer(self, planned: Measurement) -> dict[str, Any]:
+    def _transfer(self, planned: Measurement, before: dict[str, Snapshot]) -> dict[str, Any]:
         """Run both ends to their end; return what they left, as fields of a record."""
         sender, receiver = self.session.members
         token = secrets.token_hex(16)
@@ -189,6 +191,7 @@ class _Engine:
             return recording(command, event) if event else command
 
         receive = profiled(commands.receive(self.lab, planned, receiver, token))
+        receive = copies.watched(planned, before[receiver.name], receive)
         ends = self.session.transfer(
             commands.mapping(planned, receive),
             lambda port: profiled(commands.send(self.lab, planned, sender, port, token)),
@@ -200,6 +203,7 @@ class _Engine:
         return {
             "sender": end_of(ends.sender),
             "receiver": end_of(ends.receiver),
+            "copies": copies.copies(ends.receiver.stderr),
             "controller_cpu_share": ends.controller_cpu_share,
             "profiles": {
                 "sender": profile(ends.sender.stderr, event),
@@ -269,9 +273,14 @@ def end_of(done: Completed) -> End:
         document = _DOCUMENT.validate_json(done.stdout)
     except ValidationError as error:
         printed = f"printed no valid result: {first_problem(error)}" if done.stdout else ""
-        said = "\n".join(filter(None, [rest(done.stderr), printed]))
+        said = "\n".join(filter(None, [_own(done.stderr), printed]))
         return End(document=None, status=done.status, stderr=said)
-    return End(document=document, status=done.status, stderr=rest(done.stderr))
+    return End(document=document, status=done.status, stderr=_own(done.stderr))
+
+
+def _own(stderr: str) -> str:
+    """Return what the traffic tool itself printed on stderr."""
+    return rest(copies.rest(stderr))
 
 
 def _unsupported(*ends: End | None) -> str | None:

@@ -120,7 +120,17 @@ def _explained(document: RunDocument) -> str:
     reasons = sorted({one.not_gated_because for one in document.comparisons if one.not_gated_because})
     shown = len(document.comparisons) - len(gated)
     text = f"({valid} of {len(document.measurements)} measurements valid, {kept} of {len(gated)} gates kept"
+    text += _unwitnessed(document)
     return text + (f", {shown} comparisons shown and not gated: {', '.join(reasons)})" if shown else ")")
+
+
+def _unwitnessed(document: RunDocument) -> str:
+    """Return of how many measurements no kernel could confirm the mapped bytes, and why; "" if of none."""
+    found = [one.mapped_witness for one in document.measurements if one.mapped_witness]
+    without = [one.unavailable or "not asked" for one in found if one.source is None]
+    if not without:
+        return ""
+    return f", mapped bytes of {len(without)} without a second witness: {'; '.join(sorted({*without}))}"
 
 
 def _arms_table(document: RunDocument) -> Table:

@@ -14,6 +14,7 @@ from zclab.lab.model import Expectations, Host
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
 from zclab.runs.manifest import BaseManifest
+from zclab.traffic.copies import Copies
 from zclab.traffic.document import RpcDocument, TrafficDocument
 from zclab.traffic.profile import Profile
 
@@ -48,6 +49,7 @@ class Record(Model):
     boots: dict[str, str] = {}
     controller_cpu_share: float | None = None
     profiles: dict[str, Profile] = {}
+    copies: Copies | None = None
 
 
 class Manifest(BaseManifest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -61,7 +62,8 @@ def compiler_version(compiler: str) -> str:
 def first_error(output: str) -> str:
     """Return the line of a failed build that says most."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower() or "cannot find" in line]
+    # Not -Werror, in the command that make prints.
+    errors = [line for line in lines if re.search(r"\berror\b[:\s]|cannot find", line, re.IGNORECASE)]
     return (errors or lines or ["make said nothing"])[0]
 
 

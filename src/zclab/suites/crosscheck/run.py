@@ -36,7 +36,7 @@ from zclab.suites.crosscheck.document import (
     ToolName,
 )
 from zclab.suites.crosscheck.programs import OTHERS, Program, Sample, Task, ToolError, tool_failed
-from zclab.traffic import command
+from zclab.traffic import command, copies
 
 #: Receive modes that tcp_mmap has, too.
 MODES: tuple[ReceiveMode, ...] = ("copy", "map_once")
@@ -215,7 +215,7 @@ class _Bench:
         before = self.session.snapshot()
         lab, (sender, receiver) = self.session.lab, self.session.members
         ends = self.session.transfer(
-            command.receive(lab, planned, receiver, token),
+            copies.watched(planned, before[receiver.name], command.receive(lab, planned, receiver, token)),
             lambda port: command.send(lab, planned, sender, port, token),
             planned.seconds,
             tool_failed,
@@ -228,6 +228,7 @@ class _Bench:
             sender=engine.end_of(ends.sender) if ends.sender else None,
             before=before,
             after=self.session.snapshot(),
+            copies=copies.copies(ends.receiver.stderr),
         )
         document = measurement.document(self.manifest, record)
         cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
