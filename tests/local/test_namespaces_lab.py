@@ -429,6 +429,30 @@ def test_a_run_says_what_is_true_here(lab: LabUnderTest) -> None:
         assert one["receiver_cpu"]["softirq_s"] is None  # of both hosts together, so of neither
 
 
+@pytest.mark.parametrize(("redirect", "code"), [("| head -n 1", 0), (">/dev/full", 6)])
+def test_a_run_does_not_depend_on_its_output(redirect: str, code: int, lab: LabUnderTest) -> None:
+    """The measurements are made and kept all the same; nobody may have read a line of it."""
+    began = {path.name for path in runs_dir().iterdir()}
+    script = f'"$@" {redirect}; exit "${{PIPESTATUS[0]}}"'
+    zclab = str(Path(sys.executable).with_name("zclab"))
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", zclab, "run", "--lab", str(lab.directory)],
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    (name,) = {path.name for path in runs_dir().iterdir()} - began
+    found = query.find(name, pytest.fail)
+    document = Run(found.directory, verdict.RUN).document()
+    shutil.rmtree(found.directory)
+    assert (document.verdict, document.exit_code) == ("pass", 0)
+    assert len(document.measurements) == 8 and all(one.valid for one in document.measurements)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+
+
 #: A host, what is done to it, the reason that has to be given, and of which IP version's measurements.
 FAULTS = [
     (RECEIVER, "ip link set data0 mtu 4160", "receiver1: MTU is 4160, the lab declares 4168", (4, 6)),

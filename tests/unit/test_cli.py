@@ -237,7 +237,7 @@ def test_no_command_shows_the_commands(zclab: Zclab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ZclabError, 1), (UsageError, 2), (InvalidError, 4), (LabError, 5)]
+    ("error", "status"), [(ZclabError, 6), (UsageError, 2), (InvalidError, 4), (LabError, 5)]
 )
 def test_errors_for_people_are_one_line(
     error: type[ZclabError], status: int, zclab: Zclab, monkeypatch: pytest.MonkeyPatch
@@ -265,7 +265,7 @@ def test_a_full_disk_is_one_line(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(measuring, "carry_out", full)
     done = zclab("run")
-    assert done.status == 5
+    assert done.status == 6
     assert len(done.err.splitlines()) == 1
     assert "/var/x" in done.err and "No space left" in done.err
 

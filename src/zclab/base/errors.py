@@ -5,7 +5,7 @@
 class ZclabError(Exception):
     """A failure that the command line prints as one line and turns into its exit code."""
 
-    exit_code = 1
+    exit_code = 6
 
 
 class UsageError(ZclabError):

@@ -43,15 +43,25 @@ def refuse_mounts(path: Path) -> None:
 
 def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Write a file so that no reader ever sees half of it, nor one with more rights than `mode`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with named_in_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+            Path(name).chmod(mode)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Have an error within the block, such as that of a full disk, name the file that was to be written."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def require_space(directory: Path, needed_bytes: int, what_for: str) -> None:
@@ -61,7 +71,7 @@ def require_space(directory: Path, needed_bytes: int, what_for: str) -> None:
     if free_bytes < needed_bytes:
         raise LabError(
             f"{directory}: {what_for} needs {needed_bytes} bytes free, {free_bytes} are: make room there "
-            "(`zclab cache prune` removes old artifacts), or set ZCLAB_CACHE to a directory with room"
+            "(`zclab cache --prune` removes old artifacts), or set ZCLAB_CACHE to a directory with room"
         )
 
 
@@ -85,5 +95,5 @@ def full_disk(directory: Path) -> LabError:
     free_bytes = shutil.disk_usage(directory).free
     return LabError(
         f"{directory}: the disk ran full, {free_bytes} bytes are free now: make room there, "
-        "`zclab cache prune` removes old artifacts"
+        "`zclab cache --prune` removes old artifacts"
     )

@@ -74,7 +74,10 @@ def _merged(environment: Environment) -> dict[str, str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that clean-up code runs. Only the main thread can."""
+    """Turn SIGTERM and SIGHUP into SystemExit, so that clean-up code runs. Only the main thread can.
+
+    A signal that is ignored stays so: nohup ignores SIGHUP.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -82,7 +85,10 @@ def interruptible() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    old = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    taken = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    old = {number: signal.signal(number, leave) for number in taken}
     try:
         yield
     finally:

@@ -8,10 +8,12 @@ import importlib
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 
-from zclab.base.errors import LabError, ZclabError
+from zclab.base import program
+from zclab.base.errors import UsageError
 
 #: Every command, by the module of zclab.cli that has it. It is imported when it is used: what a command works
 #: with (SSH, Ansible, statistics) takes seconds to import.
@@ -33,6 +35,10 @@ def _help_texts(module: str) -> dict[str, str | None]:
     return {one.name: ast.get_docstring(one) for one in functions}
 
 
+class _UnexpectedError(Exception):
+    """Carries an exception of a command past click."""
+
+
 class _LazyGroup(click.Group):
     """A group whose help imports none of its commands."""
 
@@ -47,6 +53,13 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"zclab.cli.{COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. click takes EOFError for Ctrl-C, and each EPIPE for that of stdout (exit code 1)."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, BrokenPipeError) as error:
+            raise _UnexpectedError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command's name and the first sentence of its help."""
@@ -65,25 +78,26 @@ def cli() -> None:
     """Prove TCP zero-copy on two hosts.
 
     Exit codes: 0 pass, 1 fail, 2 usage error, 3 inconclusive, 4 invalid (what was to be measured is not what
-    ran), 5 the lab could not be brought up.
+    ran), 5 the lab could not be brought up, 6 zclab itself failed, 130 interrupted.
 
     Example: zclab run --up
     """
 
 
-def main() -> None:
-    """Run the command; print an error that is meant for people as one line."""
+def _invoke() -> int:
+    """Run the command and return its exit code; say what click itself finds wrong."""
     try:
         cli.main(prog_name="zclab", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return UsageError.exit_code
     except click.Abort:
-        click.echo("zclab: interrupted", err=True)
-        sys.exit(130)
-    except ZclabError as error:
-        click.echo(f"zclab: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a full disk, a file of another user
-        click.echo(f"zclab: {error}", err=True)
-        sys.exit(LabError.exit_code)
+        raise KeyboardInterrupt from None
+    except _UnexpectedError as carried:
+        raise carried.__cause__ or carried from None
+    return 0
+
+
+def main() -> None:
+    """Run the command and exit with its code."""
+    sys.exit(program.run("zclab", _invoke))

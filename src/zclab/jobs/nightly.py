@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from zclab.base import program
 from zclab.base.exit_codes import INTERNAL, INTERRUPTED, worst
 from zclab.base.paths import project_root
-from zclab.base.process import interruptible
 from zclab.base.progress import Progress
 
 
@@ -52,9 +52,9 @@ def run_command(command: Sequence[str]) -> int:
 
     Ctrl-C reaches the program as well, being in the same process group: it is given the time to clean up.
     """
-    program = Path(sys.executable).with_name(command[0])
+    path = Path(sys.executable).with_name(command[0])
     interrupted = False
-    child = subprocess.Popen([program, *command[1:]], cwd=project_root(), stdin=subprocess.DEVNULL)
+    child = subprocess.Popen([path, *command[1:]], cwd=project_root(), stdin=subprocess.DEVNULL)
     try:
         while True:
             try:
@@ -98,8 +98,7 @@ def carry_out(steps: Sequence[Step], run: Runner, on_progress: Progress) -> int:
 
 def main() -> int:
     """Carry out the night."""
-    with interruptible():
-        return carry_out(STEPS, run_command, lambda line: print(line, flush=True))
+    return program.run("nightly", lambda: carry_out(STEPS, run_command, print))
 
 
 if __name__ == "__main__":

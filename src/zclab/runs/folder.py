@@ -21,7 +21,7 @@ from typing import Any, Generic
 from pydantic import ValidationError
 
 from zclab.base.errors import UsageError
-from zclab.base.files import write_whole
+from zclab.base.files import named_in_errors, write_whole
 from zclab.base.model import first_problem
 from zclab.base.paths import runs_dir
 from zclab.runs import chain
@@ -99,7 +99,8 @@ class Run(Generic[M, R, D]):
 
     def append(self, record: R) -> None:
         """Add one record, on disk before this returns."""
-        chain.append(self.records_path, record.model_dump_json())
+        with named_in_errors(self.records_path):
+            chain.append(self.records_path, record.model_dump_json())
 
     def resume(self) -> list[R]:
         """Return all records, and cut a line that a crash left unfinished off the file.
