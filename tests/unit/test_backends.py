@@ -118,6 +118,33 @@ def test_hardware_hosts_are_reached_as_the_inventory_says(tmp_path: Path) -> Non
     assert config.lookup(receiver.name) == known | {"hostname": receiver.name, "user": "root", "port": "22"}
 
 
+@pytest.mark.parametrize(
+    ("lines", "unknown", "keyscan"),
+    [
+        (None, ["cx3-sender1", "cx3-receiver1"], ["ssh-keyscan -p 2222 192.0.2.7", "ssh-keyscan receiver"]),
+        ([], ["cx3-sender1", "cx3-receiver1"], ["ssh-keyscan -p 2222 192.0.2.7", "ssh-keyscan receiver"]),
+        (["192.0.2.7", "receiver"], ["cx3-sender1"], ["ssh-keyscan -p 2222 192.0.2.7"]),
+        (["[192.0.2.7]:2222"], ["cx3-receiver1"], ["ssh-keyscan receiver"]),
+        (["[192.0.2.7]:2222,other", "receiver"], [], []),
+    ],
+    ids=["no file", "empty file", "the wrong port", "one host only", "both"],
+)
+def test_a_key_is_known_for_the_address_and_port_of_each_hardware_host(
+    lines: list[str] | None, unknown: list[str], keyscan: list[str], tmp_path: Path
+) -> None:
+    """paramiko and OpenSSH both look a key up under [address]:port where the port is not 22."""
+    lab = lab_of("hardware", tmp_path)
+    hosts = [
+        lab.hosts[0].model_copy(update={"address": "192.0.2.7", "port": 2222}),
+        lab.hosts[1].model_copy(update={"address": "receiver"}),
+    ]
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJb0bNmbE2ZUPgyxiXAuQTB1Yqgpl1lXkbpvMj5oGWFM"
+    if lines is not None:
+        (tmp_path / "known_hosts").write_text("".join(f"{names} {key}\n" for names in lines))
+    facts = backend_of(lab.model_copy(update={"hosts": hosts})).facts()["backend"]
+    assert (facts["unknown_hosts"], facts["keyscan"]) == (unknown, keyscan)
+
+
 def test_only_namespaces_are_made_without_being_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

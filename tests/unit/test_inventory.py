@@ -19,7 +19,7 @@ from tests import factories
 
 from zclab.base.errors import UsageError
 from zclab.base.paths import project_root
-from zclab.lab import inventory
+from zclab.lab import connection, inventory
 from zclab.lab.model import Lab
 
 LABS = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
@@ -27,11 +27,11 @@ Edit = Callable[[Any], None]
 
 
 class Inventory:
-    """A copy of the virtual lab's inventory that a test may damage."""
+    """A copy of a lab's inventory that a test may damage."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, lab: str = "virtual") -> None:
         self.directory = directory / "inventory" / "mine"
-        shutil.copytree(project_root() / "inventory" / "virtual", self.directory)
+        shutil.copytree(project_root() / "inventory" / lab, self.directory)
 
     def edit(self, file: str, path: str, value: Any) -> None:
         """Set what a dotted path of a file holds (`...` as value: remove it)."""
@@ -117,7 +117,7 @@ def test_mtu_follows_from_the_ip_version(mine: Inventory) -> None:
     mine.edit("group_vars/all/link.yml", "zclab_link.ip_version", 4)
     mine.edit("hosts.yml", "senders.hosts.sender1.zclab_data_address", "192.0.2.1/24")
     mine.edit("hosts.yml", "receivers.hosts.receiver1.zclab_data_address", "192.0.2.2/24")
-    assert "zclab_data_address_ipv4: the link is IPv4 already" in mine.problem()
+    assert "is one too many: the link is IPv4 already: leave it out" in mine.problem()
     for host in ("senders.hosts.sender1", "receivers.hosts.receiver1"):
         mine.edit("hosts.yml", f"{host}.zclab_data_address_ipv4", ...)
     assert mine.load().expectations.link.mtu == 4148
@@ -182,25 +182,28 @@ def test_low_water_of_exactly_half_is_got(mine: Inventory) -> None:
 
 
 @pytest.mark.parametrize("name", LABS)
-@pytest.mark.parametrize("place", ["project", "elsewhere"])
+@pytest.mark.parametrize("place", ["project", "inventory/renamed", "renamed"])
 def test_state_directory_is_the_one_that_ssh_options_name(name: str, place: str, tmp_path: Path) -> None:
     """The rule stands twice, in Python and in Jinja: both have to say the same."""
     directory = project_root() / "inventory" / name
-    if place == "elsewhere":
-        directory = Path(shutil.copytree(directory, tmp_path / "a" / "inventory" / "renamed"))
+    if place != "project":
+        directory = Path(shutil.copytree(directory, tmp_path / "a" / place))
     lab = inventory.parse(directory, factories.listing(directory))
     environment = jinja2.Environment(autoescape=True)
-    environment.filters["basename"] = os.path.basename
+    environment.filters |= {"basename": os.path.basename, "dirname": os.path.dirname}
     options = factories.read_yaml(directory / "group_vars/all/lab.yml")["ansible_ssh_common_args"]
     rendered = environment.from_string(options).render(inventory_dir=str(directory))
     flag, config = shlex.split(rendered)
     assert flag == "-F"
-    assert Path(config).resolve() == lab.state_dir / "ssh_config"
+    assert Path(config) == lab.state_dir / "ssh_config"
+    beside = directory.parents[place != "renamed"]
+    assert lab.state_dir == beside / ".zclab" / directory.name
 
 
 # --------------------------------------------------------------------------------------------------- faults
 
 ALL = "group_vars/all"
+HOSTS = project_root() / "inventory" / "virtual" / "hosts.yml"
 #: file to damage, path in it, value (...: removed); then the file and key that the line has to name, and a
 #: word of it.
 FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
@@ -417,7 +420,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         "fd5a:6c61:62:1::1",
         "hosts.yml",
         "zclab_data_address",
-        "network",
+        "prefix length",
     ),
     "a low-water mark that the kernel caps": (
         f"{ALL}/limits.yml",
@@ -497,7 +500,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         "198.18.2.1/30",
         "hosts.yml",
         "zclab_data_address_ipv4",
-        "in another network",
+        "is not in the network of",
     ),
     "a second address that is not IPv4": (
         "hosts.yml",
@@ -505,7 +508,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         "fd5a::1/64",
         "hosts.yml",
         "zclab_data_address_ipv4",
-        "not an IPv4 address with prefix length",
+        "is not IPv4",
     ),
     "a kernel from nowhere": (
         f"{ALL}/kernel.yml",
@@ -755,3 +758,221 @@ def test_an_inventory_that_is_no_yaml(mine: Inventory) -> None:
         inventory.load(mine.directory)
     assert len(str(caught.value).splitlines()) == 1
     assert "lab.yml" in str(caught.value)
+
+
+# -------------------------------------------------------------- what only Ansible would obey, or nobody
+
+#: Settings of Ansible, each in a value that changes how it connects, and a word of the advice.
+ONLY_ANSIBLE: dict[str, tuple[Any, str]] = {
+    "ansible_ssh_private_key_file": ("~/.ssh/lab", "ssh-add"),
+    "ansible_private_key_file": ("~/.ssh/lab", "ssh-add"),
+    "ansible_ssh_extra_args": ("-J jump.example", "leave it out"),
+    "ansible_ssh_args": ("-J jump.example", "leave it out"),
+    "ansible_ssh_executable": ("/opt/ssh", "leave it out"),
+    "ansible_ssh_host": ("192.0.2.7", "leave it out"),
+    "ansible_ssh_user": ("admin", "leave it out"),
+    "ansible_ssh_port": (2222, "leave it out"),
+    "ansible_ssh_pass": ("secret", "leave it out"),
+    "ansible_password": ("secret", "leave it out"),
+    "ansible_ssh_host_key_checking": (False, "leave it out"),
+    "ansible_host_key_checking": (False, "leave it out"),
+    "ansible_ssh_transfer_method": ("scp", "leave it out"),
+    "ansible_connection": ("local", "leave it out"),
+    "ansible_become": (True, "set ansible_user to root"),
+    "ansible_become_method": ("su", "set ansible_user to root"),
+    "ansible_become_password": ("secret", "set ansible_user to root"),
+    "ansible_become_pass": ("secret", "set ansible_user to root"),
+    "ansible_python_interpreter": ("/opt/python", "leave it out"),
+    "ansible_shell_type": ("csh", "leave it out"),
+    "ansible_remote_tmp": ("/nowhere", "leave it out"),
+    "ansible_async_dir": ("/nowhere", "leave it out"),
+    "ansible_pipelining": (False, "leave it out"),
+    "ansible_timeout": (1, "leave it out"),
+}
+
+
+@pytest.mark.parametrize("lab", ["virtual", "connectx3", "namespaces"])
+@pytest.mark.parametrize("key", ONLY_ANSIBLE)
+def test_what_only_ansible_obeys_is_refused_by_name(key: str, lab: str, tmp_path: Path) -> None:
+    mine = Inventory(tmp_path, lab)
+    value, word = ONLY_ANSIBLE[key]
+    mine.edit("group_vars/all/lab.yml", key, value)
+    message = mine.problem()
+    assert message.startswith(f"mine/group_vars/all/lab.yml: {key}: only Ansible obeys it: ")
+    assert word in message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '-F "{{ inventory_dir }}/ssh_config"',
+        f"{connection.OWN_SSH_ARGS} -J jump.example",
+        "-o ProxyCommand='ssh jump.example -W %h:%p'",
+        None,
+        "",
+    ],
+)
+def test_options_of_ssh_are_the_labs_own(value: str | None, mine: Inventory) -> None:
+    mine.edit("group_vars/all/lab.yml", connection.SSH_ARGS, value)
+    message = mine.problem()
+    assert message.startswith(f"mine/group_vars/all/lab.yml: {connection.SSH_ARGS}: has to name the lab's")
+    assert message.endswith(f"set it to {connection.OWN_SSH_ARGS}")
+
+
+def test_without_the_labs_ssh_config_ansible_would_go_its_own_way(mine: Inventory) -> None:
+    mine.edit("group_vars/all/lab.yml", connection.SSH_ARGS, ...)
+    assert f"{connection.SSH_ARGS}: missing: Ansible would not use the lab's ssh_config" in mine.problem()
+
+
+#: A setting of one host of a hardware lab, and a word of the refusal; null: it works.
+REACHED: list[tuple[str, Any, str | None]] = [
+    ("ansible_host", "cx3-sender1", None),
+    ("ansible_host", "192.0.2.7", None),
+    ("ansible_host", "2001:db8::7", None),
+    ("ansible_host", "fe80::1%eth0", "link-local"),
+    ("ansible_host", "fe80::1", "link-local"),
+    ("ansible_host", "%h", "not a name or an address"),
+    ("ansible_host", "a host", "not a name or an address"),
+    ("ansible_host", "-oProxyCommand=true", "not a name or an address"),
+    ("ansible_host", "192.0.2.300", "not a name or an address"),
+    ("ansible_host", "192.0.2.7:2222", "not a name or an address"),
+    ("ansible_host", "root@192.0.2.7", "not a name or an address"),
+    ("ansible_host", "", "not a name or an address"),
+    ("ansible_host", 7, "put it in quotes"),
+    ("ansible_host", None, "put it in quotes"),
+    ("ansible_host", "0.0.0.0", "not the address of a host"),
+    ("ansible_host", "ff02::1", "not the address of a host"),
+    ("ansible_host", "{{ inventory_hostname }}.example", "does not evaluate: write the value itself"),
+    ("ansible_host", "198.18.1.2", "is the data address of cx3-receiver1: SSH needs"),
+    ("ansible_host", "fd5a:6c61:62:1::1", "is the data address of cx3-sender1: SSH needs"),
+    ("ansible_host", "cx3-receiver1.example", "are both cx3-receiver1.example port 22"),
+    ("ansible_user", "admin", None),
+    ("ansible_user", "{{ lookup('env', 'USER') }}", "does not evaluate: write the value itself"),
+    ("ansible_user", "a user", "not the name of a user"),
+    ("ansible_user", "%u", "not the name of a user"),
+    ("ansible_user", "", "not the name of a user"),
+    ("ansible_user", None, "not the name of a user"),
+    ("ansible_port", 2222, None),
+    ("ansible_port", 0, "a number from 1 to 65535"),
+    ("ansible_port", 65536, "a number from 1 to 65535"),
+    ("ansible_port", True, "a number from 1 to 65535"),
+    ("ansible_port", "22", "a number from 1 to 65535"),
+    ("ansible_port", "{{ 22 }}", "does not evaluate: write the value itself"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "word"), REACHED)
+def test_how_a_hardware_host_is_reached(key: str, value: Any, word: str | None, tmp_path: Path) -> None:
+    mine = Inventory(tmp_path, "connectx3")
+    mine.edit("hosts.yml", f"senders.hosts.cx3-sender1.{key}", value)
+    if word is None:
+        assert getattr(mine.load().hosts[0], key.removeprefix("ansible_").replace("host", "address")) == value
+    else:
+        message = mine.problem()
+        assert message.startswith(f"mine/hosts.yml: {key}: ") and word in message
+
+
+@pytest.mark.parametrize("lab", ["virtual", "namespaces"])
+@pytest.mark.parametrize(
+    ("key", "value"), [("ansible_host", "192.0.2.7"), ("ansible_port", 2222), ("ansible_user", "admin")]
+)
+def test_zclab_knows_where_the_hosts_that_it_makes_answer(
+    key: str, value: Any, lab: str, tmp_path: Path
+) -> None:
+    mine = Inventory(tmp_path, lab)
+    mine.edit("hosts.yml", f"senders.hosts.sender1.{key}", value)
+    assert mine.problem().startswith(f"mine/hosts.yml: {key}: ")
+
+
+@pytest.mark.parametrize("name", ["localhost", "a*", "a host", "-a", "a%b", "a\nb"])
+def test_a_name_that_ssh_or_ansible_takes_for_something_else(name: str, mine: Inventory) -> None:
+    mine.edit("hosts.yml", "senders.hosts", {name: factories.read_yaml(HOSTS)["senders"]["hosts"]["sender1"]})
+    with pytest.raises(UsageError, match="cannot be the name of a host"):
+        mine.load()
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "place"),
+    [
+        ("hosts.yml", "senders.hosts.sender1.zclab_data_address", "{{ x }}", "zclab_data_address"),
+        ("hosts.yml", "senders.hosts.sender1.zclab_pair", "{{ 1 }}", "zclab_pair"),
+        (f"{ALL}/lab.yml", "zclab_plan", "{% if x %}a{% endif %}", "zclab_plan"),
+        (f"{ALL}/link.yml", "zclab_link.mtu", "{{ mtu }}", "zclab_link.mtu"),
+        (f"{ALL}/limits.yml", "zclab_limits.sysctls", {"net.x": "{{ x }}"}, "zclab_limits.sysctls.net.x"),
+        ("group_vars/senders.yml", "zclab_traffic_cpus", [0, "{{ 1 }}"], "zclab_traffic_cpus.1"),
+        (f"{ALL}/kernel.yml", "zclab_kernel_variant", {"__ansible_vault": "$"}, "zclab_kernel_variant"),
+    ],
+)
+def test_jinja_is_refused_by_the_name_of_its_key(
+    file: str, path: str, value: Any, place: str, mine: Inventory
+) -> None:
+    mine.edit(file, path, value)
+    text = "Ansible would evaluate it, zclab does not: write the value itself (no Jinja, no vault)"
+    assert mine.problem() == f"mine/{file}: {place}: {text}"
+
+
+#: A data address of the sender that no connection to the receiver can have, and a word of the refusal.
+SIX, FOUR = "zclab_data_address", "zclab_data_address_ipv4"
+UNUSABLE = [
+    (SIX, "fd5a:6c61:62:1::/64", "that of all routers of the network"),
+    (SIX, "fd5a:6c61:62:1::2/64", "same address"),
+    (SIX, "fd5a:6c61:62:1::1/128", "leaves no room for the peer"),
+    (SIX, "fd5a:6c61:62:1::1/129", "not an address with prefix length"),
+    (SIX, "fd5a:6c61:62:1::1%eth0/64", "not an address with prefix length"),
+    (SIX, "fe80::1/64", "needs a zone"),
+    (SIX, "ff02::1/64", "not the address of a host on a link"),
+    (SIX, "::1/64", "not the address of a host on a link"),
+    (SIX, "::/64", "not the address of a host on a link"),
+    (SIX, "::ffff:198.18.1.1/126", "stands for an IPv4 address"),
+    (FOUR, "198.18.1.0/30", "is the network's own"),
+    (FOUR, "198.18.1.3/30", "is the broadcast address"),
+    (FOUR, "198.18.1.2/30", "same address"),
+    (FOUR, "198.18.1.1/32", "leaves no room for the peer"),
+    (FOUR, "198.18.1.1/33", "not an address with prefix length"),
+    (FOUR, "198.18.1.1", "not an address with prefix length"),
+    (FOUR, "224.0.0.1/24", "not the address of a host on a link"),
+    (FOUR, "127.0.0.1/8", "not the address of a host on a link"),
+    (FOUR, "0.0.0.0/0", "not the address of a host on a link"),
+    (FOUR, "0.1.2.3/8", "is reserved"),
+    (FOUR, "240.0.0.1/8", "is reserved"),
+]
+
+
+@pytest.mark.parametrize(("key", "address", "word"), UNUSABLE)
+def test_an_address_that_cannot_work_is_refused(key: str, address: str, word: str, mine: Inventory) -> None:
+    mine.edit("hosts.yml", f"senders.hosts.sender1.{key}", address)
+    message = mine.problem()
+    assert message.startswith(f"mine/hosts.yml: {key}: ") and word in message
+
+
+def test_networks_of_two_addresses_have_none_of_their_own(mine: Inventory) -> None:
+    for group, host, number in (("senders", "sender1", 0), ("receivers", "receiver1", 1)):
+        mine.edit("hosts.yml", f"{group}.hosts.{host}.{FOUR}", f"198.18.1.{number}/31")
+        mine.edit("hosts.yml", f"{group}.hosts.{host}.{SIX}", f"fd5a::{number}/127")
+    assert mine.load().hosts[0].data_address == "fd5a::/127"
+
+
+def test_an_address_is_that_of_one_host_in_all_pairs(mine: Inventory) -> None:
+    hosts = factories.read_yaml(HOSTS)
+    for group, name in (("senders", "sender1"), ("receivers", "receiver1")):
+        copied = {**hosts[group]["hosts"][name], "zclab_pair": 2}
+        mine.edit("hosts.yml", f"{group}.hosts.{name}-b", copied)
+    assert "have the same address" in mine.problem()
+
+
+@pytest.mark.parametrize("lab", ["connectx3", "namespaces"])
+@pytest.mark.parametrize(
+    ("file", "path", "value"),
+    [
+        (f"{ALL}/lab.yml", "zclab_virtual", {"memory_mib": 384, "disk_mib": 3072}),
+        ("group_vars/senders.yml", "zclab_nic_model", "e1000e"),
+        ("group_vars/senders.yml", "zclab_ssh_port", 2222),
+    ],
+)
+def test_what_only_virtual_hosts_have_is_refused_elsewhere(
+    file: str, path: str, value: Any, lab: str, tmp_path: Path
+) -> None:
+    mine = Inventory(tmp_path, lab)
+    (mine.directory / file).touch()
+    mine.edit(file, path, value)
+    assert mine.problem().startswith(f"mine/{file}: {path}: ")

@@ -35,15 +35,18 @@ def lab_dir(name_or_path: str | Path) -> Path:
     named = project_root() / "inventory" / path
     if len(path.parts) == 1 and named.is_dir():
         return named
-    return path.resolve()
+    # As Ansible does: without what symbolic links stand for.
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def state_dir(lab: Path) -> Path:
-    """Return the directory for the state of a lab.
+    """Return the directory for the state of a lab: .zclab/<name> beside its directory.
 
-    group_vars spell the same rule in Jinja for the SSH options: {{ inventory_dir }}/../../.zclab/<name>.
+    Labs that lie in a directory called inventory have it beside that. zclab.lab.connection spells the same
+    rule in Jinja.
     """
-    return lab.resolve().parents[1] / ".zclab" / lab.resolve().name
+    parent = lab.parent
+    return (parent.parent if parent.name == "inventory" else parent) / ".zclab" / lab.name
 
 
 def kernel_cache() -> Path:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,30 @@ def known_hosts(hosts: dict[str, tuple[Endpoint, str]]) -> str:
     Each key stands under the host's name, which ssh uses, and under its address, which paramiko looks up.
     """
     return "".join(f"{name},{at.looked_up} {key_of(key)}\n" for name, (at, key) in hosts.items())
+
+
+def without_key(hosts: dict[str, Endpoint], known: Path) -> list[str]:
+    """Return the names of those hosts {name: endpoint} for whose address and port a file has no key.
+
+    Lines that paramiko cannot read count for nothing, as they do when it connects.
+    """
+    from paramiko import HostKeys
+
+    keys = HostKeys()
+    if known.is_file():
+        keys.load(str(known))
+    return [name for name, at in hosts.items() if not keys.lookup(at.looked_up)]
+
+
+def keyscan_commands(hosts: Iterable[Endpoint]) -> list[str]:
+    """Return the commands that print the keys of hosts, one for each port."""
+    ports: dict[int, list[str]] = {}
+    for at in hosts:
+        ports.setdefault(at.port, []).append(at.address)
+    return [
+        f"ssh-keyscan {f'-p {port} ' if port != 22 else ''}{' '.join(addresses)}"
+        for port, addresses in ports.items()
+    ]
 
 
 def ssh_config(hosts: dict[str, Endpoint], known: Path, identity: Path | None = None) -> str:

@@ -7,7 +7,6 @@ names the file, the key and what to do.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
 from zclab.base.model import Role
 from zclab.base.paths import lab_dir, project_root, state_dir
+from zclab.lab import addresses, connection
 from zclab.lab.model import KINDS, Host, Lab
 
 # What an inventory declares under zclab_NAME: fields of a lab, on which every host must agree, and of a host.
@@ -47,12 +47,16 @@ class _Source:
     def file_of(self, key: str, host: str = "", role: str = "") -> str:
         """Return the file that defines `key` (for a host of a role), relative to the inventory's parent."""
 
-        def of_others(path: Path) -> bool:
+        def rank(path: Path) -> int:
+            """Order files as Ansible does: what is said of the host alone counts most."""
             kind, *names = path.relative_to(self.directory).with_suffix("").parts
-            return kind in ("group_vars", "host_vars") and not {"all", host, f"{role}s"} & set(names)
+            if kind not in ("group_vars", "host_vars"):
+                return 1 if _says_of(host, key, path) else 4
+            order = [("host_vars", host), ("", ""), ("group_vars", f"{role}s"), ("group_vars", "all")]
+            return next((at for at, (of, name) in enumerate(order) if kind == of and name in names), 5)
 
         paths = sorted(self.directory.rglob("*.y*ml"))
-        for path in sorted(paths, key=of_others) if host else paths:
+        for path in sorted(paths, key=rank) if host else paths:
             if re.search(rf"^\s*{re.escape(key)}\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
                 return str(path.relative_to(self.directory.parent))
         return str(self.directory.relative_to(self.directory.parent))
@@ -70,6 +74,20 @@ class _Source:
                 place = path.relative_to(self.directory.parent)
                 return UsageError(f"{place}: not YAML: {' '.join(str(error).split())}")
         return None
+
+
+def _says_of(host: str, key: str, path: Path) -> bool:
+    """Return whether an inventory file gives a key for this very host."""
+
+    def inner(data: Any) -> bool:
+        if not isinstance(data, dict):
+            return False
+        return key in (data.get(host) or {}) or any(map(inner, data.values()))
+
+    try:
+        return inner(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, TypeError):
+        return False
 
 
 def names() -> list[str]:
@@ -134,6 +152,7 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
         if role not in roles.values():
             raise source.error(f"{role}s", f"this lab has no {role}: add a host to the group {role}s")
 
+    _check_connections(source, hostvars, roles)
     common = {field: _agreed(source, field, hostvars) for field in _LAB_FIELDS}
     hosts = _hosts(source, {name: hostvars[name] for name in roles}, roles)
     fields = {field: value for field, value in common.items() if value is not None}
@@ -154,9 +173,23 @@ def _check_keys(source: _Source, host: str, variables: dict[str, Any], roles: di
     for key, value in variables.items():
         if key.startswith("zclab_") and (renamed := renamed_keys.problem({key: value})):
             raise source.error(*renamed, host, roles[host])
-        if key.startswith("ansible_") or key in _KEYS.values():
+        if key.startswith("ansible_"):
+            continue
+        if key in _KEYS.values():
+            for place in connection.templates(key, value):
+                text = (
+                    "Ansible would evaluate it, zclab does not: write the value itself (no Jinja, no vault)"
+                )
+                raise source.error(place, text, host, roles[host])
             continue
         raise source.error(key, "unknown key: remove it or correct its name (docs/inventory.md lists them)")
+
+
+def _check_connections(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str, Role]) -> None:
+    for name, variables in hostvars.items():
+        kind = KINDS.get(str(variables.get("zclab_kind")))
+        for key, text in connection.problems(name, variables, made=kind is not None and kind.made):
+            raise source.error(key, text, name, roles[name])
 
 
 def _agreed(source: _Source, field: str, hostvars: dict[str, dict[str, Any]]) -> Any:
@@ -276,23 +309,7 @@ def _check_whole(source: _Source, lab: Lab) -> None:
         )
     if lab.traits.emulators and lab.virtual is None:
         raise source.error("zclab_virtual", "missing: a virtual lab declares the size of its hosts")
-    interfaces: dict[str, ipaddress.IPv4Interface | ipaddress.IPv6Interface] = {}
     for host in lab.hosts:
-        try:
-            interface = ipaddress.ip_interface(host.data_address)
-        except ValueError:
-            raise source.error(
-                "zclab_data_address", f"{host.data_address!r} is not an address with prefix length"
-            ) from None
-        interfaces[host.name] = interface
-        if interface.version != lab.expectations.link.ip_version:
-            raise source.error(
-                "zclab_data_address",
-                f"{host.data_address} of {host.name} is IPv{interface.version}, "
-                f"but zclab_link.ip_version is {lab.expectations.link.ip_version}",
-            )
-        if host.data_address_ipv4 is not None:
-            _check_ipv4(source, lab, host, host.data_address_ipv4)
         if lab.traits.emulators and host.nic_model is None:
             raise source.error(
                 "zclab_nic_model",
@@ -300,25 +317,19 @@ def _check_whole(source: _Source, lab: Lab) -> None:
                 host.name,
                 host.role,
             )
+    for key, host, text in addresses.problems(lab):
+        raise source.error(key, text, host.name, host.role)
+    _check_meaningful(source, lab)
+
+
+def _check_meaningful(source: _Source, lab: Lab) -> None:
+    """Refuse what nothing would obey in a lab of this kind."""
+    if lab.traits.emulators:
+        return
+    if lab.virtual is not None:
+        raise source.error("zclab_virtual", f"a lab of kind {lab.kind} has no virtual hosts: leave it out")
     for host in lab.hosts:
-        if interfaces[host.name].ip == interfaces[host.peer].ip:
-            raise source.error("zclab_data_address", f"{host.name} and {host.peer} have the same address")
-        if interfaces[host.peer].ip not in interfaces[host.name].network:
-            raise source.error("zclab_data_address", f"{host.peer} is not in the network of {host.name}")
-
-
-def _check_ipv4(source: _Source, lab: Lab, host: Host, text: str) -> None:
-    """Check the second data address of a host."""
-    key = "zclab_data_address_ipv4"
-    if lab.expectations.link.ip_version == 4:
-        raise source.error(key, "the link is IPv4 already: leave it out", host.name, host.role)
-    try:
-        own = ipaddress.IPv4Interface(text)
-        peer = ipaddress.IPv4Address(host.peer_address_ipv4 or "")
-    except ValueError:
-        problem = f"{text!r} is not an IPv4 address with prefix length, or {host.peer} has none"
-        raise source.error(key, problem, host.name, host.role) from None
-    if own.ip == peer or peer not in own.network:
-        raise source.error(
-            key, f"{host.peer} has the same address or is in another network", host.name, host.role
-        )
+        for field in ("nic_model", "ssh_port"):
+            if getattr(host, field) is not None:
+                text = f"only virtual hosts have one, {host.name} is not virtual: leave it out"
+                raise source.error(_KEYS[field], text, host.name, host.role)

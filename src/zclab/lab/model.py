@@ -231,7 +231,8 @@ class Host(Model):
     def _as_hosts_print_it(cls, text: Any) -> Any:
         """Write an address as `ip addr` does, because the two are compared; others are left to be refused."""
         try:
-            interface = ipaddress.ip_interface(text) if isinstance(text, str) else None
+            # A zone would be lost: it is refused.
+            interface = ipaddress.ip_interface(text) if isinstance(text, str) and "%" not in text else None
         except ValueError:
             interface = None
         if interface is None:

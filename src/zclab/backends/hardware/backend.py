@@ -9,7 +9,7 @@ from typing import Any
 from zclab.backends.backend import Backend, RunPlaybook, StatusRow
 from zclab.base.errors import UsageError
 from zclab.host.ssh import Remote
-from zclab.host.ssh_keys import Endpoint, ssh_config
+from zclab.host.ssh_keys import Endpoint, keyscan_commands, ssh_config, without_key
 
 
 class Hardware(Backend):
@@ -19,10 +19,19 @@ class Hardware(Backend):
     overhead_seconds = 0.7
 
     def facts(self, variant: str | None = None) -> dict[str, Any]:
-        """Return the `zclab` fact, with the text of the SSH configuration; UsageError: no such kernel."""
+        """Return the `zclab` fact, with the SSH configuration and hosts without a known key.
+
+        Raises UsageError: no such kernel.
+        """
         ends = {one.name: Endpoint(one.address, one.port, user=one.user) for one in self._lab.hosts}
         facts = super().facts(variant)
-        facts["backend"]["ssh_config"] = ssh_config(ends, self._lab.state_dir / "known_hosts")
+        known = self._lab.state_dir / "known_hosts"
+        unknown = without_key(ends, known)
+        facts["backend"] |= {
+            "ssh_config": ssh_config(ends, known),
+            "unknown_hosts": unknown,
+            "keyscan": keyscan_commands(ends[name] for name in unknown),
+        }
         return facts
 
     def status(self) -> Iterator[StatusRow]:
