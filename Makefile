@@ -6,6 +6,13 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
+# Nothing that a user has set for other work goes on. (MAKE%: what make itself hands to a make that it starts.)
+KEPT := $(file <scripts/kept_variables) ZCLAB_% PYTHON PYENV_ROOT PYENV_VERSION MAKE% MFLAGS
+$(foreach name,$(filter-out $(KEPT),$(.VARIABLES)),$(if $(findstring environment,$(origin $(name))),\
+    $(eval unexport $(name))))
+# Ansible runs in no other encoding.
+export LC_ALL := C.UTF-8
+
 LINTERS := ruff mypy yamllint shellcheck ansible-lint
 # Tests run on two processors, as many as the smallest machine for the lab has.
 PYTEST := $(BIN)/pytest -n 2
@@ -21,7 +28,7 @@ bootstrap:
 	@scripts/bootstrap
 
 controller: bootstrap
-	@$(BIN)/ansible-playbook playbooks/controller.yml </dev/null
+	@ANSIBLE_CONFIG="$(CURDIR)/ansible.cfg" $(BIN)/ansible-playbook playbooks/controller.yml </dev/null
 
 lab:
 	@since=$$(date +%s.%N) && scripts/bootstrap && $(BIN)/zclab run --up --since "$$since"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from tests import kernel_fake
+from tests.steering import STEERING
 
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.kernel import artifact, build, compilation
@@ -30,7 +31,7 @@ PATCH = {"file": str(kernel_fake.PATCHES / "answer.patch")}
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FAKE_BUILDS", str(tmp_path / "builds"))
+    monkeypatch.setenv("ZCLAB_FAKE_BUILDS", str(tmp_path / "builds"))
     return tmp_path / "cache"
 
 
@@ -115,8 +116,8 @@ def test_same_build_id_in_another_place(
 ) -> None:
     one = build.build("stock", kernel_fake.variant(source)).artifact
     monkeypatch.setenv("ZCLAB_CACHE", str(tmp_path / "a/much/longer/path/of/another/cache"))
-    monkeypatch.setenv("KCFLAGS", "-g")
-    monkeypatch.setenv("LOCALVERSION", "-mine")
+    for name, value in STEERING.items():
+        monkeypatch.setenv(name, value)
     two = build.build("stock", kernel_fake.variant(source)).artifact
     assert (one.key, one.build_id, one.release) == (two.key, two.build_id, two.release)
     assert builds(tmp_path) == 2
@@ -147,7 +148,7 @@ def asker(tmp_path: Path, variant: KernelVariant, **environment: str) -> subproc
 
 def test_two_askers_build_once(source: dict[str, Any], tmp_path: Path, cache: Path) -> None:
     go_on = tmp_path / "go on"
-    first = asker(tmp_path, kernel_fake.variant(source), FAKE_UNTIL=str(go_on))
+    first = asker(tmp_path, kernel_fake.variant(source), ZCLAB_FAKE_UNTIL=str(go_on))
     while not Path(f"{go_on}.begun").exists():
         assert first.poll() is None, first.communicate()
         time.sleep(0.05)
@@ -167,7 +168,7 @@ def test_interrupted_build(
 ) -> None:
     """No half artifact, no process that goes on, and the next build works."""
     variant = kernel_fake.variant(source)
-    building = asker(tmp_path, variant, FAKE_SLEEP=str(tmp_path / "compiling"))
+    building = asker(tmp_path, variant, ZCLAB_FAKE_SLEEP=str(tmp_path / "compiling"))
     while not (tmp_path / "compiling").exists():
         assert building.poll() is None, building.communicate()
         time.sleep(0.05)
@@ -245,10 +246,10 @@ def test_full_disk_beforehand(source: dict[str, Any], cache: Path, monkeypatch: 
 
 
 def test_full_disk_meanwhile(source: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_OUTPUT", "fatal error: error writing to x.s: No space left on device")
+    monkeypatch.setenv("ZCLAB_FAKE_OUTPUT", "fatal error: error writing to x.s: No space left on device")
     message = refuse(cache, kernel_fake.variant(source))
     assert re.search(r"kernel/build/[0-9a-f]+: the disk ran full, \d+ bytes are free now", message)
-    monkeypatch.delenv("FAKE_OUTPUT")
+    monkeypatch.delenv("ZCLAB_FAKE_OUTPUT")
 
     def copy(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.role_modules import write_tree
+from tests.steering import STEERING
 
 from zclab.base.errors import ZclabError
+from zclab.base.paths import project_root
 from zclab.traffic import binary as tool
 
 MAKEFILE = "all:\n\tmkdir -p $(OUT)\n\techo built >>../../../builds\n\t$(CC) -o $(OUT)/zclab-traffic main.c\n"
@@ -59,10 +62,24 @@ def test_the_command_that_make_prints_is_no_error() -> None:
     assert tool.first_error(output) == "main.c:1:2: error: 'x' undeclared"
 
 
+def test_what_is_built_and_its_key_do_not_depend_on_a_users_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tool.build(project_root() / "traffic", tmp_path / "plain")["path"]
+    for name, value in STEERING.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "cc").write_text('#!/bin/sh\nexec /usr/bin/cc -DSTEERED -O0 "$@"\n')
+    (tmp_path / "cc").chmod(0o755)
+    steered = tool.build(project_root() / "traffic", tmp_path / "steered")["path"]
+    assert steered.parent.name == plain.parent.name
+    assert steered.read_bytes() == plain.read_bytes()
+
+
 def test_missing_pieces_are_one_line(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZclabError, match="Makefile is missing"):
         tool.build(tmp_path / "none", tmp_path)
-    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr(tool, "_COMPILER", "no-such-compiler")
     with pytest.raises(ZclabError, match="no-such-compiler does not run on this machine"):
         tool.build(source, tmp_path)
 

@@ -33,7 +33,7 @@ def ssh():
     with socket.create_server(("127.0.0.1", int(re.search(r"127\.0\.0\.1:(\d+)-", line)[1]))) as server:
         while True:
             client = server.accept()[0]
-            if "MUTE" not in os.environ:
+            if "ZCLAB_TEST_MUTE" not in os.environ:
                 client.sendall(b"SSH-2.0-test\r\n")
             client.close()
 threading.Thread(target=ssh, daemon=True).start()
@@ -51,7 +51,7 @@ while True:
     # One request at a time comes, and it has no newline at its end.
     while text := client.recv(65536):
         message = json.loads(text)
-        status = {"status": os.environ.get("STATUS", "running"), "running": True}
+        status = {"status": os.environ.get("ZCLAB_TEST_STATUS", "running"), "running": True}
         answer = {"return": status if message["execute"] == "query-status" else {}}
         send({**answer, **({"id": message["id"]} if "id" in message else {})})
         if message["execute"] == "quit":
@@ -213,17 +213,17 @@ def test_damaged_state_files_do_no_harm(spec: LabSpec, text: str) -> None:
 def test_a_guest_that_hangs_is_reset_and_then_given_up(
     spec: LabSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MUTE", "1")
+    monkeypatch.setenv("ZCLAB_TEST_MUTE", "1")
     expected = r"^(sender|receiver)1: no SSH after 3 s \(guest running\): last on the console: .* see .*log$"
     with pytest.raises(LabError, match=expected):
         lab.up(spec)
     assert pids(spec) == [None, None], "hosts that did not get ready are stopped"
-    monkeypatch.delenv("MUTE")
+    monkeypatch.delenv("ZCLAB_TEST_MUTE")
     assert lab.up(spec).changed
 
 
 def test_a_guest_stopped_by_a_full_disk_is_named(spec: LabSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STATUS", "io-error")
+    monkeypatch.setenv("ZCLAB_TEST_STATUS", "io-error")
     lab.up(spec)
     with pytest.raises(LabError, match=r"sender1: stopped, as it could not write to .*disk is full"):
         lab.up(spec)

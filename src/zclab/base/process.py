@@ -10,12 +10,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from zclab.base.environment import Environment, of_child
 from zclab.base.errors import LabError
 from zclab.base.progress import Progress
 
@@ -35,18 +36,6 @@ _JANITOR = """read -r _; for _ in 1 2 3 4 5; do
     rm -rf --one-file-system "$1" 2>/dev/null; [ -e "$1" ] || exit 0; sleep 1
 done"""
 
-# Variables for a command, over this process's own; None takes one away.
-Environment = Mapping[str, str | None]
-
-# Tools that speak another language, or read a user's settings, would not be understood.
-_ENVIRONMENT = {
-    "LC_ALL": "C",
-    "LANGUAGE": "C",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-}
-
-
 # Killed processes are gone in milliseconds; a daemon that has left the group may hold the pipe for ever.
 _DYING_SECONDS = 2.0
 
@@ -65,11 +54,6 @@ class CommandError(LabError):
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         last = lines[-1][:200] if lines else "no output"
         super().__init__(f"{Path(command[0]).name} failed with status {status}: {last}")
-
-
-def _merged(environment: Environment) -> dict[str, str]:
-    merged: dict[str, str | None] = {**os.environ, **_ENVIRONMENT, **environment}
-    return {name: value for name, value in merged.items() if value is not None}
 
 
 @contextmanager
@@ -105,6 +89,7 @@ def removed_if_we_die(path: Path) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
+        env=of_child(),
         start_new_session=True,
     )
     try:
@@ -127,13 +112,14 @@ def _group(
     command: Sequence[str], cwd: Path | None, environment: Environment, grace_seconds: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command as the leader of its own process group; whatever happens, kill the group at the end."""
-    variables = _merged(environment)
+    variables = of_child(environment)
     if shutil.which(command[0], path=variables.get("PATH")) is None and "/" not in command[0]:
         raise LabError(f"{command[0]} is not installed: run playbooks/controller.yml")
     process = subprocess.Popen(
         ["/bin/sh", "-c", _LEADER, "sh", str(grace_seconds), *command],
         cwd=cwd,
         env=variables,
+        umask=0o022,  # of a user who hides all files by 077: what is made is for others, too
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

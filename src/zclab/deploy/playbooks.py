@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, NamedTuple
 
+from zclab.base.environment import ansible, of_child, replaced
 from zclab.base.errors import LabError
 from zclab.base.paths import project_root
 from zclab.base.progress import Progress
@@ -48,17 +47,14 @@ def run(
     directory = artifacts / f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{playbook}"
     directory.mkdir(parents=True)
     listener = _Listener(on_progress)
-    with _signals_put_back():
+    # ansible-runner hands on what it finds in its own process.
+    with _signals_put_back(), replaced(of_child(ansible())):
         result = ansible_runner.run(
             private_data_dir=str(directory),
             project_dir=str(project_root()),
             playbook=f"playbooks/{playbook}.yml",
             inventory=str(lab_dir),
             extravars=extra_vars or {},
-            envvars={
-                "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            },
             event_handler=listener.handle_event,
             quiet=True,
         )

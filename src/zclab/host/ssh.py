@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+from zclab.base.environment import of_child
 from zclab.base.errors import LabError
 
 if TYPE_CHECKING:  # paramiko takes a third of a second to import: it is imported where a host is reached
@@ -172,7 +173,11 @@ class _Proxy:
         self.socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                shlex.split(command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE
+                shlex.split(command),
+                env=of_child(),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.PIPE,
             )
 
     def close(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zclab.base import program
+from zclab.base.environment import of_child
 from zclab.base.exit_codes import INTERNAL, INTERRUPTED, worst
 from zclab.base.paths import project_root
 from zclab.base.progress import Progress
@@ -54,7 +55,9 @@ def run_command(command: Sequence[str]) -> int:
     """
     path = Path(sys.executable).with_name(command[0])
     interrupted = False
-    child = subprocess.Popen([path, *command[1:]], cwd=project_root(), stdin=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [path, *command[1:]], cwd=project_root(), env=of_child(), stdin=subprocess.DEVNULL
+    )
     try:
         while True:
             try:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from zclab.base.environment import BUILD, Environment
 from zclab.base.errors import InvalidError, LabError
 from zclab.base.files import full_disk
 from zclab.base.paths import cache_dir
-from zclab.base.process import NO_SPACE, Environment, run, stream
+from zclab.base.process import NO_SPACE, run, stream
 from zclab.base.progress import Progress
 from zclab.kernel.patches import PatchText, blamed
 
@@ -47,15 +48,6 @@ _FIXED: dict[str, str | None] = {
     "KDEB_COMPRESS": "gzip",
     "TZ": "UTC",
 }
-# What a user's shell may hold to steer other builds.
-_DROPPED = (
-    *("ARCH", "CROSS_COMPILE", "LLVM", "CC", "HOSTCC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "HOSTCFLAGS"),
-    *("KCFLAGS", "KAFLAGS", "KCPPFLAGS", "KCONFIG_CONFIG", "KCONFIG_ALLCONFIG"),
-    *("KBUILD_OUTPUT", "KBUILD_EXTMOD", "INSTALL_PATH", "INSTALL_MOD_PATH"),
-    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "V", "W", "C"),
-    *("KDEB_SOURCENAME", "KDEB_HOOKDIR", "DEB_BUILD_OPTIONS", "DEB_BUILD_PROFILES"),
-    *("EMAIL", "DEBEMAIL", "DEBFULLNAME"),
-)
 
 
 def environment(suffix: str = "") -> Environment:
@@ -68,7 +60,7 @@ def environment(suffix: str = "") -> Environment:
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_MAXSIZE": "5G",
     }
-    return dict.fromkeys(_DROPPED) | _FIXED | cache | {"LOCALVERSION": suffix}
+    return {**BUILD, **_FIXED, **cache, "LOCALVERSION": suffix}
 
 
 def make_command() -> list[str]:
@@ -78,7 +70,9 @@ def make_command() -> list[str]:
 
 def toolchain() -> tuple[str, str]:
     """Return the versions of the compiler and of the linker, as they say it themselves."""
-    return run(["gcc", "--version"]).splitlines()[0], run(["ld", "--version"]).splitlines()[0]
+    return run(["gcc", "--version"], environment=BUILD).splitlines()[0], (
+        run(["ld", "--version"], environment=BUILD).splitlines()[0]
+    )
 
 
 class Compilation:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zclab.base.environment import Environment
 from zclab.base.errors import InvalidError, LabError, UsageError
 from zclab.base.paths import project_root
-from zclab.base.process import NO_SPACE, CommandError, Environment, run
+from zclab.base.process import NO_SPACE, CommandError, run
 from zclab.kernel.spec import HostConfigBase, KernelConfig
 
 _SET = re.compile(r'(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s"#]+)\s*(?:#.*)?')

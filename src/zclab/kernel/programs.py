@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from zclab.base.environment import BUILD
 from zclab.base.errors import LabError, UsageError
 from zclab.base.process import CommandError, require_tools, run
 from zclab.base.progress import Progress
@@ -54,7 +55,7 @@ class Tree(NamedTuple):
 
     def digest(self, programs: Sequence[Program], *more: object) -> str:
         """Return a hash of everything that goes into programs of this tree, and of more."""
-        compiler = run(["cc", "--version"]).splitlines()[0]
+        compiler = run(["cc", "--version"], environment=BUILD).splitlines()[0]
         parts: list[object] = [self.source.identity, *(text.sha256 for text in self.patches)]
         parts += [self.files, compiler, *more]
         for program in programs:
@@ -116,7 +117,7 @@ def compile_program(tree: Tree, program: Program, work: Path, target: Path) -> N
     command += ["-I", str(work / _SELFTESTS_HEADERS), "-o", str(target), str(source), str(_LINE_BUFFERED)]
     command += [*(str(file) for file in program.companions), *program.options, "-lcrypto"]
     try:
-        run(command)
+        run(command, environment=BUILD)
     except CommandError as error:
         lines = [line.strip() for line in error.output.splitlines() if "error" in line]
         reason = (lines or [str(error)])[0].replace(f"{work}/", "")

@@ -30,7 +30,7 @@ SPACE_BYTES = 2 * 1024**3
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # git can run commands named by a URL (ext::...): only those that fetch are allowed.
-_GIT_ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "GIT_CONFIG_GLOBAL": "/dev/null"}
+_GIT_ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ names the file, the key and what to do.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from zclab.base import renamed_keys
+from zclab.base.environment import ansible, of_child
 from zclab.base.errors import UsageError
 from zclab.base.model import Role
 from zclab.base.paths import lab_dir, project_root, state_dir
@@ -114,12 +114,11 @@ def load(name_or_path: str | Path) -> Lab:
 
 def _ansible_inventory(directory: Path) -> dict[str, Any]:
     command = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(directory), "--list"]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(project_root() / "ansible.cfg"),
+    unparsed_is_failed = {
         "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
     }
+    environment = of_child({**ansible(), **unparsed_is_failed})
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
     )

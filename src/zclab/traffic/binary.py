@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -13,12 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from zclab.base.environment import BUILD, of_child
 from zclab.base.errors import ZclabError
 from zclab.base.process import CommandError, run
 from zclab.base.store import Store
 
 NAME = "zclab-traffic"
 MODE = 0o755
+_COMPILER = "cc"
 KEY_LENGTH = 16
 
 
@@ -52,7 +53,12 @@ def compiler_version(compiler: str) -> str:
     """
     try:
         done = subprocess.run(
-            [compiler, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+            [compiler, "--version"],
+            env=of_child(BUILD),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         raise ZclabError(f"{compiler} does not run on this machine: run playbooks/controller.yml") from None
@@ -69,11 +75,7 @@ def first_error(output: str) -> str:
 
 def binary_path(directory: Path, cache: Path) -> Path:
     """Return where the tool built from `directory` lies in the cache, whether it is there or not."""
-    return cache / "traffic" / source_key(directory, compiler_version(_compiler())) / NAME
-
-
-def _compiler() -> str:
-    return os.environ.get("CC") or "cc"
+    return cache / "traffic" / source_key(directory, compiler_version(_COMPILER)) / NAME
 
 
 def build(directory: Path, cache: Path) -> dict[str, Any]:
@@ -92,7 +94,8 @@ def build(directory: Path, cache: Path) -> dict[str, Any]:
             for source in sources(directory):
                 shutil.copy2(source, work)
             try:
-                run(["make", "--no-print-directory", f"OUT={out}", f"CC={_compiler()}"], cwd=Path(work))
+                command = ["make", "--no-print-directory", f"OUT={out}", f"CC={_COMPILER}"]
+                run(command, cwd=Path(work), environment=BUILD)
             except CommandError as error:
                 reason = first_error(error.output)
                 raise ZclabError(f"{directory}: the traffic tool does not compile: {reason}") from None

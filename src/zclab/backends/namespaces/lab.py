@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zclab.base.environment import of_child
 from zclab.base.errors import LabError, UsageError
 from zclab.base.locks import lab_lock
 from zclab.host import ssh_keys
@@ -378,7 +379,9 @@ def _link(spec: LabSpec, host: HostSpec, peer: HostSpec, check: bool) -> list[st
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=of_child(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def _run(*command: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from zclab.base import paths
+from zclab.base.environment import of_child
 from zclab.base.errors import LabError
 from zclab.base.files import write_whole
 
@@ -122,6 +123,7 @@ def _probe(machine: Machine) -> Accelerator:
         try:
             done = subprocess.run(
                 command,
+                env=of_child(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from zclab.backends.virtual import image, ports, qemu
 from zclab.base import paths
+from zclab.base.environment import of_child
 from zclab.base.errors import LabError
 from zclab.base.process import CommandError, run
 from zclab.host import ssh_keys
@@ -195,6 +196,7 @@ class Host:
         try:
             done = subprocess.run(
                 [*words, self.name, command],
+                env=of_child(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from zclab.backends.virtual import apt_sources, disk
 from zclab.base import paths
+from zclab.base.environment import BUILD, of_child
 from zclab.base.errors import LabError
 from zclab.base.files import remove_tree, require_space
 from zclab.base.process import NO_SPACE, interruptible, privately, stream
@@ -280,6 +281,7 @@ def _apt_transport_options() -> list[str]:
     try:
         dump = subprocess.run(
             ["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"],
+            env=of_child(),
             capture_output=True,
             text=True,
             check=True,
@@ -307,7 +309,7 @@ def _run(
     status = stream(
         command,
         on_line,
-        environment={**env, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+        environment={**env, **BUILD, "LC_ALL": "C.UTF-8"},
         log=log,
         # Outside private namespaces, mmdebstrap removes what it has made elsewhere when it gets SIGTERM.
         grace_seconds=0 if command[0] == "unshare" else _GRACE_SECONDS,

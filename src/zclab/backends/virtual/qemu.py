@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from zclab.backends.virtual.accel import EMULATOR, Accelerator
+from zclab.base.environment import of_child
 from zclab.base.errors import LabError
 
 NIC_DEVICES = {"virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
@@ -188,7 +189,13 @@ def launch(emulator: Emulator, command: Sequence[str], seconds: float = 30.0) ->
     with emulator.log.open("wb") as log:
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+                command,
+                env=of_child(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
             )
         except FileNotFoundError as error:
             raise LabError(f"{command[0]} is not installed: run playbooks/controller.yml") from error
