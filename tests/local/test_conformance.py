@@ -139,13 +139,15 @@ def test_every_kind_of_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
             "wrong": ("fail", f"something else over IPv{family}", None),
             "changed": ("pass", "new", None),
             "not-here": ("skipped", None, "no such thing"),
-            "raising": ("fail", "ValueError: what (inject_outcomes.py:39)", None),
+            "raising": ("fail", "ValueError: what (inject_outcomes.py:40)", None),
             "killed": ("fail", "killed by signal 9", None),
             "hanging": ("fail", "did not end within 1 s", None),
             "printing": ("pass", "as expected", None),
             "peered": ("skipped", None, "no other host"),
+            "elsewhere": ("fail", "as expected, but over loopback, not veth", None),
         }
     assert (rows["wrong"].claim_ids, rows["wrong"].document) == (["S2"], "as written")
+    assert (rows["wrong"].link, rows["elsewhere"].link) == ("none", "veth")
     assert run.SUITE.latest(lab, None) == document
     assert document.rows == ConformanceDocument.model_validate_json(document.model_dump_json()).rows
 
@@ -328,22 +330,26 @@ def test_a_row_ends_with_its_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_sink_says_what_came_and_ends_with_its_channel(address: str) -> None:
-    process = start(probe_command.sink_command(address, address).removeprefix("exec "))
+    process = start(probe_command.sink_command(address, address, "lo").removeprefix("exec "))
     assert process.stderr is not None and process.stdin is not None
     port = int(process.stderr.readline().split()[1])
     sent = os.urandom(300_000)
-    with socket.create_connection((address, port)) as connection:
+    with socket.create_connection((address, port)) as connection, connection.makefile() as answers:
+        assert answers.readline() == "ready\n"
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
-        assert connection.makefile().readline() == f"300000 {hashlib.sha256(sent).hexdigest()}\n"
+        count, digest, received = answers.readline().split()
+        assert (count, digest) == ("300000", hashlib.sha256(sent).hexdigest())
+        assert int(received) >= 300_000
     with socket.create_connection((address, port)) as connection:
         process.stdin.close()
         process.wait(LIMIT)
+        assert connection.recv(7) in (b"", b"ready\n")
         assert connection.recv(1) == b""
 
 
 def test_the_sink_takes_nothing_from_strangers() -> None:
-    process = start(probe_command.sink_command("127.0.0.1", "127.0.0.2").removeprefix("exec "))
+    process = start(probe_command.sink_command("127.0.0.1", "127.0.0.2", "lo").removeprefix("exec "))
     assert process.stderr is not None and process.stdin is not None
     port = int(process.stderr.readline().split()[1])
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -418,7 +424,7 @@ def result(kernel: str, /, fingerprint: str = "m", **outcomes: str | None) -> Co
     """Return a result with one row of each interface; a null outcome was skipped."""
     rows = []
     for abi, outcome in {"map_each": None, "zerocopy_receive": "x", "msg_zerocopy": "x", **outcomes}.items():
-        row = probe_table.TestCase("a-row", "given", outcome or "x", ("S1",), None, lambda bench: "")
+        row = probe_table.TestCase("a-row", "given", outcome or "x", ("S1",), None, lambda bench: "", "none")
         reason = None if outcome else "why"
         rows += [
             documents.judged(abi, row, family, "6.1", outcome, reason) for family in probe_command.FAMILIES
@@ -487,7 +493,8 @@ def test_what_is_shown_of_a_kernel(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert "as expected (since the interface exists)" in text
     assert "the document: as written" in text
     assert "new (since 6.1)" in lines["changed"]
-    assert "6 passed, 8 failed, 6 skipped" in text
+    assert "veth" in lines["elsewhere"]
+    assert "6 passed, 10 failed, 6 skipped" in text
 
 
 # --------------------------------------------------------------------------------------------------- keeping

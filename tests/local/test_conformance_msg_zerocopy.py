@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from zclab.probe import netns, zerocopy_sends
+from zclab.probe import sink as sink_module
 from zclab.probe import table as probe_table
 from zclab.probe.completions import Completion, as_text
 from zclab.probe.netns import SCATTER_GATHER, TX_CHECKSUM
 from zclab.probe.sink import serve
-from zclab.probe.table import Bench, attempt
+from zclab.probe.table import Bench, Peer, attempt
 from zclab.probe.tables.msg_zerocopy import TABLE, completion, limits
 from zclab.suites.conformance import document as documents
 
@@ -37,13 +38,13 @@ OVER_THE_LINK = [name for name, reason in NOT_HERE.items() if reason is NO_PEER]
 
 
 @pytest.fixture
-def sink(family: int) -> Iterator[tuple[str, int]]:
+def sink(family: int) -> Iterator[Peer]:
     """A sink on loopback."""
     address = Bench(family).loopback
     reader, writer = os.pipe()
     with os.fdopen(reader) as told, os.fdopen(writer, "w") as telling:
-        threading.Thread(target=serve, args=(address, address, telling), daemon=True).start()
-        yield address, int(told.readline().split()[1])
+        threading.Thread(target=serve, args=(address, address, "lo", telling), daemon=True).start()
+        yield Peer(address, int(told.readline().split()[1]), "lo")
 
 
 @root
@@ -65,7 +66,7 @@ def test_every_claim_has_a_row() -> None:
 @root
 @families
 @pytest.mark.parametrize("name", OVER_THE_LINK)
-def test_a_link_that_loops_back_is_not_tried(name: str, family: int, sink: tuple[str, int]) -> None:
+def test_a_link_that_loops_back_is_not_tried(name: str, family: int, sink: Peer) -> None:
     assert attempt(ROWS[name], family, sink) == {
         "outcome": None,
         "reason": "the link to the peer has no device of its own: the kernel copies what it loops back",
@@ -77,7 +78,7 @@ def test_a_link_that_loops_back_is_not_tried(name: str, family: int, sink: tuple
 def test_a_device_that_needs_a_copy_is_not_tried(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netns, "_has_device", lambda _: True)
     monkeypatch.setattr(netns, "offload", lambda _, which: which != missing)
-    reason = attempt(ROWS["not-copied-on-the-link"], 4, ("127.0.0.1", 1))["reason"]
+    reason = attempt(ROWS["not-copied-on-the-link"], 4, Peer("127.0.0.1", 1, "lo"))["reason"]
     assert reason == (
         "the device to the peer does not gather fragments and compute checksums: "
         "the kernel copies, and says so only sometimes"
@@ -88,7 +89,7 @@ def test_a_device_that_needs_a_copy_is_not_tried(missing: int, monkeypatch: pyte
 @families
 @pytest.mark.parametrize("name", OVER_THE_LINK)
 def test_a_copy_on_the_link_is_seen(
-    name: str, family: int, sink: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    name: str, family: int, sink: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loopback taken for a link with a device: all arrives, but every completion says that it was copied."""
     monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
@@ -103,7 +104,7 @@ def test_a_copy_on_the_link_is_seen(
 @root
 @families
 def test_content_that_is_changed_on_the_way_to_the_sink_is_seen(
-    family: int, sink: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    family: int, sink: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
     send = zerocopy_sends.send
@@ -111,7 +112,36 @@ def test_content_that_is_changed_on_the_way_to_the_sink_is_seen(
         completion, "send", lambda sender, data, flags=0: send(sender, memoryview(bytes(data)[::-1]), flags)
     )
     outcome = attempt(ROWS["not-copied-on-the-link"], family, sink)["outcome"]
-    assert outcome == "0 to 3 copied, content changed"
+    assert outcome == "0 to 3 copied, content changed over the data interfaces"
+
+
+@root
+@families
+@pytest.mark.parametrize("name", OVER_THE_LINK)
+@pytest.mark.parametrize("direction", ["tx", "rx"])
+def test_bytes_that_the_data_interface_did_not_carry_are_seen(
+    direction: str, name: str, family: int, sink: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything arrives, by another interface than the one that is counted."""
+    monkeypatch.setattr(zerocopy_sends, "needs_device", lambda _: None)
+    monkeypatch.setattr(netns, "COUNTER_SECONDS", 0.05)
+    count = netns.byte_count
+    monkeypatch.setattr(
+        netns, "byte_count", lambda interface, which: 0 if which == direction else count(interface, which)
+    )
+    monkeypatch.setattr(zerocopy_sends, "byte_count", netns.byte_count)
+    monkeypatch.setattr(sink_module, "byte_count", netns.byte_count)
+    outcome = str(attempt(ROWS[name], family, sink)["outcome"])
+    word = "sent" if direction == "tx" else "received"
+    assert f"content whole, but the data interface {word} 0 of " in outcome
+
+
+@root
+@families
+@pytest.mark.parametrize("name", OVER_THE_LINK)
+def test_a_route_by_another_interface_fails(name: str, family: int, sink: Peer) -> None:
+    outcome = str(attempt(ROWS[name], family, sink._replace(interface="data0"))["outcome"])
+    assert f"the route to {sink.address} leaves by lo, not by data0" in outcome
 
 
 @root

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Try the test cases of a table on this host, serve as the peer of another host's, or stress the kernel.
 
-python3 -m probe TABLE [--family 4|6] [--row NAME] [--peer ADDRESS PORT] [--json] [--watch-stdin]
-python3 -m probe sink ADDRESS ALLOWED
+python3 -m probe TABLE [--family 4|6] [--row NAME] [--peer ADDRESS PORT INTERFACE] [--json] [--watch-stdin]
+python3 -m probe sink ADDRESS ALLOWED INTERFACE
 python3 -m probe stress [--seconds N] [--seed S] [--workers N] [--ops KIND,...]
 
 The sink, and a table with --watch-stdin, end when stdin does: with the channel that they came over.
@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from .sink import serve
 from .stress.main import main as stress
-from .table import ENDING, NotHereError, Table, TestCase, attempt
+from .table import ENDING, NotHereError, Peer, Table, TestCase, attempt
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def main() -> None:
     for number in ENDING:
         signal.signal(number, _end)
     if sys.argv[1:2] == ["sink"]:
-        _, _, address, allowed = sys.argv
-        threading.Thread(target=serve, args=(address, allowed, sys.stderr), daemon=True).start()
+        _, _, address, allowed, interface = sys.argv
+        threading.Thread(target=serve, args=(address, allowed, interface, sys.stderr), daemon=True).start()
         sys.stdin.read()
         return
     if sys.argv[1:2] == ["stress"]:
@@ -41,13 +41,15 @@ def main() -> None:
     parser.add_argument("table")
     parser.add_argument("--family", type=int, choices=(4, 6), help="one address family only")
     parser.add_argument("--row", help="one test case only")
-    parser.add_argument("--peer", nargs=2, metavar=("ADDRESS", "PORT"), help="a sink on another host")
+    parser.add_argument(
+        "--peer", nargs=3, metavar=("ADDRESS", "PORT", "INTERFACE"), help="a sink on another host"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, not judged")
     parser.add_argument("--watch-stdin", action="store_true", help="end when stdin does")
     options = parser.parse_args()
     table: Table = importlib.import_module(f".tables.{options.table}", __package__).TABLE
     cases = [case for case in table.cases if options.row in (None, case.name)]
-    peer = (options.peer[0], int(options.peer[1])) if options.peer else None
+    peer = Peer(options.peer[0], int(options.peer[1]), options.peer[2]) if options.peer else None
     failed = False
     if options.json:
         print(json.dumps({"table": table.abi}), flush=True)

@@ -17,10 +17,13 @@ from typing import NamedTuple
 
 from .libc import check, libc
 from .sockets import wait_until
-from .table import Bench, NotHereError
+from .table import Bench, NotHereError, Peer
 
 #: Legacy ethtool commands that read one offload; the command that sets it is the next number.
 RX_CHECKSUM, TX_CHECKSUM, SCATTER_GATHER = 0x14, 0x16, 0x18
+
+#: Seconds within which a driver's counters hold what it has sent or received: some update them by a timer.
+COUNTER_SECONDS = 3.0
 
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCETHTOOL = 0x8913, 0x8914, 0x8946
@@ -30,7 +33,7 @@ _IFREQ_POINTER = struct.Struct("16sQ16x")
 _VALUE = struct.Struct("=II")
 
 
-class Link(NamedTuple):
+class VethLink(NamedTuple):
     """Two network namespaces with a veth pair between them; the test case runs in that of `near`."""
 
     near: str
@@ -61,12 +64,13 @@ def enter_new_netns() -> None:
     _ioctl(_SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", _flags("lo") | _IFF_UP))
 
 
-def linked(bench: Bench) -> Link:
+def linked(bench: Bench) -> VethLink:
     """Make two new network namespaces with a link between them, and move this thread to one of them.
 
     Raises:
         NotHereError: the program `ip` or the kernel's veth is missing.
     """
+    bench.links.add("veth")
     enter_new_netns()
     far = _this_namespace()
     bench.closing.callback(os.close, far)
@@ -74,7 +78,7 @@ def linked(bench: Bench) -> Link:
     near_address, far_address, bits = (
         ("192.0.2.1", "192.0.2.2", 24) if bench.family == 4 else ("2001:db8::1", "2001:db8::2", 64)
     )
-    link = Link("near", "far", far_address, far)
+    link = VethLink("near", "far", far_address, far)
     run("ip", "link", "add", link.near, "type", "veth", "peer", "name", link.far, "netns", _path(far))
     with link.beyond():
         _bring_up(link.far, f"{far_address}/{bits}")
@@ -106,10 +110,17 @@ def run(program: str, *arguments: str) -> str:
     return done.stdout
 
 
-def needs_device(address: str) -> None:
-    """Raise NotHereError unless the way to an address goes out of a device that takes pages as they are."""
-    route = run("ip", "-oneline", "route", "get", address).split()
+def needs_device(peer: Peer) -> None:
+    """Check that the route to a peer leaves by its interface, a device that takes pages as they are.
+
+    Raises:
+        RuntimeError: the route leaves by another interface than the one under test.
+        NotHereError: the interface has no device, or none that sends from the program's pages.
+    """
+    route = run("ip", "-oneline", "route", "get", peer.address).split()
     interface = route[route.index("dev") + 1]
+    if interface != peer.interface:
+        raise RuntimeError(f"the route to {peer.address} leaves by {interface}, not by {peer.interface}")
     if not _has_device(interface):
         raise NotHereError(
             "the link to the peer has no device of its own: the kernel copies what it loops back"
@@ -119,6 +130,19 @@ def needs_device(address: str) -> None:
             "the device to the peer does not gather fragments and compute checksums: "
             "the kernel copies, and says so only sometimes"
         )
+
+
+def byte_count(interface: str, direction: str) -> int:
+    """Return how many bytes an interface has sent ("tx") or received ("rx") so far; raise OSError."""
+    counter = Path("/sys/class/net", interface, "statistics", f"{direction}_bytes")
+    return int(counter.read_text(encoding="ascii"))
+
+
+def await_bytes(interface: str, direction: str, before: int, expected: int) -> int:
+    """Return the bytes counted since `before`: as soon as they are `expected`, or after COUNTER_SECONDS."""
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: byte_count(interface, direction) - before >= expected, COUNTER_SECONDS)
+    return byte_count(interface, direction) - before
 
 
 def _has_device(interface: str) -> bool:

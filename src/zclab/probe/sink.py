@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer of test cases that need a second host: reads all that comes, answers with length and hash."""
+"""The peer of test cases that need a second host: it says what came, and what its interface counted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import socket
 import threading
 from typing import IO
 
+from .netns import await_bytes, byte_count
 
-def serve(address: str, allowed: str, output: IO[str]) -> None:
+#: Sent as soon as the bytes that the interface receives are counted.
+READY = b"ready\n"
+
+
+def serve(address: str, allowed: str, interface: str, output: IO[str]) -> None:
     """Serve connections of `allowed` on `address`, a thread each; first write "listening PORT" to `output`.
 
-    Each connection is read to its end; then the number of bytes and their SHA-256 are sent back, as
-    "BYTES HEX" and a newline. Returns never: it ends with its process.
+    Each connection is sent READY, and is then read to its end. The answer is "BYTES HEX RECEIVED" and a
+    newline: the number of bytes, their SHA-256, and the bytes that `interface` received since READY, headers
+    and all. Never returns: it ends with its process.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as listener:
@@ -23,13 +29,15 @@ def serve(address: str, allowed: str, output: IO[str]) -> None:
             if peer[0] != allowed:
                 connection.close()
                 continue
-            threading.Thread(target=_take, args=(connection,), daemon=True).start()
+            threading.Thread(target=_take, args=(connection, interface), daemon=True).start()
 
 
-def _take(connection: socket.socket) -> None:
-    digest, count = hashlib.sha256(), 0
+def _take(connection: socket.socket, interface: str) -> None:
+    digest, count, before = hashlib.sha256(), 0, byte_count(interface, "rx")
     with connection:
+        connection.sendall(READY)
         while part := connection.recv(1 << 18):
             digest.update(part)
             count += len(part)
-        connection.sendall(f"{count} {digest.hexdigest()}\n".encode())
+        received = await_bytes(interface, "rx", before, count)
+        connection.sendall(f"{count} {digest.hexdigest()} {received}\n".encode())

@@ -29,6 +29,7 @@ _OTHER_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}
 
 def pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
     """Return a connected sender and receiver on loopback; the sender may send with MSG_ZEROCOPY."""
+    bench.links.add("loopback")
     sender = unconnected(bench)
     with socket.create_server((bench.loopback, 0), family=bench.address_family) as listening:
         sender.connect(listening.getsockname())
@@ -48,6 +49,7 @@ def unconnected(bench: Bench) -> socket.socket:
 
 def listener(bench: Bench, backlog: int | None = None) -> socket.socket:
     """Return a TCP socket that listens on loopback."""
+    bench.links.add("loopback")
     address = (bench.loopback, 0)
     return bench.keep(socket.create_server(address, family=bench.address_family, backlog=backlog))
 

@@ -13,13 +13,16 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from .processes import KILLED_SECONDS, end_with, states, wait_for
 
 CASE_SECONDS = 60.0
 #: Signals that end the probe.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+#: What a test case's packets cross: the loopback interface, a veth pair of its own network namespaces, the
+#: pair's data interface to the other host, or nothing, because no connection is made.
+Link = Literal["loopback", "veth", "data interface", "none"]
 _END = b"\0"
 _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[Any])
 
@@ -28,17 +31,25 @@ class NotHereError(Exception):
     """A test case cannot be tried on this host; the text says what is missing."""
 
 
+class Peer(NamedTuple):
+    """A sink on the pair's other host (see sink.py), and this host's interface that has to lead to it."""
+
+    address: str
+    port: int
+    interface: str
+
+
 @dataclass(frozen=True)
 class Bench:
     """What a test case works with. What it opens is closed when the test case has ended, however it ends.
 
-    `family` is 4 or 6. `peer` is the address and port of a sink on the pair's other host (see sink.py), which
-    is reached over the link under test, or None where there is no other host.
+    `family` is 4 or 6. `peer` is None where there is no other host. `links` is what it has used so far.
     """
 
     family: int
-    peer: tuple[str, int] | None = None
+    peer: Peer | None = None
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    links: set[Link] = field(default_factory=set)
 
     @property
     def address_family(self) -> socket.AddressFamily:
@@ -62,6 +73,7 @@ class TestCase:
 
     `expected` is the outcome, or, where kernels differ, outcomes by the first release that behaves so ("0" is
     every release before). `document` is what the claim's document says, where kernels do something else.
+    `link` is what its packets cross; a test case that uses another one fails.
     """
 
     name: str
@@ -70,6 +82,7 @@ class TestCase:
     claims: tuple[str, ...]
     document: str | None
     attempt: Callable[[Bench], str]
+    link: Link = "loopback"
 
     def rule(self, release: str) -> tuple[str | None, str]:
         """Return how a kernel of this release (like "6.1.90-zclab") behaves, and since which release.
@@ -94,13 +107,18 @@ class Cases(list[TestCase]):
         self._why = ""
 
     def add(
-        self, setup: str, expected: str | Mapping[str, str], claims: str = "", document: str | None = None
+        self,
+        setup: str,
+        expected: str | Mapping[str, str],
+        claims: str = "",
+        document: str | None = None,
+        link: Link = "loopback",
     ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
         """Make a function the attempt of a test case, which has the function's name, with dashes."""
 
         def add(attempt: Callable[[Bench], str]) -> Callable[[Bench], str]:
             name = attempt.__name__.replace("_", "-")
-            self.append(TestCase(name, setup, expected, tuple(claims.split()), document, attempt))
+            self.append(TestCase(name, setup, expected, tuple(claims.split()), document, attempt, link))
             return attempt
 
         return add
@@ -130,9 +148,13 @@ class Cases(list[TestCase]):
         attempt.__doc__, self._why = self._why, ""
 
         def add(
-            setup: str, expected: str | Mapping[str, str], claims: str = "", document: str | None = None
+            setup: str,
+            expected: str | Mapping[str, str],
+            claims: str = "",
+            document: str | None = None,
+            link: Link = "loopback",
         ) -> None:
-            self.append(TestCase(name, setup, expected, tuple(claims.split()), document, attempt))
+            self.append(TestCase(name, setup, expected, tuple(claims.split()), document, attempt, link))
 
         return add
 
@@ -159,7 +181,7 @@ class Table:
 
 
 def attempt(
-    case: TestCase, family: int, peer: tuple[str, int] | None = None, watched: int | None = None
+    case: TestCase, family: int, peer: Peer | None = None, watched: int | None = None
 ) -> dict[str, str | None]:
     """Try a test case in a process of its own, within CASE_SECONDS.
 
@@ -199,11 +221,14 @@ def attempt(
     return {"outcome": text, "reason": None}
 
 
-def _in_child(case: TestCase, family: int, peer: tuple[str, int] | None) -> str:
+def _in_child(case: TestCase, family: int, peer: Peer | None) -> str:
     bench = Bench(family, peer)
     try:
         with bench.closing:
-            return f"outcome {case.attempt(bench)}"
+            outcome = case.attempt(bench)
+        if (used := " and ".join(sorted(bench.links)) or "none") != case.link:
+            return f"outcome {outcome}, but over {used}, not {case.link}"
+        return f"outcome {outcome}"
     except NotHereError as reason:
         return f"not-here {reason}"
     except Exception as error:

@@ -10,12 +10,14 @@ import resource
 import socket
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .libc import MAP_FIXED_NOREPLACE, READ_WRITE
-from .netns import Link, needs_device
+from .netns import VethLink, await_bytes, byte_count, needs_device
 from .processes import SECONDS, forked
+from .sink import READY
 from .sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, Mapping, map_memory, pair, payload, unconnected
-from .table import Bench, NotHereError
+from .table import Bench, NotHereError, Peer
 
 SO_SNDBUFFORCE = 32
 #: What as_user() lets a user lock.
@@ -46,7 +48,7 @@ def stall(sender: socket.socket, receiver: socket.socket) -> tuple[socket.socket
     return sender, receiver
 
 
-def across(bench: Bench, link: Link) -> tuple[socket.socket, socket.socket]:
+def across(bench: Bench, link: VethLink) -> tuple[socket.socket, socket.socket]:
     """Return a sender in this network namespace, and a receiver at the far end of a link."""
     with link.beyond():
         listener = bench.keep(socket.create_server((link.address, 0), family=bench.address_family))
@@ -59,6 +61,7 @@ def across(bench: Bench, link: Link) -> tuple[socket.socket, socket.socket]:
 
 def udp_pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
     """Return a connected UDP sender and its receiver on loopback; the sender has SO_ZEROCOPY."""
+    bench.links.add("loopback")
     receiver = bench.keep(socket.socket(bench.address_family, socket.SOCK_DGRAM))
     receiver.bind((bench.loopback, 0))
     receiver.settimeout(SECONDS)
@@ -68,23 +71,47 @@ def udp_pair(bench: Bench) -> tuple[socket.socket, socket.socket]:
     return sender, receiver
 
 
-def to_sink(bench: Bench) -> socket.socket:
-    """Return a connection to the pair's other host; raise NotHereError where none is behind a device."""
+class ToSink(NamedTuple):
+    """A connection to the pair's other host, and what the interface had sent before."""
+
+    sender: socket.socket
+    peer: Peer
+    tx_before: int
+
+    def report(self, sent: bytes) -> str:
+        """End the stream; return whether the sink got it whole, and both data interfaces carried it."""
+        self.sender.shutdown(socket.SHUT_WR)
+        count, digest, received = read_to_end(self.sender).split()
+        same = (int(count), digest.decode()) == (len(sent), hashlib.sha256(sent).hexdigest())
+        content = "content whole" if same else "content changed"
+        for word, carried in (
+            ("sent", await_bytes(self.peer.interface, "tx", self.tx_before, len(sent))),
+            ("received", int(received)),
+        ):
+            if carried < len(sent):
+                return f"{content}, but the data interface {word} {carried} of {len(sent)} bytes"
+        return f"{content} over the data interfaces"
+
+
+def to_sink(bench: Bench) -> ToSink:
+    """Connect to the pair's other host, with SO_ZEROCOPY.
+
+    Raises:
+        NotHereError: there is none, or none behind a device that sends from the program's pages.
+        RuntimeError: the route to it leaves by another interface than the one under test.
+    """
     if bench.peer is None:
         raise NotHereError("there is no other host to send to")
-    needs_device(bench.peer[0])
+    bench.links.add("data interface")
+    needs_device(bench.peer)
+    before = byte_count(bench.peer.interface, "tx")
     sender = unconnected(bench)
-    sender.connect(bench.peer)
-    return sender
-
-
-def sink_says(sender: socket.socket, sent: bytes) -> str:
-    """Return whether the sink got what was sent."""
-    sender.shutdown(socket.SHUT_WR)
-    answer = read_to_end(sender).decode().strip()
-    return (
-        "content whole" if answer == f"{len(sent)} {hashlib.sha256(sent).hexdigest()}" else "content changed"
-    )
+    sender.connect(bench.peer[:2])
+    if (answer := read(sender, len(READY))) != READY:
+        raise RuntimeError(
+            f"the sink's first answer is {answer!r}: it takes nothing from this host's address"
+        )
+    return ToSink(sender, bench.peer, before)
 
 
 def memory(bench: Bench, data: bytes, at: int = 0) -> Mapping:

@@ -21,7 +21,7 @@ from typing import Literal
 from zclab.base.model import Role
 from zclab.host.ssh import Completed, Process, Remote
 from zclab.probe import tables
-from zclab.probe.table import Table
+from zclab.probe.table import Peer, Table
 
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, ...] = (4, 6)
@@ -60,10 +60,10 @@ def programs() -> dict[str, str]:
     return {"probe": hashlib.sha256(archive()).hexdigest()}
 
 
-def rows_command(abi: str, family: Family, peer: tuple[str, int] | None) -> str:
+def rows_command(abi: str, family: Family, peer: Peer | None) -> str:
     """Return the command that tries a table over a family; it wants `handed_over()` on its stdin."""
     options = [abi, "--family", str(family), "--json", "--watch-stdin"]
-    return _command(*options, *(["--peer", peer[0], str(peer[1])] if peer else []))
+    return _command(*options, *(["--peer", *map(str, peer)] if peer else []))
 
 
 def stress_command(seconds: float, seed: int, options: list[str]) -> str:
@@ -71,9 +71,12 @@ def stress_command(seconds: float, seed: int, options: list[str]) -> str:
     return _command("stress", "--watch-stdin", "--seconds", f"{seconds:g}", "--seed", str(seed), *options)
 
 
-def sink_command(address: str, allowed: str) -> str:
-    """Return the command that serves as a peer on `address`; it wants `handed_over()` on its stdin."""
-    return _command("sink", address, allowed)
+def sink_command(address: str, allowed: str, interface: str) -> str:
+    """Return the command that serves as a peer on `address`, which is one of `interface`.
+
+    It wants `handed_over()` on its stdin.
+    """
+    return _command("sink", address, allowed, interface)
 
 
 def handed_over() -> bytes:

@@ -11,18 +11,18 @@ from ..table import Bench, Cases, Table
 CASES = Cases()
 
 
-@CASES.add("the row before", "as expected")
+@CASES.add("the row before", "as expected", link="none")
 def before(bench: Bench) -> str:
     return "as expected"
 
 
-@CASES.add("it takes the probe with it", "as expected")
+@CASES.add("it takes the probe with it", "as expected", link="none")
 def fatal(bench: Bench) -> str:
     os.kill(os.getppid(), signal.SIGKILL)
     return "as expected"
 
 
-@CASES.add("the row after", "as expected")
+@CASES.add("the row after", "as expected", link="none")
 def after(bench: Bench) -> str:
     return "as expected"
 

@@ -21,7 +21,7 @@ table.KILLED_SECONDS = 1.0
 CASES = Cases()
 
 
-@CASES.add("it cannot be killed", "as expected")
+@CASES.add("it cannot be killed", "as expected", link="none")
 def unkillable(bench: Bench) -> str:
     traced = os.getpid()
     if os.fork() == 0:
@@ -34,7 +34,7 @@ def unkillable(bench: Bench) -> str:
     return "as expected"
 
 
-@CASES.add("the test case after", "as expected")
+@CASES.add("the test case after", "as expected", link="none")
 def after(bench: Bench) -> str:
     return "as expected"
 

@@ -29,7 +29,7 @@ def around() -> Iterator[None]:
 CASES = Cases()
 
 
-@CASES.add("it waits", "as expected")
+@CASES.add("it waits", "as expected", link="none")
 def waiting(bench: Bench) -> str:
     other = subprocess.Popen(["sleep", "1000"])
     (marks() / "pids.new").write_text(f"{os.getpid()} {other.pid}", encoding="ascii")

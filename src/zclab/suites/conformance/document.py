@@ -8,7 +8,7 @@ from typing import Literal
 from zclab.base.exit_codes import EXIT_CODES, Verdict
 from zclab.base.model import Model
 from zclab.kernel.spec import KernelVariant
-from zclab.probe.table import TestCase
+from zclab.probe.table import Link, TestCase
 from zclab.runs.manifest import BaseManifest, Kind
 from zclab.suites import probe_command
 from zclab.suites.fingerprint import of_kernel
@@ -22,7 +22,8 @@ class RowDocument(Model):
 
     `expected` is what this kernel should show, `since` the first release that behaves so (null: all do),
     `document` what the claim's text says where kernels do something else. `outcome` is null, with the
-    `reason`, where the row was not tried or its end is not known.
+    `reason`, where the row was not tried or its end is not known. `link` is what its packets crossed; runs
+    that did not record it have null.
     """
 
     abi: str
@@ -36,6 +37,7 @@ class RowDocument(Model):
     verdict: Literal["pass", "fail", "skipped"]
     reason: str | None
     claim_ids: list[str]
+    link: Link | None = None
 
 
 class ConformanceManifest(BaseManifest):
@@ -123,6 +125,7 @@ def judged(
         verdict=verdict,
         reason=reason,
         claim_ids=list(row.claims),
+        link=row.link,
     )
 
 

@@ -18,7 +18,7 @@ from zclab.base.progress import Progress
 from zclab.host.ssh import Process, RemoteError
 from zclab.lab.model import Host, Lab
 from zclab.measure.session import Opener, Session
-from zclab.probe.table import CASE_SECONDS
+from zclab.probe.table import CASE_SECONDS, Peer
 from zclab.suites import on_kernel, probe_command
 from zclab.suites.conformance.document import (
     CONFORMANCE,
@@ -140,8 +140,8 @@ class _Tables:
             answers.trouble = f"the probe ended with status {done.status}: {last}"
 
     @contextmanager
-    def _peer(self, abi: str, family: probe_command.Family) -> Iterator[tuple[str, int] | None]:
-        """Serve as the peer of a sender's rows on the receiver, over the link; yield its address and port."""
+    def _peer(self, abi: str, family: probe_command.Family) -> Iterator[Peer | None]:
+        """Serve as the peer of a sender's rows on the receiver, over the link; yield where it is."""
         sender, receiver = self._members
         try:
             own, address = sender.endpoints(family)
@@ -150,10 +150,10 @@ class _Tables:
         if probe_command.ABIS[abi] != "sender" or not address or receiver.name in self._troubled:
             yield None
             return
-        command = probe_command.sink_command(address, own)
+        command = probe_command.sink_command(address, own, receiver.data_interface)
         with probe_command.started(self._remotes[receiver.name], command) as process:
             line = process.wait_for_stderr_line("listening ", _GRACE_SECONDS)
             if line is None:
                 done = process.wait(_GRACE_SECONDS)
                 raise LabError(f"{receiver.name}: no peer on {address}: {done.stderr.strip()[-200:]}")
-            yield address, int(line.split()[1])
+            yield Peer(address, int(line.split()[1]), sender.data_interface)

@@ -57,7 +57,7 @@ def _called(abi: str) -> str:
 
 
 def _table(abi: str, rows: list[RowDocument]) -> Table:
-    table = new_table(abi, ("row", "IP", "claims", "setup", "expected", "outcome"), fold=True)
+    table = new_table(abi, ("row", "IP", "link", "claims", "setup", "expected", "outcome"), fold=True)
     table.add_column("verdict")
     # What is alike over both families takes one line.
     for same in grouped(rows, lambda row: (row.row, row.verdict, _came_of(row))).values():
@@ -72,6 +72,7 @@ def _table(abi: str, rows: list[RowDocument]) -> Table:
         table.add_row(
             one.row,
             ", ".join(str(row.family) for row in same),
+            one.link or "not recorded",
             ", ".join(one.claim_ids),
             *(escape(text) for text in (one.setup, expected, _came_of(one))),
             styled(one.verdict),

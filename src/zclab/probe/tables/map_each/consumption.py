@@ -93,6 +93,7 @@ def ipv4_on_ipv6(bench: Bench) -> str:
         listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     except (OSError, ValueError) as error:
         raise NotHereError(f"no socket for both families: {error}") from None
+    bench.links.add("loopback")
     with listener:
         sender = bench.keep(socket.create_connection(("127.0.0.1", listener.getsockname()[1])))
         receiver = bench.keep(listener.accept()[0])

@@ -36,7 +36,7 @@ def _unconnected(bench: Bench, kind: socket.SocketKind) -> str:
 
 CASES.why("Nor has one without a peer.")
 CASES.call(_unconnected, "unconnected", socket.SOCK_STREAM)(
-    "a socket that was never connected", "ENOTCONN", "M8"
+    "a socket that was never connected", "ENOTCONN", "M8", link="none"
 )
 
 
@@ -78,7 +78,7 @@ def arguments_come_first(bench: Bench) -> str:
 
 
 CASES.why("Only streams are mapped.")
-CASES.call(_unconnected, "datagrams", socket.SOCK_DGRAM)("a socket of UDP", "ENODEV")
+CASES.call(_unconnected, "datagrams", socket.SOCK_DGRAM)("a socket of UDP", "ENODEV", link="none")
 
 
 def _repair(on: int) -> Step:

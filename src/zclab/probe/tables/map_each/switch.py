@@ -33,7 +33,7 @@ def switched_off(bench: Bench) -> str:
     return f"{before}; mapped {request.length} {got}, {inq(stream.receiver)} queued"
 
 
-@CASES.add("2, -1 and 256 written to tcp_mmap_consume", "EINVAL, EINVAL, EINVAL; it is 1")
+@CASES.add("2, -1 and 256 written to tcp_mmap_consume", "EINVAL, EINVAL, EINVAL; it is 1", link="none")
 def values_of_the_switch(bench: Bench) -> str:
     """It is on or off."""
 
@@ -50,6 +50,7 @@ def values_of_the_switch(bench: Bench) -> str:
 @CASES.add(
     "tcp_mmap_consume in a new network namespace, then written there",
     "0 there; 1 there, 0 where it was not written",
+    link="none",
 )
 def a_switch_of_each_namespace(bench: Bench) -> str:
     """Each network namespace has its own, which is off at first."""

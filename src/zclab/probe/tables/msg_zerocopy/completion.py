@@ -9,18 +9,7 @@ import socket
 from ...completions import as_text, await_completions, optmem, settle, take
 from ...sockets import PAGE, payload
 from ...table import Bench, Cases, NotHereError
-from ...zerocopy_sends import (
-    FRONT,
-    connected,
-    memory,
-    read,
-    send,
-    sink_says,
-    stalled,
-    take_away,
-    to_sink,
-    whole,
-)
+from ...zerocopy_sends import FRONT, connected, memory, read, send, stalled, take_away, to_sink, whole
 
 CASES = Cases()
 
@@ -62,7 +51,7 @@ def merging_is_bounded(bench: Bench) -> str:
     return f"{notifications:g} notifications, {as_text(await_completions(sender, 16))}"
 
 
-@CASES.add("2^32 sends on one socket", "the range goes on at 0", "Z1")
+@CASES.add("2^32 sends on one socket", "the range goes on at 0", "Z1", link="none")
 def counter_wraps(bench: Bench) -> str:
     """The counter has 32 bits."""
     raise NotHereError("no kernel lets a program set the counter, and 2^32 sends take hours")
@@ -106,13 +95,18 @@ def what_loops_back_is_copied(bench: Bench) -> str:
     return f"{as_text(completions)}, {whole(read(receiver, len(sent)), sent)}"
 
 
-@CASES.add("sends to the other host", "0 to 3, content whole", "Z1 Z3")
+@CASES.add(
+    "sends to the other host",
+    "0 to 3, content whole over the data interfaces",
+    "Z1 Z3",
+    link="data interface",
+)
 def not_copied_on_the_link(bench: Bench) -> str:
     """A device takes the program's own pages."""
-    sender = to_sink(bench)
+    link = to_sink(bench)
     sent = payload(1 << 18)
     area = memory(bench, sent)
     for at in range(0, len(sent), 1 << 16):
-        send(sender, area.view(at, 1 << 16))
-    completions = await_completions(sender, 4)
-    return f"{as_text(completions)}, {sink_says(sender, sent)}"
+        send(link.sender, area.view(at, 1 << 16))
+    completions = await_completions(link.sender, 4)
+    return f"{as_text(completions)}, {link.report(sent)}"

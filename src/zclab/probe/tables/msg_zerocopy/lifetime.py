@@ -18,7 +18,6 @@ from ...zerocopy_sends import (
     read,
     read_to_end,
     send,
-    sink_says,
     stalled,
     to_sink,
     whole,
@@ -70,17 +69,22 @@ def process_ends_while_pending(bench: Bench) -> str:
     return f"{done}; {whole(read_to_end(receiver), FRONT + sent)}"
 
 
-@CASES.add("buffers are unmapped after the send, to the other host", "content whole, 0 to 3", "Z13")
+@CASES.add(
+    "buffers are unmapped after the send, to the other host",
+    "content whole over the data interfaces, 0 to 3",
+    "Z13",
+    link="data interface",
+)
 def unmapped_on_the_link(bench: Bench) -> str:
     """A device reads pages that the program no longer has."""
-    sender = to_sink(bench)
+    link = to_sink(bench)
     sent = payload(1 << 20)
     for at in range(0, len(sent), 1 << 18):
         area = memory(bench, sent[at : at + (1 << 18)])
-        send(sender, area.view())
+        send(link.sender, area.view())
         area.unmap()
-    content = sink_says(sender, sent)
-    return f"{content}, {as_text(await_completions(sender, 4))}"
+    content = link.report(sent)
+    return f"{content}, {as_text(await_completions(link.sender, 4))}"
 
 
 @CASES.add(

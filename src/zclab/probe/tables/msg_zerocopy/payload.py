@@ -19,7 +19,6 @@ from ...zerocopy_sends import (
     read,
     reading,
     send,
-    sink_says,
     stall,
     stalled,
     take_away,
@@ -135,7 +134,9 @@ def datagram_corked(bench: Bench) -> str:
     return f"{datagrams}, {whole(got, sent)}, {as_text(await_completions(sender, 2))}"
 
 
-@CASES.add("the interface has scatter-gather off (veth)", "off; 0: none; then 0 to 5, content whole", "Z11")
+@CASES.add(
+    "the interface has scatter-gather off", "off; 0: none; then 0 to 5, content whole", "Z11", link="veth"
+)
 def scatter_gather_off(bench: Bench) -> str:
     """A device that takes no fragments is sent a copy."""
     link = linked(bench)
@@ -145,10 +146,11 @@ def scatter_gather_off(bench: Bench) -> str:
 
 
 @CASES.add(
-    "scatter-gather is off, so that sends are copied: one that fits a packet, one of two packets (veth)",
+    "scatter-gather is off, so that sends are copied: one that fits a packet, one of two packets",
     "off; 0 to 0 copied; 1 to 1; content whole",
     "Z3",
     document="off; 0 to 0 copied; 1 to 1 copied; content whole",
+    link="veth",
 )
 def copies_of_segments_are_not_told(bench: Bench) -> str:
     """A copy that is made when the kernel segments a send is not reported as one."""
@@ -167,7 +169,7 @@ def copies_of_segments_are_not_told(bench: Bench) -> str:
     return f"{setting}; {'; '.join(completions)}; {whole(content, sent)}"
 
 
-@CASES.add("scatter-gather is turned off while sends wait (veth)", "off; 0 to 3, content whole", "Z11")
+@CASES.add("scatter-gather is turned off while sends wait", "off; 0 to 3, content whole", "Z11", link="veth")
 def scatter_gather_turned_off(bench: Bench) -> str:
     """What was queued for a device that takes fragments arrives although it no longer does."""
     link = linked(bench)
@@ -183,9 +185,10 @@ def scatter_gather_turned_off(bench: Bench) -> str:
 
 
 @CASES.add(
-    "checksums are computed by neither interface (veth)",
+    "checksums are computed by neither interface",
     "receiving off, sending off; 0: none; then 0 to 5 copied, content whole",
     "Z11",
+    link="veth",
 )
 def checksum_offload_off(bench: Bench) -> str:
     """The kernel reads the pages itself to send them, and checks what it receives."""
@@ -199,14 +202,15 @@ def checksum_offload_off(bench: Bench) -> str:
 
 @CASES.add(
     "lengths 1, 100, one page, three pages, 64 KiB, 8 MiB to the other host",
-    "0: none; then 0 to 5, content whole",
+    "0: none; then 0 to 5, content whole over the data interfaces",
     "Z11",
+    link="data interface",
 )
 def lengths_on_the_link(bench: Bench) -> str:
     """Any length goes out without a copy."""
-    sender = to_sink(bench)
-    nothing, completions, sent = _send_lengths(bench, sender, 0)
-    return f"0: {nothing}; then {as_text(completions)}, {sink_says(sender, sent)}"
+    link = to_sink(bench)
+    nothing, completions, sent = _send_lengths(bench, link.sender, 0)
+    return f"0: {nothing}; then {as_text(completions)}, {link.report(sent)}"
 
 
 @CASES.add("buffers that begin 1, 7, 2048 and 4095 bytes into a page", "0 to 3 copied, content whole", "Z12")
@@ -221,14 +225,15 @@ def unaligned_buffers(bench: Bench) -> str:
 
 @CASES.add(
     "buffers that begin 1, 7, 2048 and 4095 bytes into a page, to the other host",
-    "0 to 3, content whole",
+    "0 to 3, content whole over the data interfaces",
     "Z12",
+    link="data interface",
 )
 def unaligned_on_the_link(bench: Bench) -> str:
     """A device takes them from there."""
-    sender = to_sink(bench)
-    sent = _send_unaligned(bench, sender)
-    return f"{as_text(await_completions(sender, 4))}, {sink_says(sender, sent)}"
+    link = to_sink(bench)
+    sent = _send_unaligned(bench, link.sender)
+    return f"{as_text(await_completions(link.sender, 4))}, {link.report(sent)}"
 
 
 @CASES.add(

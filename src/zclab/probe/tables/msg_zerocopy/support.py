@@ -29,7 +29,7 @@ def flag_without_the_option(bench: Bench) -> str:
     return f"{content}, completions: {take(sender) or 'none'}"
 
 
-@CASES.add("the flag on a Unix socket", "content whole", "Z4")
+@CASES.add("the flag on a Unix socket", "content whole", "Z4", link="none")
 def flag_on_another_protocol(bench: Bench) -> str:
     """A protocol that does not know the flag passes over it."""
     sender, receiver = (bench.keep(end) for end in socket.socketpair())
@@ -50,7 +50,7 @@ def option_off_and_on(bench: Bench) -> str:
     return as_text(await_completions(sender, 2))
 
 
-@CASES.add("SO_ZEROCOPY set to 1, 2 and -1", "ok, EINVAL, EINVAL, and it is 1", "Z4")
+@CASES.add("SO_ZEROCOPY set to 1, 2 and -1", "ok, EINVAL, EINVAL, and it is 1", "Z4", link="none")
 def option_values(bench: Bench) -> str:
     """The option is 0 or 1."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
@@ -78,6 +78,7 @@ def option_is_inherited(bench: Bench) -> str:
     "SO_ZEROCOPY on Unix, raw, packet and netlink sockets",
     "EOPNOTSUPP, EOPNOTSUPP, EOPNOTSUPP, EOPNOTSUPP",
     "Z5",
+    link="none",
 )
 def protocols_without_it(bench: Bench) -> str:
     """Protocols that cannot send without a copy refuse the option with EOPNOTSUPP."""

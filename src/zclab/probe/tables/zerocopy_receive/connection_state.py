@@ -26,7 +26,7 @@ CASES.call(_listening, "listening-with-address-unaligned", 8)(
 )
 
 
-@CASES.add("a socket that was never connected", "ok, mapped 0, hint 0")
+@CASES.add("a socket that was never connected", "ok, mapped 0, hint 0", link="none")
 def unconnected(bench: Bench) -> str:
     """It looks like a connection with nothing queued, whereas recv() fails with ENOTCONN."""
     sock = bench.keep(socket.socket(bench.address_family, socket.SOCK_STREAM))
