@@ -50,7 +50,7 @@ from zclab.suites.conformance.document import (
 
 INJECTED = Path(__file__).parents[1] / "data" / "conformance"
 #: How many test cases each table has: none is lost unseen.
-CASES = {"map_each": 95, "zerocopy_receive": 96, "msg_zerocopy": 46}
+CASES = {"map_each": 95, "zerocopy_receive": 100, "msg_zerocopy": 66}
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
 LIMIT = 60
 
@@ -163,6 +163,19 @@ def test_what_is_expected_goes_by_the_release(
     judged = documents.judged("inject_outcomes", row, 4, release, "new", None)
     assert (judged.expected, judged.since) == (expected, since)
     assert judged.verdict == ("pass" if expected == "new" else "fail")
+
+
+@pytest.mark.parametrize(
+    ("release", "outcome", "deviates"),
+    [("4.18", "EINVAL", False), ("6.1", "ok", True), ("6.1", "EINVAL", False), ("6.1", None, False)],
+)
+def test_a_deviation_is_of_a_row_that_passed(release: str, outcome: str | None, deviates: bool) -> None:
+    """Not before the release since which kernels do something else than the document says."""
+    row = probe_table.TestCase("a-row", "given", {"0": "EINVAL", "5.1": "ok"}, (), "it fails", str, "none")
+    judged = documents.judged("msg_zerocopy", row, 4, release, outcome, None)
+    assert judged.deviates is deviates
+    document = documents.judge(result("full"), [judged])
+    assert ("1 of the passed show what their document does not say" in show.summary(document)) is deviates
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a process that traces its parent needs root")

@@ -48,12 +48,17 @@ def take(sock: socket.socket) -> Completion | None:
         ValueError: the error queue has something else.
     """
     try:
-        data, control, _, _ = sock.recvmsg(1, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+        data, control, flags, _ = sock.recvmsg(1, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return None
-    if data or len(control) != 1 or control[0][:2] not in _RECVERR:
-        raise ValueError(f"not a completion: {data!r} {control!r}")
-    error, origin, kind, code, _, lo, hi = _EXTENDED_ERROR.unpack_from(control[0][2])
+    if data or flags != MSG_ERRQUEUE or len(control) != 1 or control[0][:2] not in _RECVERR:
+        raise ValueError(f"not a completion: {data!r} {control!r} {flags:#x}")
+    return completion_in(control[0][2])
+
+
+def completion_in(control: bytes) -> Completion:
+    """Return the completion in a control message's data, struct sock_extended_err; raise ValueError."""
+    error, origin, kind, code, _, lo, hi = _EXTENDED_ERROR.unpack_from(control)
     if error or origin != _ORIGIN_ZEROCOPY or kind or code & ~_CODE_COPIED:
         raise ValueError(f"not a completion: error {error}, origin {origin}, type {kind}, code {code}")
     return Completion(lo, hi, bool(code & _CODE_COPIED))
@@ -84,9 +89,14 @@ def as_text(completions: Iterable[Completion]) -> str:
     return ", ".join(map(str, joined)) or "none"
 
 
-def settle(sock: socket.socket) -> None:
-    """Wait until all that was sent is acknowledged, and its completions are on the error queue."""
-    wait_until(lambda: not any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))))
+def take_all(sock: socket.socket) -> str:
+    """Return the completions that are there now, in the order in which they come, as text."""
+    return ", ".join(map(str, iter(lambda: take(sock), None))) or "none"
+
+
+def settle(sock: socket.socket, left: int = 0) -> None:
+    """Wait until all that was sent but for `left` bytes is acknowledged and its completions are queued."""
+    wait_until(lambda: struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0] <= left)
     # This call takes the socket's lock: whatever freed the last buffer has finished then.
     _tcp_info(sock, *_OPTIONS)
 

@@ -22,6 +22,8 @@ from .table import Bench, NotHereError, Peer
 #: Legacy ethtool commands that read one offload; the command that sets it is the next number.
 RX_CHECKSUM, TX_CHECKSUM, SCATTER_GATHER = 0x14, 0x16, 0x18
 
+#: Of the near end, and of a neighbour beyond the far end, whose own stack takes no frame for that one.
+NEAR_MAC, FAR_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 #: Seconds within which a driver's counters hold what it has sent or received: some update them by a timer.
 COUNTER_SECONDS = 3.0
 
@@ -30,16 +32,40 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCETHTOOL = 0x8913, 0x8914, 0x8946
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _IFREQ_FLAGS = struct.Struct("16sH22x")
 _IFREQ_POINTER = struct.Struct("16sQ16x")
+_RX_BYTES, _TX_BYTES = 0, 8  # their columns in /proc/net/dev
 _VALUE = struct.Struct("=II")
 
 
 class VethLink(NamedTuple):
-    """Two network namespaces with a veth pair between them; the test case runs in that of `near`."""
+    """Two network namespaces with a veth pair between them; the test case runs in that of `near`.
+
+    `near_address` is that of `near`, `address` that of what is behind it.
+    """
 
     near: str
     far: str
+    near_address: str
     address: str
     far_namespace: int
+
+    def resolve(self) -> None:
+        """Tell the near stack which MAC address `address` has; what waits for it is sent."""
+        run(
+            "ip",
+            "neighbour",
+            "replace",
+            self.address,
+            "lladdr",
+            FAR_MAC,
+            "dev",
+            self.near,
+            "nud",
+            "permanent",
+        )
+
+    def unresolve(self) -> None:
+        """Have the near stack forget it: packets to `address` wait, and it is asked for."""
+        run("ip", "neighbour", "del", self.address, "dev", self.near)
 
     @contextlib.contextmanager
     def beyond(self) -> Iterator[None]:
@@ -64,8 +90,10 @@ def enter_new_netns() -> None:
     _ioctl(_SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", _flags("lo") | _IFF_UP))
 
 
-def linked(bench: Bench) -> VethLink:
+def linked(bench: Bench, stack: bool = True) -> VethLink:
     """Make two new network namespaces with a link between them, and move this thread to one of them.
+
+    Without a `stack` the far one has no address: it answers nothing, and resolve() makes up a neighbour.
 
     Raises:
         NotHereError: the program `ip` or the kernel's veth is missing.
@@ -78,12 +106,15 @@ def linked(bench: Bench) -> VethLink:
     near_address, far_address, bits = (
         ("192.0.2.1", "192.0.2.2", 24) if bench.family == 4 else ("2001:db8::1", "2001:db8::2", 64)
     )
-    link = VethLink("near", "far", far_address, far)
+    link = VethLink("near", "far", near_address, far_address, far)
     run("ip", "link", "add", link.near, "type", "veth", "peer", "name", link.far, "netns", _path(far))
+    run("ip", "link", "set", link.near, "address", NEAR_MAC)
     with link.beyond():
-        _bring_up(link.far, f"{far_address}/{bits}")
+        _bring_up(link.far, f"{far_address}/{bits}" if stack else None)
     _bring_up(link.near, f"{near_address}/{bits}")
     wait_until(lambda: bool(_flags(link.near) & _IFF_RUNNING))
+    if not stack:
+        link.resolve()
     return link
 
 
@@ -133,9 +164,16 @@ def needs_device(peer: Peer) -> None:
 
 
 def byte_count(interface: str, direction: str) -> int:
-    """Return how many bytes an interface has sent ("tx") or received ("rx") so far; raise OSError."""
-    counter = Path("/sys/class/net", interface, "statistics", f"{direction}_bytes")
-    return int(counter.read_text(encoding="ascii"))
+    """Return how many bytes an interface has sent ("tx") or received ("rx") so far.
+
+    Raises:
+        RuntimeError: this network namespace has no such interface.
+    """
+    for line in Path("/proc/thread-self/net/dev").read_text(encoding="ascii").splitlines():
+        name, colon, counters = line.partition(":")
+        if colon and name.strip() == interface:
+            return int(counters.split()[_RX_BYTES if direction == "rx" else _TX_BYTES])
+    raise RuntimeError(f"there is no interface {interface}")
 
 
 def await_bytes(interface: str, direction: str, before: int, expected: int) -> int:
@@ -149,9 +187,10 @@ def _has_device(interface: str) -> bool:
     return Path("/sys/class/net", interface, "device").exists()
 
 
-def _bring_up(interface: str, address: str) -> None:
-    nodad = ["nodad"] if ":" in address else []
-    run("ip", "address", "add", address, "dev", interface, *nodad)
+def _bring_up(interface: str, address: str | None) -> None:
+    if address is not None:
+        nodad = ["nodad"] if ":" in address else []
+        run("ip", "address", "add", address, "dev", interface, *nodad)
     run("ip", "link", "set", interface, "up")
 
 

@@ -6,10 +6,19 @@ completions say so.
 """
 
 from ...table import Table
-from . import completion, failed_sends, lifetime, limits, payload, support
+from . import completion, error_queue, failed_sends, lifetime, limits, payload, segments, support
 
 TABLE = Table(
     "msg_zerocopy",
-    [*completion.CASES, *support.CASES, *limits.CASES, *failed_sends.CASES, *payload.CASES, *lifetime.CASES],
+    [
+        *completion.CASES,
+        *error_queue.CASES,
+        *support.CASES,
+        *limits.CASES,
+        *failed_sends.CASES,
+        *payload.CASES,
+        *segments.CASES,
+        *lifetime.CASES,
+    ],
     limits.optmem_max_kept,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import socket
 
-from ...completions import as_text, await_completions, settle, take
-from ...sockets import PAGE, map_memory, outcome, payload
+from ...completions import as_text, await_completions, settle, take, take_all
+from ...sockets import PAGE, listener, map_memory, outcome, payload, unconnected
 from ...table import Bench, Cases
 from ...zerocopy_sends import FRONT, SO_SNDBUFFORCE, connected, memory, read, send, stalled, take_away, whole
 
@@ -64,6 +64,21 @@ def full_buffer_leaves_no_gap(bench: Bench) -> str:
     content = whole(read(receiver, len(sent)), sent)
     settle(sender)
     return f"{failed}, {as_text(await_completions(sender, 2))}, {content}"
+
+
+@CASES.add("a send before connect(), and one after it", "EPIPE, then none; then 0 to 0 copied", "Z9")
+def never_connected(bench: Bench) -> str:
+    """A send without a connection is not counted."""
+    sender = unconnected(bench)
+    area = memory(bench, payload(PAGE))
+    failed = outcome(lambda: send(sender, area.view()))
+    early = take_all(sender)
+    listening = listener(bench)
+    sender.connect(listening.getsockname()[:2])
+    bench.keep(listening.accept()[0])
+    send(sender, area.view())
+    settle(sender)
+    return f"{failed}, then {early}; then {take_all(sender)}"
 
 
 @CASES.add("a send, then one after shutdown()", "EPIPE, 0 to 0 copied, then none", "Z9")

@@ -6,9 +6,9 @@ from __future__ import annotations
 import socket
 
 from ...completions import as_text, await_completions, settle
-from ...netns import enter_new_netns, run
+from ...netns import enter_new_netns, linked, run
 from ...processes import SECONDS
-from ...sockets import PAGE, payload
+from ...sockets import PAGE, SO_ZEROCOPY, Mapping, payload
 from ...table import Bench, Cases
 from ...zerocopy_sends import (
     FRONT,
@@ -24,6 +24,8 @@ from ...zerocopy_sends import (
 )
 
 CASES = Cases()
+
+_ETH_P_ALL = 3
 
 
 @CASES.add("the socket is closed with completions pending", "content whole", "Z13")
@@ -105,8 +107,8 @@ def filter_reads_payload(bench: Bench) -> str:
         *("match", "u32", f"0x{marked[:4].hex()}", "0xffffffff", "at", str(headers)),
         *("action", "mirred", "egress", "mirror", "dev", "copies"),
     )
-    tap = bench.keep(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
-    tap.bind(("seen", 3))
+    tap = bench.keep(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)))
+    tap.bind(("seen", _ETH_P_ALL))
     tap.settimeout(SECONDS)
     sender, receiver = connected(bench)
     area = memory(bench, marked + other)
@@ -117,6 +119,51 @@ def filter_reads_payload(bench: Bench) -> str:
         settle(sender)
     arrived = whole(content, marked + other + marked)
     return f"{_copies(tap, marked, other)}, {arrived}, {as_text(await_completions(sender, 3))}"
+
+
+@CASES.add(
+    "datagrams that the far end drops: before, while and after a packet socket is on the interface",
+    "0 to 0; 1 to 1 copied; 2 to 2",
+    "Z3",
+    link="veth",
+)
+def packet_socket_makes_copies(bench: Bench) -> str:
+    """What a packet socket of the sending interface gets is a copy, and the completion says so."""
+    link = linked(bench, stack=False)
+    # What is larger than the far end's MTU is dropped there: nothing but a packet socket keeps or copies it.
+    run("ip", "link", "set", link.near, "mtu", "9000")
+    sender = bench.keep(socket.socket(bench.address_family, socket.SOCK_DGRAM))
+    sender.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    sender.connect((link.address, 9))
+    return _with_packet_socket(sender, memory(bench, payload(2 * PAGE)), link.near)
+
+
+@CASES.add(
+    "sends to the other host: before, while and after a packet socket is on the data interface",
+    "0 to 0; 1 to 1 copied; 2 to 2; content whole over the data interfaces",
+    "Z3",
+    link="data interface",
+)
+def packet_socket_on_the_link(bench: Bench) -> str:
+    """So it does where the device would have taken the pages."""
+    link = to_sink(bench)
+    sent = payload(2 * PAGE)
+    completions = _with_packet_socket(link.sender, memory(bench, sent), link.peer.interface)
+    return f"{completions}; {link.report(3 * sent)}"
+
+
+def _with_packet_socket(sender: socket.socket, area: Mapping, interface: str) -> str:
+    """Send an area before, while and after a packet socket is on an interface; return the completions."""
+
+    def completed() -> str:
+        send(sender, area.view())
+        return as_text(await_completions(sender, 1))
+
+    before = completed()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as tap:
+        tap.bind((interface, _ETH_P_ALL))
+        during = completed()
+    return f"{before}; {during}; {completed()}"
 
 
 def _copies(tap: socket.socket, marked: bytes, other: bytes) -> str:

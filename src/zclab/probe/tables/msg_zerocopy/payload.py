@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 
-from ...completions import Completion, as_text, await_completions, segments, settle, take, unsent
+from ...completions import Completion, as_text, await_completions, segments, settle, take, take_all, unsent
 from ...libc import READ_WRITE
 from ...netns import RX_CHECKSUM, SCATTER_GATHER, TX_CHECKSUM, linked, offload
 from ...sockets import MSG_ZEROCOPY, PAGE, map_memory, outcome, payload
@@ -29,6 +29,7 @@ from ...zerocopy_sends import (
 
 CASES = Cases()
 
+_UDP_CORK = 1
 LENGTHS = (1, 100, PAGE, 3 * PAGE, 1 << 16, 1 << 23)
 
 
@@ -98,8 +99,9 @@ def corked_among_copies(bench: Bench) -> str:
 
 @CASES.add(
     "UDP datagrams of 0, 1, 100, a page, and the largest; then one byte more",
-    "0 to 4 copied, content whole, EMSGSIZE, then none",
+    "0: 0 to 0 copied; then 1 to 4 copied, content whole, EMSGSIZE, then none",
     "Z9 Z11",
+    document="0: none; then 0 to 3 copied, content whole, EMSGSIZE, then none",
 )
 def datagram_lengths(bench: Bench) -> str:
     """Datagrams of any length, even empty ones, are counted; one that is too long is not."""
@@ -107,14 +109,18 @@ def datagram_lengths(bench: Bench) -> str:
     largest = 65535 - 8 - (20 if bench.family == 4 else 0)
     sent = payload(largest + 1)
     area = memory(bench, sent)
-    completions, content = [], True
-    for length in (0, 1, 100, PAGE, largest):
+    send(sender, area.view(0, 0))
+    content = receiver.recv(1) == b""
+    nothing = take_all(sender)  # of what has arrived on loopback the completion is there, if there is one
+    completions = []
+    for length in (1, 100, PAGE, largest):
         send(sender, area.view(0, length))
         content &= receiver.recv(1 << 17) == sent[:length]
         completions += await_completions(sender, 1)
     failed = outcome(lambda: send(sender, area.view()))
     arrived = "content whole" if content else "content changed"
-    return f"{as_text(completions)}, {arrived}, {failed}, then {take(sender) or 'none'}"
+    then = take_all(sender)
+    return f"0: {nothing}; then {as_text(completions)}, {arrived}, {failed}, then {then}"
 
 
 @CASES.add(
@@ -132,6 +138,34 @@ def datagram_corked(bench: Bench) -> str:
     got = receiver.recv(1 << 16)
     datagrams = "one datagram" if len(got) == len(sent) else f"a datagram of {len(got)}"
     return f"{datagrams}, {whole(got, sent)}, {as_text(await_completions(sender, 2))}"
+
+
+def _corked_datagram(bench: Bench, flagged: tuple[bool, ...]) -> str:
+    """Send a datagram in pieces under UDP_CORK, those `flagged` with MSG_ZEROCOPY."""
+    sender, receiver = udp_pair(bench)
+    sent = payload(len(flagged) * 3000)
+    area = memory(bench, sent)
+    sender.setsockopt(socket.IPPROTO_UDP, _UDP_CORK, 1)
+    for number, flag in enumerate(flagged):
+        sender.send(area.view(3000 * number, 3000), MSG_ZEROCOPY if flag else 0)
+    sender.setsockopt(socket.IPPROTO_UDP, _UDP_CORK, 0)
+    got = receiver.recv(1 << 16)
+    datagrams = "one datagram" if len(got) == len(sent) else f"a datagram of {len(got)}"
+    return f"{datagrams}, {whole(got, sent)}, {as_text(await_completions(sender, sum(flagged)))}"
+
+
+CASES.why("A datagram may hold copies and the program's pages; only what has the flag is counted.")
+CASES.call(_corked_datagram, "datagram-corked-among-copies", (False, True) * 3)(
+    "a corked UDP datagram of six pieces, every second with the flag",
+    "one datagram, content whole, 0 to 2 copied",
+    "Z1 Z11",
+)
+CASES.why("The same where the program's pages come first.")
+CASES.call(_corked_datagram, "datagram-corked-before-copies", (True, False) * 3)(
+    "a corked UDP datagram of six pieces, the first and then every second with the flag",
+    "one datagram, content whole, 0 to 2 copied",
+    "Z1 Z11",
+)
 
 
 @CASES.add(

@@ -3,18 +3,31 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 
-from ...completions import as_text, await_completions, settle, syn_had_data, take
+from ...completions import as_text, await_completions, settle, syn_had_data, take, take_all
 from ...netns import enter_new_netns
-from ...sockets import MSG_ZEROCOPY, PAGE, SO_ZEROCOPY, error_name, listener, outcome, payload, unconnected
+from ...sockets import (
+    MSG_ZEROCOPY,
+    PAGE,
+    SO_ZEROCOPY,
+    error_name,
+    listener,
+    outcome,
+    payload,
+    unconnected,
+    wait_until,
+)
 from ...table import Bench, Cases
 from ...zerocopy_sends import connected, memory, read, send, udp_pair, whole
 
 CASES = Cases()
 
 MSG_FASTOPEN = 0x20000000
+# Bits of tcp_fastopen. Without a cookie: neither the client nor the server wants one.
+_CLIENT, _SERVER, _NO_COOKIE = 0x1, 0x2, 0x4 | 0x200
 
 
 @CASES.add("the flag on a socket without SO_ZEROCOPY", "content whole, completions: none", "Z4")
@@ -117,10 +130,14 @@ def udp_has_it(bench: Bench) -> str:
 )
 def fast_open(bench: Bench) -> str:
     """A send that connects can be counted, too."""
-    # Client and server, both without a cookie.
-    listening, sender = _fast_open_ends(bench, 0x1 | 0x2 | 0x4 | 0x200)
+    listening, sender = _fast_open_ends(bench, _CLIENT | _SERVER | _NO_COOKIE)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
-    sent = payload(4 * PAGE)
+    return _fast_open(bench, listening, sender, 4 * PAGE)
+
+
+def _fast_open(bench: Bench, listening: socket.socket, sender: socket.socket, length: int) -> str:
+    """Send so many bytes by one call that connects, too."""
+    sent = payload(length)
     try:
         taken = sender.sendto(
             memory(bench, sent).view(), MSG_ZEROCOPY | MSG_FASTOPEN, listening.getsockname()[:2]
@@ -132,6 +149,48 @@ def fast_open(bench: Bench) -> str:
     completions = as_text(await_completions(sender, 1))
     syn = "the SYN had data" if syn_had_data(sender) else "the SYN had no data"
     return f"{taken} bytes sent, {syn}, {content}, {completions}"
+
+
+@CASES.add(
+    "MSG_FASTOPEN with the flag and no cookie, on a non-blocking socket; then a send when it is connected",
+    {
+        "0": "EINVAL, then none; then 0 to 0 copied",
+        "5.1": "EINPROGRESS, the SYN had no data, then none; then 0 to 0 copied",
+    },
+    "Z6 Z9",
+)
+def fast_open_without_a_cookie(bench: Bench) -> str:
+    """Without a cookie the SYN takes no data: the send fails and is not counted."""
+    listening, sender = _fast_open_ends(bench, _CLIENT | _SERVER)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+    sender.setblocking(False)
+    area = memory(bench, payload(PAGE))
+    address = listening.getsockname()[:2]
+    failed = outcome(lambda: sender.sendto(area.view(), MSG_ZEROCOPY | MSG_FASTOPEN, address))
+    if failed == "EINVAL":
+        sender.settimeout(None)
+        sender.connect(address)
+    else:
+        wait_until(lambda: bool(select.select([], [sender], [], 0)[1]))
+        failed += ", the SYN had data" if syn_had_data(sender) else ", the SYN had no data"
+    early = take(sender) or "none"
+    bench.keep(listening.accept()[0])
+    send(sender, area.view())
+    settle(sender)
+    return f"{failed}, then {early}; then {take_all(sender)}"
+
+
+@CASES.add(
+    "MSG_FASTOPEN with the flag and no cookie, on a blocking socket",
+    {"0": "EINVAL", "5.1": "4096 bytes sent, the SYN had no data, content whole, 0 to 0 copied"},
+    "Z6",
+    document="the send fails",
+)
+def fast_open_waits_without_a_cookie(bench: Bench) -> str:
+    """A send that waits for the connection is counted once, as any other."""
+    listening, sender = _fast_open_ends(bench, _CLIENT | _SERVER)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+    return _fast_open(bench, listening, sender, PAGE)
 
 
 @CASES.add(

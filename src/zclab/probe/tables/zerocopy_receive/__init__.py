@@ -3,7 +3,7 @@
 
 from ...sysctl import standing
 from ...table import Table
-from . import area, connection_state, copy_buffer, later_fields, receive_queue, structure_length
+from . import area, connection_state, copy_buffer, inq, later_fields, receive_queue, structure_length
 
 TABLE = Table(
     "zerocopy_receive",
@@ -13,6 +13,7 @@ TABLE = Table(
         *area.CASES,
         *later_fields.CASES,
         *structure_length.CASES,
+        *inq.CASES,
         *connection_state.CASES,
     ],
     standing,
