@@ -39,6 +39,11 @@ class RowDocument(Model):
     claim_ids: list[str]
     link: Link | None = None
 
+    @property
+    def deviates(self) -> bool:
+        """Whether this kernel does what it should by the row, which is not what the claim's document says."""
+        return self.verdict == "pass" and self.document is not None and self.since != "0"
+
 
 class ConformanceManifest(BaseManifest):
     """What a run of the suite was; `fingerprint` stands for everything of the project that went into it."""

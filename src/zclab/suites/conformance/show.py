@@ -46,9 +46,12 @@ def show_diff(console: Console, diff: Diff) -> None:
 
 
 def summary(document: ConformanceDocument) -> str:
-    """Return one line that says on which kernel how many rows passed, failed and were skipped."""
+    """Return one line: the kernel, how many rows passed, failed and were skipped, how many deviate."""
     emulated = ", emulated" if document.emulated else ""
     counts = ", ".join(f"{count} {word}" for word, count in counted(document.rows).items())
+    deviating = sum(row.deviates for row in document.rows)
+    if deviating:
+        counts += f"; {deviating} of the passed show what their document does not say"
     return f"conformance: lab {document.lab}{emulated}, kernel {document.kernel}: {counts}"
 
 
