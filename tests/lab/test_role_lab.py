@@ -45,7 +45,7 @@ TUNING: list[dict[str, Any]] = [
     {"name": "traffic_tool"},
 ]
 RESTORE: list[dict[str, Any]] = [
-    {"name": "link_tuning", "tasks_from": "restore", "vars": {"link_tuning_interface": "data0"}},
+    {"name": "link_tuning", "tasks_from": "restore"},
     {"name": "host_limits", "tasks_from": "restore"},
 ]
 # Without the keys that the kernel draws by lot, one of them when the first interface comes up.

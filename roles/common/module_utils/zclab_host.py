@@ -134,14 +134,17 @@ def one_line(module: AnsibleModule, where: str) -> Iterator[None]:
         module.fail_json(msg=f"{where}: {error}: free what is in the way and try again")
 
 
-def exit_changed(module: AnsibleModule, changes: list[tuple[str, str, str]], state_file: Path) -> None:
+def exit_changed(
+    module: AnsibleModule, changes: list[tuple[str, str, str]], state_file: Path | None = None
+) -> None:
     """End the module with its changes, each (what, before, after)."""
     module.exit_json(
         changed=bool(changes),
-        changes=[f"{what}: {was} -> {wanted}" for what, was, wanted in changes],
-        diff={
-            "before": {what: was for what, was, _ in changes},
-            "after": {what: wanted for what, _, wanted in changes},
-        },
-        state_file=str(state_file) if state_file.exists() else "",
+        state_file=str(state_file) if state_file and state_file.exists() else "",
+        **shown([f"{what}: {was} -> {wanted}" for what, was, wanted in changes]),
     )
+
+
+def shown(changes: list[str]) -> dict[str, Any]:
+    """Return a result's changes, and what `--diff` prints of them: one line each."""
+    return {"changes": changes, "diff": {"prepared": "".join(f"{line}\n" for line in changes)}}
