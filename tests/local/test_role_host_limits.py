@@ -80,6 +80,37 @@ def test_apply_again_and_restore(host: Any) -> None:
     assert host.restore(check_mode=False) == []
 
 
+def test_what_is_no_longer_declared_goes_back(host: Any) -> None:
+    """A sysctl that was declared by mistake, and the locked-memory limit; restoring leaves it alone then."""
+    before = everything(host)
+    host.set(params(), check_mode=False)
+    fewer = {"net.core.optmem_max": 1048576}
+    given = params(sysctls=fewer, locked_memory_kib="", rcvlowat_bytes=0)
+    wanted = [
+        ("net.ipv4.tcp_rmem", "4096 131072 1048576", "4096 131072 6291456"),
+        ("locked memory", "unlimited", "the host's own"),
+    ]
+    assert host.set(given, check_mode=True) == wanted
+    assert host.set(given, check_mode=False) == wanted
+    assert host.set(given, check_mode=False) == []
+    write_tree(host.root, {"proc/sys/net/ipv4/tcp_rmem": "1 2 3\n"})  # somebody's own, since
+    assert host.restore(check_mode=False) == [("net.core.optmem_max", "1048576", "20480")]
+    assert everything(host) == {**before, "proc/sys/net/ipv4/tcp_rmem": "1 2 3"}
+
+
+def test_a_restore_names_what_does_not_go_back_and_puts_the_rest_back(host: Any) -> None:
+    host.set(params(), check_mode=False)
+    file = host.sysctl_file("net.core.optmem_max")
+    file.unlink()
+    with pytest.raises(limits.RefusedError, match=r"has no sysctl net\.core\.optmem_max.*limits\.json"):
+        host.restore(check_mode=False)
+    assert host.read_sysctl("net.ipv4.tcp_rmem") == "4096 131072 6291456"
+    assert not host.limits_file.exists()
+    write_tree(host.root, {"proc/sys/net/core/optmem_max": "1048576\n"})
+    assert host.restore(check_mode=False) == [("net.core.optmem_max", "1048576", "20480")]
+    assert not host.state_file.exists()
+
+
 def test_what_was_saved_is_not_saved_again(host: Any) -> None:
     host.set(params(), check_mode=False)
     later = {**SYSCTLS, "net.core.optmem_max": 2097152, "net.ipv4.conf/eth0.7/mtu": 1}
@@ -181,10 +212,12 @@ def test_read_only_sysctl_is_one_line() -> None:
     script = 'mount -t tmpfs none /var/lib && mount --bind -o ro /proc/sys /proc/sys && exec "$@"'
     prefix = ("ip", "netns", "exec", namespace, "sh", "-c", script, "sh")
     try:
-        wanted = {"sysctls": {"net.ipv4.tcp_mtu_probing": 1}}
+        wanted = {"sysctls": {"net.ipv4.tcp_timestamps": 0, "net.ipv4.tcp_mtu_probing": 1}}
+        checked = run_module("host_limits/library/zclab_limits.py", wanted, *prefix, check=True)
         result = run_module("host_limits/library/zclab_limits.py", wanted, *prefix)
     finally:
         subprocess.run(["ip", "netns", "del", namespace], check=True)
     assert result["failed"], result
-    assert "sysctl net.ipv4.tcp_mtu_probing is read-only here" in result["msg"]
+    assert "sysctl net.ipv4.tcp_timestamps is read-only here" in result["msg"]
+    assert checked["msg"] == result["msg"]
     assert "\n" not in result["msg"]

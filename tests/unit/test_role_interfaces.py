@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,19 @@ def test_what_needs_root_of_a_host_says_so(play: dict[str, Any]) -> None:
         assert play.get("become") is True, f"{play['name']}: become is not declared"
     if not on_hosts:
         assert "become" not in play, f"{play['name']}: the controller's roles ask for privilege by themselves"
+
+
+def test_whatever_can_be_restored_is_restored() -> None:
+    """No role leaves something on a host that restore.yml forgets, and it may remove it there."""
+    playbooks = project_root() / "playbooks"
+    parts = yaml.safe_load((playbooks / "vars/restore.yml").read_text(encoding="utf-8"))
+    roles = {part["role"] for part in parts["__zclab_parts"]} | set(
+        re.findall(r"'role': '(\w+)'", parts["zclab_parts"])
+    )
+    assert roles == {role.name for role in ROLES if (role / "tasks/restore.yml").exists()} == ROOT_ROLES
+    plays = yaml.safe_load((playbooks / "restore.yml").read_text(encoding="utf-8"))
+    play = next(play for play in plays if play["name"] == "Restore the hosts")
+    assert (play["become"], play["any_errors_fatal"]) == (True, False)
 
 
 def test_some_play_needs_root() -> None:

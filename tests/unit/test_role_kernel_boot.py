@@ -228,7 +228,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 def test_prepared_boots_once_and_falls_back(fake: FakeHost) -> None:
     host = fake.host
     first = host.prepare(params(deb=""), check_mode=False)
-    assert first == {"changed": False, "needs_package": True, "fallback": STOCK}
+    assert first == {"changed": False, "needs_package": True, "fallback": STOCK, "changes": []}
     assert fake.changed() == []
 
     assert host.prepare(params(), check_mode=False)["changed"]
@@ -275,7 +275,10 @@ def test_another_file_of_the_same_release_is_installed(fake: FakeHost) -> None:
 
 def test_check_mode_changes_nothing(fake: FakeHost) -> None:
     before = fake.state()
-    assert fake.host.prepare(params(deb=""), check_mode=True)["changed"]
+    assert fake.host.prepare(params(deb=""), check_mode=True)["changes"] == [
+        f"kernel {MINE}: absent -> installed",
+        f"next boot, once: {STOCK} -> {MINE}",
+    ]
     assert fake.state() == before
     assert fake.changed() == []
 
@@ -361,6 +364,7 @@ def test_settled_records_a_fall_back_and_changes_nothing(fake: FakeHost) -> None
     assert fake.host.settle(params(promote=True, keep=0), check_mode=False) == {
         "changed": False,
         "pruned": [],
+        "changes": [],
     }
     assert fake.host.load(fake.host.attempt_file)["outcome"] == "fell back"
     assert fake.changed() == []
@@ -397,13 +401,124 @@ def test_restored_is_what_was(fake: FakeHost) -> None:
     assert not fake.host.restore(check_mode=False)["changed"]
 
 
-def test_restored_checks_the_default(fake: FakeHost) -> None:
+NEWER = "6.9.0-1-amd64"
+
+
+@pytest.mark.parametrize("running", [STOCK, MINE])
+@pytest.mark.parametrize("removed", [False, True])
+def test_restored_after_a_distribution_upgrade(fake: FakeHost, running: str, removed: bool) -> None:
+    """A newer kernel came, and perhaps the known-good one went: what boots is what would without the lab."""
     fake.host.prepare(params(), check_mode=False)
-    original = fake.host.load(fake.host.original_file)
-    fake.host.save(fake.host.original_file, {**original, "default_release": "5.10.0-1"})
-    with pytest.raises(kernel.RefusedError, match=r"it was 5\.10\.0-1 before"):
+    fake.boots()
+    write_tree(fake.root, {f"boot/vmlinuz-{NEWER}": "image"})
+    if removed:
+        (fake.root / f"boot/vmlinuz-{STOCK}").unlink()
+    fake.update_grub()
+    kept = NEWER if removed else STOCK
+    if running == MINE:
+        first = fake.host.restore(check_mode=False)
+        assert (first["reboot_required"], first["fallback"]) == (True, kept)
+        assert fake.boots() == kept
+    else:
+        fake.boots()
+    restored = fake.host.restore(check_mode=False)
+    assert restored["changes"] == [
+        f"kernel {MINE}: installed -> removed",
+        "boot settings: the lab's -> as before its first change",
+        f"default kernel: it was {STOCK}, now it is {NEWER}",
+    ]
+    assert fake.boots() == NEWER
+    assert MINE not in fake.releases
+    assert not fake.host.state_dir.exists()
+
+
+def test_restored_refuses_before_it_removes_anything(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    fake.boots()
+    (fake.root / f"boot/vmlinuz-{STOCK}").unlink()
+    fake.update_grub()
+    before = fake.state()
+    for _ in range(2):
+        with pytest.raises(kernel.RefusedError, match="no known-good kernel to go back to"):
+            fake.host.restore(check_mode=False)
+        assert fake.state() == before
+    assert MINE in fake.releases
+
+
+def test_a_failed_removal_leaves_the_default_and_the_next_restore_works(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    fake.boots()
+    fake.boots()
+    fake.broken_dpkg = True
+    with pytest.raises(kernel.RefusedError, match="dpkg --purge linux-image"):
         fake.host.restore(check_mode=False)
-    assert fake.host.original_file.exists()
+    assert fake.host.text(fake.host.drop_in) == kernel.DROP_IN_TEXT
+    assert fake.host.default() == STOCK
+    assert fake.boots() == STOCK
+    fake.broken_dpkg = False
+    assert fake.host.restore(check_mode=False)["pruned"] == [MINE]
+    assert fake.boots() == STOCK
+
+
+def test_a_menu_that_ignores_the_saved_entry_is_not_rebooted(fake: FakeHost) -> None:
+    """A restore would reboot into the lab's kernel again and again."""
+    fake.host.prepare(params(), check_mode=False)
+    assert fake.boots() == MINE
+    fake.ignores_drop_in = True
+    fake.update_grub()
+    environment = fake.state()
+    with pytest.raises(kernel.RefusedError, match=r"does not boot the saved entry.*GRUB_DEFAULT"):
+        fake.host.restore(check_mode=False)
+    assert fake.state() == environment
+
+
+def test_a_dry_restore_changes_nothing(fake: FakeHost) -> None:
+    fake.host.prepare(params(), check_mode=False)
+    for running, planned in (
+        (MINE, [f"default kernel: {STOCK} -> {STOCK}", f"reboot into {STOCK}"]),
+        (
+            STOCK,
+            [
+                f"kernel {MINE}: installed -> removed",
+                "boot settings: the lab's -> as before its first change",
+            ],
+        ),
+    ):
+        assert fake.boots() == running
+        before = fake.state()
+        assert fake.host.restore(check_mode=True)["changes"] == planned
+        assert fake.state() == before
+
+
+def test_a_probe_that_says_nothing_once_is_asked_again(
+    fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "PROBE_PAUSE_SECONDS", 0)
+    fake.silent_probes = 1
+    assert fake.host.prepare(params(), check_mode=False)["changed"]
+    fake.silent_probes = 99
+    with pytest.raises(
+        kernel.RefusedError,
+        match=r"grub-probe --target=fs .*/boot/grub failed 3 times: it said nothing \(status 0\)",
+    ):
+        fake.host.prepare(params(), check_mode=True)
+
+
+def test_a_later_file_that_sets_the_default_is_refused(fake: FakeHost) -> None:
+    write_tree(fake.root, {"etc/default/grub.d/zz.cfg": "GRUB_DEFAULT=0\n"})
+    before = fake.state()
+    for check_mode in (True, False):
+        with pytest.raises(kernel.RefusedError, match=r"zz\.cfg sets GRUB_DEFAULT after zclab\.cfg does"):
+            fake.host.prepare(params(), check_mode=check_mode)
+    assert fake.state() == before
+    write_tree(
+        fake.root,
+        {
+            "etc/default/grub.d/zz.cfg": 'GRUB_DEFAULT="saved"\n',
+            "etc/default/grub.d/a.cfg": "GRUB_DEFAULT=0\n",
+        },
+    )
+    assert fake.host.prepare(params(), check_mode=True)["changed"]
 
 
 # The package

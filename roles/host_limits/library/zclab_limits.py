@@ -6,8 +6,9 @@ Its options are the variables of the role. `set` compares, writes what differs, 
 set live and written to no file: a reboot loses them and the next run of the playbook sets them again, so that
 restoring leaves nothing. The locked-memory limit is a file that pam_limits reads at each login. Before the
 first change the state is saved in /var/lib/zclab/limits.json. A value that is in it is never saved again in
-the same boot; sysctls of an earlier boot are dropped, for the reboot has put them back. `restored` puts
-exactly the saved state back, removes the file that was made, and then the saved state.
+the same boot; sysctls of an earlier boot are dropped, for the reboot has put them back. What is in it and is
+no longer declared goes back to what it was. `restored` puts exactly the saved state back, removes the file
+that was made, and then the saved state.
 
 Returns `changes`, one line each, and `state_file`, the path of the saved state ("" if there is none).
 """
@@ -15,6 +16,7 @@ Returns `changes`, one line each, and `state_file`, the path of the saved state 
 from __future__ import annotations
 
 import errno
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -108,11 +110,7 @@ class Host(zclab_host.Host):
             self.sysctl_file(name).write_text(f"{value}\n", encoding="ascii")
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise RefusedError(
-                    f"{self.name}: sysctl {name} is read-only here: set it to {value} where it "
-                    "belongs to (the machine, if this is a container or a namespace), or remove it from the "
-                    "lab's limits.sysctls"
-                ) from None
+                raise self._read_only(name, value) from None
             raise RefusedError(
                 f"{self.name}: sysctl {name} does not take {value!r} ({error.strerror}): correct it "
                 "in the lab's limits.sysctls"
@@ -123,6 +121,17 @@ class Host(zclab_host.Host):
                 f"{self.name}: sysctl {name} is {now} after {value} was written: correct it in the lab's "
                 "limits.sysctls"
             )
+
+    def _read_only(self, name: str, value: str) -> RefusedError:
+        return RefusedError(
+            f"{self.name}: sysctl {name} is read-only here: set it to {value} where it belongs to (the "
+            "machine, if this is a container or a namespace), or remove it from the lab's limits.sysctls"
+        )
+
+    def _refuse_read_only(self, name: str, value: str) -> None:
+        """Refuse a sysctl that cannot be written; the kernel says so of /proc/sys to root, too."""
+        if not os.access(self.sysctl_file(name), os.W_OK):
+            raise self._read_only(name, value)
 
     def limits(self) -> str | None:
         """Return the text of the file with the locked-memory limit, None if there is none."""
@@ -192,21 +201,41 @@ class Host(zclab_host.Host):
             problem = rcvlowat_problem(wanted.get(TCP_RMEM) or self.read_sysctl(TCP_RMEM), rcvlowat)
             if problem:
                 raise RefusedError(f"{self.name}: {problem}")
-        differing = {name: was for name, was in before.items() if was != wanted[name]}
-        changes = [(name, was, wanted[name]) for name, was in differing.items()]
+        saved = self.saved()
+        undeclared = [name for name in saved.get("sysctls", {}) if name not in wanted]
+        for name in undeclared:
+            if self.sysctl_file(name).exists():
+                before[name] = self.read_sysctl(name)
+        target = {**wanted, **{name: saved["sysctls"][name] for name in undeclared if name in before}}
+        differing = {name: was for name, was in before.items() if was != target[name]}
+        changes = [(name, was, target[name]) for name, was in differing.items()]
         kib = params["locked_memory_kib"]
         if kib and not (kib.isdigit() or kib == "unlimited"):
             raise RefusedError(f"{self.name}: locked_memory_kib {kib!r}: write a number of KiB, or unlimited")
-        limits_differ = bool(kib) and self.limits() != limits_text(kib)
-        if limits_differ:
-            changes.append(("locked memory", self._locked_memory(self.limits()), locked_memory_words(kib)))
+        text = limits_text(kib) if kib else saved.get("limits_file", self.limits())
+        if self.limits() != text:
+            changes.append(("locked memory", self._locked_memory(self.limits()), self._locked_memory(text)))
+        for name in differing:
+            self._refuse_read_only(name, target[name])
         if changes and not check_mode:
-            self.save_once(before)
+            self.save_once({name: was for name, was in before.items() if name in wanted})
             for name in differing:
-                self.write_sysctl(name, wanted[name])
-            if limits_differ:
-                self.write(self.limits_file, limits_text(kib))
+                self.write_sysctl(name, target[name])
+            self._write_limits(text)
+        if undeclared and not check_mode:
+            document = self.saved()
+            document["sysctls"] = {
+                name: was for name, was in document["sysctls"].items() if name not in undeclared
+            }
+            self.save(self.state_file, document)
         return changes
+
+    def _write_limits(self, text: str | None) -> None:
+        """Make the file with the locked-memory limit what it is to be, None: no file."""
+        if text is None:
+            self.limits_file.unlink(missing_ok=True)
+        elif self.limits() != text:
+            self.write(self.limits_file, text)
 
     @staticmethod
     def _locked_memory(text: str | None) -> str:
@@ -219,25 +248,31 @@ class Host(zclab_host.Host):
         """Put the saved state back and return the changes as (what, before, after).
 
         Raises:
-            RefusedError: something did not go back; the saved state is kept.
+            RefusedError: something did not go back; the rest did, and the saved state is kept.
         """
         saved = self.saved()
         if not saved:
+            if not check_mode:
+                self.forget()
             return []
-        now = {name: self.read_sysctl(name) for name in saved["sysctls"]}
-        changes = [(name, now[name], was) for name, was in saved["sysctls"].items() if now[name] != was]
+        changes, refused = [], []
+        for name, was in saved["sysctls"].items():
+            try:
+                if (now := self.read_sysctl(name)) == was:
+                    continue
+                changes.append((name, now, was))
+                if not check_mode:
+                    self.write_sysctl(name, was)
+            except RefusedError as error:
+                refused.append(str(error))
         if self.limits() != saved["limits_file"]:
             before, after = self._locked_memory(self.limits()), self._locked_memory(saved["limits_file"])
             changes.append(("locked memory", before, after))
         if check_mode:
             return changes
-        for name, was in saved["sysctls"].items():
-            if now[name] != was:
-                self.write_sysctl(name, was)
-        if saved["limits_file"] is None:
-            self.limits_file.unlink(missing_ok=True)
-        elif self.limits() != saved["limits_file"]:
-            self.write(self.limits_file, saved["limits_file"])
+        self._write_limits(saved["limits_file"])
+        if refused:
+            raise RefusedError(f"{'; '.join(refused)}: set it by hand, then remove {self.state_file}")
         self.forget(self.state_file)
         return changes
 

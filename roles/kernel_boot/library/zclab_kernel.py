@@ -33,6 +33,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.zclab_host import RefusedError
 
 SLACK_BYTES = 4 << 20
+PROBE_ATTEMPTS = 3
+PROBE_PAUSE_SECONDS = 1.0
 DROP_IN_TEXT = """\
 # SPDX-License-Identifier: Apache-2.0
 # Made by zclab; its restore removes it. The default is the saved entry, so that a kernel can be booted once.
@@ -134,6 +136,10 @@ class Host(zclab_host.Host):
         entry = grub.resolve(menu, grub.default_value(text, self.environment())) or grub.resolve(menu, "0")
         return entry.kernel if entry else ""
 
+    def bootable(self) -> list[str]:
+        """Return the releases that have an entry in the menu, in its order."""
+        return [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
+
     def own_kernels(self) -> list[str]:
         """Return the lab's own installed kernels, newest installation first."""
         lists = (self.root / "var/lib/dpkg/info").glob("linux-image-*.list")
@@ -196,8 +202,10 @@ class Host(zclab_host.Host):
                 f"{self.name}: {self.environment_file} is missing, so a one-shot boot would not be one: "
                 f"run grub-editenv {self.environment_file} create"
             )
+        self.check_later_default()
+        filesystem = self.probe("fs", self.grub)
+        # What lies on a plain partition has no abstraction, so that this answer may be empty.
         abstraction = self.must("grub-probe", "--target=abstraction", str(self.grub))
-        filesystem = self.must("grub-probe", "--target=fs", str(self.grub))
         problem = grub.environment_problem(abstraction, filesystem)
         if not problem and (
             os.statvfs(self.grub).f_flag & os.ST_RDONLY or not os.access(self.environment_file, os.W_OK)
@@ -208,6 +216,38 @@ class Host(zclab_host.Host):
                 f"{self.name}: GRUB cannot write {self.environment_file}: {problem}; a one-shot boot would "
                 "repeat itself: put /boot on a plain ext4 partition"
             )
+
+    def probe(self, target: str, path: Path) -> str:
+        """Return what grub-probe says of a path.
+
+        It reads the disk below the file system, where what was just written may not have arrived.
+
+        Raises:
+            RefusedError: it says nothing, several times.
+        """
+        command = ["grub-probe", f"--target={target}", str(path)]
+        for attempt in range(PROBE_ATTEMPTS):
+            if attempt:
+                os.sync()
+                time.sleep(PROBE_PAUSE_SECONDS)
+            status, out, err = self.run(command)
+            if status == 0 and out.strip():
+                return str(out)
+        reason = " ".join(err.split()) or f"it said nothing (status {status})"
+        raise RefusedError(
+            f"{self.name}: {' '.join(command)} failed {PROBE_ATTEMPTS} times: {reason}: run it there "
+            "until it answers, then try again"
+        )
+
+    def check_later_default(self) -> None:
+        """Refuse a host where a later file than the lab's sets the default."""
+        for path in sorted(self.drop_in.parent.glob("*.cfg")):
+            found = re.findall(r"^\s*(?:export\s+)?GRUB_DEFAULT=(\S*)", self.text(path), re.MULTILINE)
+            if path.name > self.drop_in.name and found and found[-1].strip("\"'") != "saved":
+                raise RefusedError(
+                    f"{self.name}: {path} sets GRUB_DEFAULT after {self.drop_in.name} does, so that a kernel "
+                    f"could not be booted once: give it a name that sorts before {self.drop_in.name}"
+                )
 
     def check_room(self, package: dict[str, Any]) -> None:
         """Refuse a host without room for the package."""
@@ -229,10 +269,9 @@ class Host(zclab_host.Host):
         Raises:
             RefusedError: there is none that this lab did not make.
         """
-        bootable = [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
         remembered = self.load(self.attempt_file).get("fallback", "")
         running = self.kernel()["release"]
-        release = choose_fallback(bootable, running, self.default(), remembered, self.mark)
+        release = choose_fallback(self.bootable(), running, self.default(), remembered, self.mark)
         if not release:
             raise RefusedError(
                 f"{self.name}: no known-good kernel: every kernel in {self.menu_file} is the lab's own: "
@@ -273,7 +312,7 @@ class Host(zclab_host.Host):
         entry = grub.find_entry(self.menu(), release)
         if entry is not None:
             return entry.spec
-        device = self.must("grub-probe", "--target=fs_uuid", str(self.root)).strip()
+        device = self.probe("fs_uuid", self.root).strip()
         return f"gnulinux-advanced-{device}>gnulinux-{release}-advanced-{device}"
 
     def keep_original(self) -> None:
@@ -321,7 +360,16 @@ class Host(zclab_host.Host):
         if not installed:
             self.check_room(package)
         if check_mode or (not installed and not deb):
-            return {"changed": check_mode, "needs_package": not installed, "fallback": fallback}
+            steps = [] if installed else [f"kernel {release}: absent -> installed"]
+            steps.append(f"next boot, once: {self.default() or 'unknown'} -> {release}")
+            steps.append(f"default kernel: {self.default() or 'unknown'} -> {fallback}")
+            changes = steps[:-1] if self.default() == fallback else steps
+            return {
+                "changed": check_mode,
+                "needs_package": not installed,
+                "fallback": fallback,
+                "changes": changes if check_mode else [],
+            }
 
         self.keep_original()
         if self.text(self.drop_in) != DROP_IN_TEXT:
@@ -360,7 +408,7 @@ class Host(zclab_host.Host):
 
     def settle(self, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         """Record how the attempt ended; if well, promote and prune as asked."""
-        release, changed = params["release"], False
+        release = params["release"]
         running = runs(self.kernel(), release, params["build_id"])
         attempt = self.attempt()
         if attempt.get("release") == release and not check_mode:
@@ -368,61 +416,102 @@ class Host(zclab_host.Host):
             if attempt != self.load(self.attempt_file):
                 self.save(self.attempt_file, attempt)
         if not running:
-            return {"changed": False, "pruned": []}
+            return {"changed": False, "pruned": [], "changes": []}
+        changes = []
         if params["promote"] and self.default() != release:
-            changed = True
+            changes.append(f"default kernel: {self.default() or 'unknown'} -> {release}")
             if not check_mode:
                 self.set_environment("saved_entry", self.spec(release))
         protected = {release, self.default(), attempt.get("fallback", "")}
         pruned = choose_pruned(self.own_kernels(), params["keep"], protected, self.mark)
         if pruned and not check_mode:
             self.must("dpkg", "--purge", *(f"linux-image-{old}" for old in pruned))
-        return {"changed": changed or bool(pruned), "pruned": pruned}
+        changes += [f"kernel {old}: installed -> removed" for old in pruned]
+        return {"changed": bool(changes), "pruned": pruned, "changes": changes}
 
     def restore(self, check_mode: bool) -> dict[str, Any]:
         """Put the default back that was, and remove the lab's kernels and files."""
         original = self.load(self.original_file)
         if not original:
-            return {"changed": False, "reboot_required": False, "fallback": "", "pruned": []}
+            if not check_mode:
+                self.forget()
+            return {"changed": False, "reboot_required": False, "fallback": "", "pruned": [], "changes": []}
         running = self.kernel()["release"]
+        foreign = [release for release in self.bootable() if self.mark not in release]
+        if not foreign:
+            raise RefusedError(f"{self.name}: no known-good kernel to go back to: install the distribution's")
         if self.mark in running:
-            bootable = [entry.kernel for entry in grub.entries(self.menu()) if not entry.recovery]
             wanted = original["default_release"]
             # The default that was may be gone, or may have been a kernel of the lab that another state left.
-            if wanted not in bootable or self.mark in wanted:
+            if wanted not in foreign:
                 remembered = self.load(self.attempt_file).get("fallback", "")
-                wanted = choose_fallback(bootable, running, "", remembered, self.mark)
-            if not wanted:
+                wanted = choose_fallback(self.bootable(), running, "", remembered, self.mark)
+            target = self.spec(wanted)
+            if not grub.uses_saved_default(self.text(self.menu_file)):
                 raise RefusedError(
-                    f"{self.name}: no known-good kernel to go back to: install the distribution's"
+                    f"{self.name}: {self.menu_file} does not boot the saved entry, so {wanted} cannot be "
+                    f"booted: see what sets GRUB_DEFAULT under {self.root / 'etc/default'}, then run "
+                    "update-grub"
                 )
+            changes = [f"default kernel: {self.default()} -> {wanted}", f"reboot into {wanted}"]
             if not check_mode:
-                self.set_environment("saved_entry", self.spec(wanted))
+                self.set_environment("saved_entry", target)
                 self.set_environment("next_entry", None)
-            return {"changed": True, "reboot_required": True, "fallback": wanted, "pruned": []}
+            return {
+                "changed": True,
+                "reboot_required": True,
+                "fallback": wanted,
+                "pruned": [],
+                "changes": changes,
+            }
 
         own = self.own_kernels()
+        changes = [f"kernel {release}: installed -> removed" for release in own]
+        changes.append("boot settings: the lab's -> as before its first change")
         if not check_mode:
-            if original["drop_in"] is not None:
-                self.write(self.drop_in, original["drop_in"])
-            else:
-                self.drop_in.unlink(missing_ok=True)
+            # The host's own settings first: removing a kernel makes the menu anew, which takes seconds.
+            lab_drop_in = self.text(self.drop_in)
+            menu_before = self.text(self.menu_file)
+            self._write_drop_in(original["drop_in"])
+            try:
+                if own:
+                    self.must("dpkg", "--purge", *(f"linux-image-{release}" for release in own))
+            except RefusedError:
+                # The lab's kernels stay, and with them what keeps them from becoming the default.
+                self._write_drop_in(lab_drop_in or None)
+                if self.text(self.menu_file) != menu_before:
+                    self.must("update-grub")
+                raise
             self.set_environment("saved_entry", original["saved_entry"])
             self.set_environment("next_entry", original["next_entry"])
-            menu_before = self.text(self.menu_file)
-            if own:
-                self.must("dpkg", "--purge", *(f"linux-image-{release}" for release in own))
-            # Removing a kernel makes the menu anew, which takes seconds; not where that hook is missing.
+            # Not where the hook that makes the menu anew is missing.
             if self.text(self.menu_file) == menu_before:
                 self.must("update-grub")
-            if self.default() != original["default_release"]:
+            default = self.default()
+            no_kernel = default not in self.bootable() and default != original["default_release"]
+            if no_kernel or self.mark in default:
                 raise RefusedError(
-                    f"{self.name}: the default kernel is {self.default() or 'unknown'}, and it was "
-                    f"{original['default_release']} before the lab's first change: set GRUB_DEFAULT by hand, "
-                    f"then remove {self.original_file}"
+                    f"{self.name}: the default kernel is {default or 'unknown'} with the host's own boot "
+                    f"settings: see {self.menu_file} and GRUB_DEFAULT under {self.root / 'etc/default'}, "
+                    "then run update-grub and restore again"
                 )
+            if default != original["default_release"]:
+                # Packages came or went meanwhile; the host's own settings say what boots, as without the lab.
+                changes.append(f"default kernel: it was {original['default_release']}, now it is {default}")
             self.forget(self.attempt_file, self.original_file)
-        return {"changed": True, "reboot_required": False, "fallback": running, "pruned": own}
+        return {
+            "changed": True,
+            "reboot_required": False,
+            "fallback": running,
+            "pruned": own,
+            "changes": changes,
+        }
+
+    def _write_drop_in(self, text: str | None) -> None:
+        if text is None:
+            self.drop_in.unlink(missing_ok=True)
+        else:
+            self.write(self.drop_in, text)
 
 
 def runs(kernel: dict[str, str], release: str, wanted_build_id: str) -> bool:
@@ -478,7 +567,7 @@ def main() -> None:
         kernel = host.kernel()
         default = host.default()
         module.exit_json(
-            **result,
+            **{**result, **zclab_host.shown(result.get("changes", []))},
             kernel=kernel,
             running=runs(kernel, params["release"], params["build_id"]),
             default=default,

@@ -717,6 +717,8 @@ def restore_all(run: zclab_host.Run, check_mode: bool) -> list[tuple[str, str, s
         changes += [(f"{prefix}{what}", was, after) for what, was, after in done]
     if refused:
         raise RefusedError("; ".join(refused))
+    if not check_mode:
+        zclab_host.Host(run).forget()
     return changes
 
 
