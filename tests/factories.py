@@ -231,7 +231,11 @@ def traffic_document(
         "mapped_bytes": mapped if receiver else None,
         "copied_bytes": window_bytes - mapped if receiver else None,
     }
-    total = {"bytes": 3 * WINDOW_BYTES, "mapped_bytes": None, "copied_bytes": None}
+    total = {
+        "bytes": 3 * WINDOW_BYTES,
+        "mapped_bytes": 3 * mapped if receiver else None,
+        "copied_bytes": 3 * (WINDOW_BYTES - mapped) if receiver else None,
+    }
     sends = 3 * WINDOW_BYTES // 262144
     completions = {"sends": sends, "completed": sends, "copied": 0, "no_buffers": 0}
     counts = {
@@ -388,6 +392,7 @@ def record(planned: Measurement, receiver_cpu_s: float = 1.0, sender_cpu_s: floa
             **{name: {"document": document, "status": 0, "stderr": ""} for name, document in ends.items()},
             "before": before,
             "after": after,
+            "copies": {"counts": {4096: 1}} if planned.receive_mode != "copy" else None,
         }
     )
 

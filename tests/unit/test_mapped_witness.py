@@ -25,7 +25,10 @@ COPYING = next(one for one in schedule.measurements(MANIFEST.plan) if one.receiv
 
 
 def record(mapped: int, copied: int, planned: schedule.Measurement = MAPPING, **changes: Any) -> Record:
-    found = {"receiver.document.total.mapped_bytes": mapped, "receiver.document.total.copied_bytes": copied}
+    found: dict[str, Any] = {
+        "receiver.document.total.mapped_bytes": mapped,
+        "receiver.document.total.copied_bytes": copied,
+    }
     return changed(factories.record(planned), found | changes)
 
 
@@ -107,7 +110,7 @@ def test_without_a_witness_the_verdict_says_so(why: str | None) -> None:
         "receiver.document.total.mapped_bytes": GIB,
         "receiver.document.total.copied_bytes": 0,
     }
-    maps |= {"copies": {"unavailable": why}} if why else {}
+    maps["copies"] = {"unavailable": why} if why else None
     made = [
         changed(one, maps) if one.planned.receive_mode == "map_once" else one
         for one in factories.records(manifest)
