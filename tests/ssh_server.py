@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -89,13 +91,18 @@ class _Session(paramiko.ServerInterface):
         return "publickey"
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self._server.commands.append(command.decode())
-        threading.Thread(target=self._server.execute, args=(channel, command.decode()), daemon=True).start()
+        text = command.decode()
+        script = shlex.split(text)[-1]
+        self._server.commands.append(re.sub(r"^echo (zclab-\w+); echo \1 >&2; ", "", script))
+        # A test hands its variables to a program on the host by those of this process.
+        own = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("ZCLAB_TEST_")]
+        text = text.replace("exec /usr/bin/env -i ", f"exec /usr/bin/env -i {shlex.join(own)} ", 1)
+        threading.Thread(target=self._server.execute, args=(channel, text), daemon=True).start()
         return True
 
 
 class SshServer:
-    """Listens until it is closed. `commands` holds every command that it was ever asked to run."""
+    """Listens until it is closed. `commands` holds every command that it was ever asked to run, unmarked."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

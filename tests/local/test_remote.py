@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -401,3 +401,70 @@ def test_a_command_that_does_not_end_by_itself_is_ended(
     before = children()
     problem_of(remote, 1)
     assert children() == before
+
+
+# ------------------------------------------------------------------------------- what a login shell may do
+
+#: What a user's .bashrc or the like may hold on a host: it is read before each command.
+LOGIN_FILES = {
+    "prints": "echo hello; echo 'watch out' >&2",
+    "prints no newline": "printf hello; printf 'watch out' >&2",
+    "prints what looks like a document": "echo '{\"bytes_received\": 1}'",
+    "prints when it ends": "trap 'echo bye; echo bye >&2' EXIT",
+    "traces": "set -x",
+    "stops at errors": "set -eu; set -o noglob -o noclobber",
+    "has another PATH": "export PATH=/nowhere",
+    "has another locale": "export LC_ALL=tr_TR.UTF-8 LANG=de_DE.UTF-8 LC_NUMERIC=de_DE.UTF-8",
+    "steers Python": "export PYTHONPATH=/nowhere PYTHONHOME=/nowhere PYTHONWARNINGS=error",
+    "steers shells": "export CDPATH=/ BASH_ENV=/nowhere ENV=/nowhere POSIXLY_CORRECT=1",
+    "has functions": "cd() { false; }; grep() { false; }; export -f cd grep",
+    "has aliases": "shopt -s expand_aliases; alias echo='echo -n'",
+    "goes elsewhere": "cd /nowhere 2>/dev/null; cd /",
+    "hides files": "umask 077; umask 022",
+}
+#: Prints what its environment does to it.
+LOOKS = "echo {}; echo said >&2; command -v ip >/dev/null && echo ip; python3 -c 'print(1.5)'; cat; exit 3"
+
+
+@pytest.fixture
+def shell_files(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Starts OpenSSH's server for a login shell that reads these lines first; returns the ssh_config."""
+    with contextlib.ExitStack() as stack:
+
+        def start(lines: str) -> Path:
+            script = tmp_path / "login"
+            script.write_text(f'{lines}\neval "$SSH_ORIGINAL_COMMAND"\n', encoding="utf-8")
+            # As bash reads .bashrc: in the shell that then runs the command.
+            options = [f"ForceCommand exec bash --norc {script}"]
+            return stack.enter_context(openssh_server(tmp_path, *options))
+
+        yield start
+
+
+@pytest.mark.parametrize("lines", LOGIN_FILES.values(), ids=LOGIN_FILES)
+def test_what_a_login_shell_does_is_not_the_commands(lines: str, shell_files: Callable[[str], Path]) -> None:
+    with Remote("host1", shell_files(lines)) as remote:
+        process = remote.start(LOOKS)
+        assert process.wait_for_stderr_line("said", LIMIT) == "said"
+        process.send(b"to stdin\n")
+        process.ask_to_end(0)
+        assert process.wait(LIMIT) == Completed(3, "{}\nip\n1.5\nto stdin\n", "said\n")
+        assert list(remote.start("echo 1; echo 2").lines(LIMIT)) == ["1", "2"]
+        assert remote.output("echo fine") == "fine\n"
+
+
+def test_a_login_shell_that_starts_nothing_is_an_error(shell_files: Callable[[str], Path]) -> None:
+    """Its output is not taken for the command's, nor its success."""
+    reason = "the login shell ended before this was started: true: see what"
+    with (
+        Remote("host1", shell_files("echo hello; exit 0")) as remote,
+        pytest.raises(RemoteError, match=reason),
+    ):
+        remote.run("true", LIMIT)
+
+
+def test_a_login_shell_that_refuses_says_why(shell_files: Callable[[str], Path]) -> None:
+    config = shell_files("echo 'This account is closed.' >&2; exit 1")
+    reason = "failed with status 1: This account is closed"
+    with Remote("host1", config) as remote, pytest.raises(RemoteError, match=reason):
+        remote.output("true", LIMIT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import select
 import shlex
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from zclab.base.environment import of_child
+from zclab.base.environment import SYSTEM_PATH, of_child
 from zclab.base.errors import LabError
 
 if TYPE_CHECKING:  # paramiko takes a third of a second to import: it is imported where a host is reached
@@ -46,21 +47,58 @@ class RemoteError(LabError):
     """A host could not be reached, or a command on it did not end in time."""
 
 
-class Process:
-    """A command that runs on a host. Closing it closes its channel, which ends the command's stdin."""
+def marked(command: str, mark: str) -> str:
+    """Return what a login shell is given to run a command, whatever shell it is and has read before.
 
-    def __init__(self, host: str, command: str, channel: paramiko.Channel) -> None:
+    The login shell replaces itself: nothing of it prints later, and none of its variables goes on. On both
+    streams the mark comes first: what is before it was printed by the shell's own files, such as .bashrc.
+    """
+    script = f"echo {mark}; echo {mark} >&2; {command}"
+    return f'exec /usr/bin/env -i HOME="$HOME" PATH={SYSTEM_PATH} LC_ALL=C sh -c {shlex.quote(script)}'
+
+
+class _Stream:
+    """What a command prints on one of its streams: all that comes after the mark."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark: bytes | None = f"{mark}\n".encode()
+        self.data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.data += data
+        if self._mark is not None and (at := self.data.find(self._mark)) >= 0:
+            del self.data[: at + len(self._mark)]
+            self._mark = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the mark has come: the command was started."""
+        return self._mark is None
+
+    @property
+    def own(self) -> bytearray:
+        """What the command printed; nothing as long as the mark has not come."""
+        return self.data if self._mark is None else bytearray()
+
+
+class Process:
+    """A command that runs on a host. Closing it closes its channel, which ends the command's stdin.
+
+    `mark` is what `marked` printed before the command's own output.
+    """
+
+    def __init__(self, host: str, command: str, channel: paramiko.Channel, mark: str) -> None:
         self.host = host
         self.command = command
         self._channel = channel
-        self._stdout = bytearray()
-        self._stderr = bytearray()
+        self._stdout = _Stream(mark)
+        self._stderr = _Stream(mark)
 
     def _drain(self) -> None:
         while self._channel.recv_ready():
-            self._stdout += self._channel.recv(65536)
+            self._stdout.add(self._channel.recv(65536))
         while self._channel.recv_stderr_ready():
-            self._stderr += self._channel.recv_stderr(65536)
+            self._stderr.add(self._channel.recv_stderr(65536))
 
     def _check_connection(self) -> None:
         """Raise RemoteError if the connection went away before the command's exit status arrived."""
@@ -87,7 +125,7 @@ class Process:
         while True:
             ended = self._channel.exit_status_ready()
             self._drain()
-            for line in self._stderr.decode(errors="replace").splitlines():
+            for line in self._stderr.own.decode(errors="replace").splitlines():
                 if line.startswith(start):
                     return line
             if ended:
@@ -117,8 +155,9 @@ class Process:
         while True:
             ended = self._channel.exit_status_ready() and self._channel.eof_received
             self._drain()
-            while (end := self._stdout.find(b"\n", at)) >= 0:
-                yield self._stdout[at:end].decode(errors="replace")
+            printed = self._stdout.own
+            while (end := printed.find(b"\n", at)) >= 0:
+                yield printed[at:end].decode(errors="replace")
                 at, deadline = end + 1, time.monotonic() + seconds
             if ended or self._channel.closed:
                 self._check_connection()
@@ -129,7 +168,7 @@ class Process:
         """Return what the command left.
 
         Raises:
-            RemoteError: it did not end within `seconds`; its channel is closed.
+            RemoteError: it did not end within `seconds`, or was never started; its channel is closed.
         """
         deadline = time.monotonic() + seconds
         try:
@@ -140,10 +179,16 @@ class Process:
             self._drain()
             self._check_connection()
             status = self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
+            if status == 0 and not self._stdout.begun:
+                raise RemoteError(
+                    f"{self.host}: the login shell ended before this was started: {self.command}: see what "
+                    "its files (.bashrc, .profile) or sshd's ForceCommand do"
+                )
             return Completed(
                 status if status is not None and status >= 0 else None,
-                self._stdout.decode(errors="replace"),
-                self._stderr.decode(errors="replace"),
+                self._stdout.own.decode(errors="replace"),
+                # If the command was never started, what the login shell says instead is the reason.
+                self._stderr.data.decode(errors="replace"),
             )
         finally:
             self._channel.close()
@@ -309,13 +354,14 @@ class Remote:
         import paramiko
 
         self.connect()
+        mark = f"zclab-{secrets.token_hex(8)}"
         try:
             channel = self._open_session()
-            channel.exec_command(command)
+            channel.exec_command(marked(command, mark))
         except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
             raise RemoteError(f"{self.name}: cannot start `{command}`: {error}") from None
-        return Process(self.name, command, channel)
+        return Process(self.name, command, channel, mark)
 
     def _open_session(self) -> paramiko.Channel:
         """Open a session on the first connection on which the host allows one, at last on a new one."""
