@@ -186,6 +186,24 @@ def test_a_playbook_runs_whatever_the_user_has_set(
     assert [one["msg"] for one in results if "msg" in one and one.get("item")] == ["", "", "C.UTF-8"]
 
 
+@pytest.mark.parametrize("config", [None, "{root}/ansible.cfg"], ids=["not read", "named"])
+def test_a_playbook_that_is_run_from_elsewhere_says_what_to_do(config: str | None, tmp_path: Path) -> None:
+    """Its roles are found, and its settings are not: what it would do then is not what it says."""
+    root = project_root()
+    settings = {"ANSIBLE_CONFIG": config.format(root=root)} if config else {}
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    done = subprocess.run(
+        [program, "-i", str(root / "inventory" / "virtual"), str(root / "playbooks" / "lab.yml")],
+        cwd=tmp_path,
+        env={**os.environ, **settings, "ANSIBLE_NOCOLOR": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"Ansible has not read {root}/ansible.cfg: run ansible-playbook in {root}"
+    assert (done.returncode == 0, said in " ".join(done.stdout.split())) == (bool(config), not config), done
+
+
 # ----------------------------------------------------------------------------------------- zclab itself
 
 
