@@ -86,7 +86,10 @@ class ActionModule(ActionBase):
         args = self._task.args
         release = args["release"]
         if self._task.check_mode:
-            return {**result, "changed": True, "msg": f"would reboot into {release}"}
+            lines = [f"reboot: into {release}; runtime settings such as those of the link are lost"]
+            if args.get("promote"):
+                lines.append(f"default kernel: {release}, once it has proved itself")
+            return {**result, "changed": True, "diff": {"prepared": "".join(f"{line}\n" for line in lines)}}
         self._host = (task_vars or {}).get("inventory_hostname", "the host")
         console = Console(args.get("console_log") or "")
         timeout = int(args["timeout"])

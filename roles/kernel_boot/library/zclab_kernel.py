@@ -4,11 +4,11 @@
 
 `gathered` reads which kernel runs and which is the default, and changes nothing. `prepared` refuses a host
 where booting once is not safe; else it installs the package, makes the fallback kernel the default, and asks
-GRUB to boot the wanted kernel once. It does not reboot. `settled` records how that ended; on a host that runs
-the wanted kernel it promotes it when asked, and removes older kernels of the lab. `restored` puts back the
-default that was before the lab's first change and removes the lab's kernels; on a host that runs one of these
-it makes the old kernel the default and returns `reboot_required`: it has to be called again after a reboot
-into `fallback`.
+GRUB to boot the wanted kernel once. It does not reboot. In a dry run the kernel may be unknown (release "").
+`settled` records how that ended; on a host that runs the wanted kernel it promotes it when asked, and removes
+older kernels of the lab. `restored` puts back the boot settings that were before the lab's first change and
+removes the lab's kernels; on a host that runs one of these it makes the old kernel the default and returns
+`reboot_required`: it has to be called again after a reboot into `fallback`.
 
 Every state returns `kernel` (release, build_id, boot_id of the kernel that runs), `running` (whether it is
 the wanted one), `default` (the release that boots when nothing is asked for once), `promoted` (whether that
@@ -356,6 +356,11 @@ class Host(zclab_host.Host):
         release, package, deb = params["release"], params["package"], params["deb"]
         self.check_boot_loader()
         fallback = self.fallback()
+        if not release:
+            if not check_mode:
+                raise RefusedError(f"{self.name}: no kernel is named: set kernel_boot_release")
+            changes = [f"next boot, once: {self.default() or 'unknown'} -> the kernel that is not built yet"]
+            return {"changed": True, "needs_package": True, "fallback": fallback, "changes": changes}
         installed = self.installed(release, package)
         if not installed:
             self.check_room(package)

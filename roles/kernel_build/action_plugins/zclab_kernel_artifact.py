@@ -42,8 +42,7 @@ class ActionModule(ActionBase):
         host_config = arguments["host_config"] or None
         try:
             if self._task.check_mode:
-                found = build.find(variant, spec, needs, host_config)
-                return {**result, "changed": found is None, "artifact": _fact(found), "zclab_timing": []}
+                return {**result, **_planned(variant, spec, needs, host_config)}
             built = build.build(variant, spec, needs, host_config, Display().display)
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
@@ -54,6 +53,20 @@ class ActionModule(ActionBase):
             "artifact": _fact(built.artifact),
             "zclab_timing": timings,
         }
+
+
+def _planned(
+    variant: str, spec: KernelVariant, needs: tuple[Requirement, ...], host_config: str | None
+) -> dict[str, Any]:
+    """Return the result of a dry run; `--diff` prints a line if the kernel would be built."""
+    found = None
+    if spec.config.base == "host" and host_config is None:
+        line = f"kernel {variant}: starts from the configuration of a host that is not up, so it may be built"
+    else:
+        found = build.find(variant, spec, needs, host_config)
+        line = "" if found else f"kernel {variant}: absent -> built"
+    diff = {"prepared": f"{line}\n"} if line else {}
+    return {"changed": found is None, "artifact": _fact(found), "diff": diff, "zclab_timing": []}
 
 
 def _fact(artifact: BuiltArtifact | None) -> dict[str, Any]:

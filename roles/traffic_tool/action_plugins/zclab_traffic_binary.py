@@ -27,7 +27,8 @@ class ActionModule(ActionBase):
         directory = project_root() / "traffic"
         try:
             if self._task.check_mode and not binary_path(directory, cache_dir()).is_file():
-                return {**result, "changed": True, "msg": f"would build {NAME}"}
+                diff = {"prepared": f"{dest}: not built yet -> built and installed\n"}
+                return {**result, "changed": True, "diff": diff}
             built = build(directory, cache_dir())
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
@@ -61,4 +62,6 @@ class ActionModule(ActionBase):
         )
         copied = copy.run(task_vars=task_vars)
         copied.pop("invocation", None)
+        was = "another file" if answer[2:] == ["-"] else "absent"
+        copied["diff"] = {"prepared": f"{dest}: {was} -> sha256 {result['sha256'][:12]}\n"}
         return {**copied, **{key: value for key, value in result.items() if key != "changed"}}

@@ -45,12 +45,10 @@ def _apply(arguments: dict[str, Any], state: str, *, check: bool) -> dict[str, A
     if state == "up":
         spec = hosts.LabSpec.from_facts({**arguments, "virtual": arguments})
         if check:
-            changes = hosts.pending(spec)
-            return {"changed": bool(changes), "changes": changes}
+            return _planned(hosts.pending(spec))
         outcome = hosts.up(spec, Display().display)
     elif check:
-        changes = _pending_down(state_dir, state)
-        return {"changed": bool(changes), "changes": changes}
+        return _planned(_pending_down(state_dir, state))
     else:
         outcome = hosts.down(state_dir, purge=state == "absent", on_progress=Display().display)
     done: dict[str, Any] = {
@@ -67,6 +65,12 @@ def _apply(arguments: dict[str, Any], state: str, *, check: bool) -> dict[str, A
         done["emulated"] = outcome.accelerator.emulated
         done["reason"] = outcome.accelerator.reason
     return done
+
+
+def _planned(changes: list[str]) -> dict[str, Any]:
+    """Return the result of a dry run; `--diff` prints a line for each change."""
+    diff = {"prepared": "".join(f"{line}\n" for line in changes)}
+    return {"changed": bool(changes), "changes": changes, "diff": diff}
 
 
 def _pending_down(state_dir: Path, state: str) -> list[str]:

@@ -140,7 +140,8 @@ def up(spec: LabSpec, check: bool = False) -> list[str]:
         UsageError: the state directory's path cannot be used in an ssh_config.
     """
     _check_machine(spec)
-    with lab_lock(spec.state_dir):
+    # To look needs no lock, which would leave a file where there is no lab.
+    with contextlib.nullcontext() if check else lab_lock(spec.state_dir):
         changes = [] if check else _ssh_files(spec)
         for host in spec.hosts:
             name = namespace(spec.state_dir, host.name)
