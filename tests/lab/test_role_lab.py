@@ -47,10 +47,12 @@ TUNING: list[dict[str, Any]] = [
 RESTORE: list[dict[str, Any]] = [
     {"name": "link_tuning", "tasks_from": "restore"},
     {"name": "host_limits", "tasks_from": "restore"},
+    {"name": "traffic_tool", "tasks_from": "restore"},
 ]
 # Without the keys that the kernel draws by lot, one of them when the first interface comes up.
 HOST_STATE = (
-    "ip -br link show dev data0; ip -br addr show dev data0; ip -4 route show; "
+    "ip -br link show dev data0; ip -br addr show dev data0; ip -d -4 route show table all; ip rule; "
+    "ip -d -6 route show table all | sed 's/ expires [0-9]*sec//' | grep -v fe80 | sort; ls -AR /usr/local; "
     "ethtool -k data0; ethtool -c data0; ethtool -g data0; "
     "sysctl -a 2>/dev/null | grep -E '^net.(core|ipv4.tcp)_?' | grep -vE 'fastopen_key|netdev_rss_key'; "
     "ls -A /etc/security/limits.d /etc/sysctl.d; ls -A /var/lib/zclab 2>/dev/null; true"
@@ -70,7 +72,9 @@ def state(lab: RoleLab, command: str) -> dict[str, str]:
     return {host: lab.ssh(host, command) for host in ADDRESSES}
 
 
-def boot(lab: RoleLab, artifact: dict[str, Any], limit: str = "all", **given: Any) -> Played:
+def boot(
+    lab: RoleLab, artifact: dict[str, Any], limit: str = "all", check: bool = False, **given: Any
+) -> Played:
     variables = {
         "kernel_boot_release": artifact["release"],
         "kernel_boot_build_id": artifact["build_id"],
@@ -79,7 +83,7 @@ def boot(lab: RoleLab, artifact: dict[str, Any], limit: str = "all", **given: An
         "kernel_boot_reset_command": lab.reset_command(),
         **given,
     }
-    return lab.play({"name": "kernel_boot", "vars": variables}, limit=limit)
+    return lab.play({"name": "kernel_boot", "vars": variables}, limit=limit, check=check)
 
 
 def restore_kernel(lab: RoleLab) -> Played:
@@ -184,6 +188,15 @@ def test_kernel_is_booted_once_promoted_and_restored(lab: RoleLab) -> None:
     built = build.build("stock", declared).artifact
     artifact = {**built.model_dump(mode="json"), "directory": str(built.directory)}
     before = state(lab, BOOT_STATE)
+
+    planned = boot(lab, artifact, check=True)
+    assert planned.status == 0, planned.printed
+    stock = lab.ssh(SENDER, "uname -r").strip()
+    assert planned.result(SENDER, "Install the kernel and ask for one boot of it")["changes"] == [
+        f"kernel {built.release}: absent -> installed",
+        f"next boot, once: {stock} -> {built.release}",
+    ]
+    assert state(lab, BOOT_STATE) == before
 
     first = boot(lab, artifact)
     assert first.status == 0, first.printed

@@ -12,7 +12,7 @@ from ansible.utils.display import Display
 
 from zclab.base.errors import ZclabError
 from zclab.base.paths import cache_dir, project_root
-from zclab.traffic.binary import MODE, NAME, binary_path, build
+from zclab.traffic.binary import MODE, binary_path, build
 
 
 class ActionModule(ActionBase):
