@@ -67,7 +67,8 @@ def append(path: Path, text: str) -> None:
     body = text.encode()
     whole = sum(len(line) + 1 for line in whole_lines(path))
     with path.open("ab") as file:
-        file.truncate(whole)
+        if file.seek(0, os.SEEK_END) > whole:
+            file.truncate(whole)
         file.write(b'{"chain":"' + _hash(head, body).encode() + b'",' + body[1:] + b"\n")
         file.flush()
         os.fsync(file.fileno())
