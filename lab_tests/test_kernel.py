@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from zclab.deploy import state as deploy_state
-from zclab.host import facts
+from zclab.host import state
 from zclab.lab.model import Lab
 from zclab.pytest_plugin import Measured, PairUnderTest
 
@@ -16,10 +16,10 @@ def test_running_kernel_is_the_artifact(pair: PairUnderTest, lab: Lab) -> None:
     artifact = deploy_state.deployed_kernel(lab)
     if artifact is None:
         pytest.skip("these hosts run this machine's own kernel: none was built or booted")
-    state = facts.snapshot(
-        {host.declared.name: host.remote for host in pair}, [host.declared for host in pair]
+    found = state.snapshot(
+        {host.declared.name: host.remote for host in pair}, [host.declared for host in pair], lab
     )
-    for name, snapshot in state.items():
+    for name, snapshot in found.items():
         assert (snapshot.kernel_release, snapshot.kernel_build_id) == (artifact.release, artifact.build_id), (
             name
         )

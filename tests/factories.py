@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
+from zclab.analysis.declared_state import OFFLOADS
 from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.base.paths import project_root
 from zclab.kernel.identity import Artifact, KernelIdentity
 from zclab.lab import inventory
-from zclab.lab.model import Expectations, Lab
+from zclab.lab.model import Expectations, Host, Lab
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
@@ -34,6 +35,12 @@ MIB = 2**20
 #: What a measured window holds, in bytes and seconds.
 WINDOW_BYTES = 1024 * MIB
 WINDOW_SECONDS = 2.0
+#: What the whole connection moved, in bytes of payload, full segments, and acknowledgements.
+TOTAL_BYTES = 3 * WINDOW_BYTES
+SEGMENTS = TOTAL_BYTES // 4096
+ACKNOWLEDGEMENTS = 1000
+#: What a NIC counts of each: over IPv6 with timestamps and an Ethernet header.
+HEADER_BYTES = 14 + 40 + 32
 
 
 def changed(model: ModelT, changes: dict[str, Any]) -> ModelT:
@@ -99,7 +106,7 @@ def common(kind: str, **changes: Any) -> dict[str, Any]:
         "accelerator": "kvm",
         "started_at": "2026-01-01T00:00:00.000+00:00",
         "finished_at": "2026-01-01T00:10:00.000+00:00",
-        "versions": {"zclab": "0.1.0"},
+        "versions": {"zclab": "0.1.0", "traffic": "zclab-traffic 0.1.0"},
         "programs": PROGRAMS,
         **KernelIdentity.of(ARTIFACT).model_dump(),
     }
@@ -232,19 +239,20 @@ def traffic_document(
         "copied_bytes": window_bytes - mapped if receiver else None,
     }
     total = {
-        "bytes": 3 * WINDOW_BYTES,
+        "bytes": TOTAL_BYTES,
         "mapped_bytes": 3 * mapped if receiver else None,
-        "copied_bytes": 3 * (WINDOW_BYTES - mapped) if receiver else None,
+        "copied_bytes": TOTAL_BYTES - 3 * mapped if receiver else None,
     }
-    sends = 3 * WINDOW_BYTES // 262144
+    sends = TOTAL_BYTES // 262144
     completions = {"sends": sends, "completed": sends, "copied": 0, "no_buffers": 0}
+    forth, back = ("in", "out") if receiver else ("out", "in")
     counts = {
         "retransmits": 0,
-        "segs_in": 1000,
-        "segs_out": 262145,
-        "data_segs_in": 0,
-        "data_segs_out": 262144,
-        "bytes_sent": WINDOW_BYTES,
+        f"segs_{back}": ACKNOWLEDGEMENTS,
+        f"segs_{forth}": SEGMENTS,
+        f"data_segs_{back}": 0,
+        f"data_segs_{forth}": SEGMENTS,
+        "bytes_sent": 0 if receiver else TOTAL_BYTES,
         "bytes_retransmitted": 0,
         "busy_us": 1900000,
         "receive_window_limited_us": 0,
@@ -280,18 +288,12 @@ def traffic_document(
         "outcome": "complete",
         "error": None,
         "mode": mode,
-        "addresses": {
-            "local": "fd5a::2",
-            "local_port": 5000,
-            "peer": "fd5a::1",
-            "peer_port": 40000,
-            "ip_version": 6,
-        },
+        "addresses": _addresses(receiver),
         "message_bytes": None if receiver else 262144,
         "header_bytes": 0,
         "chunk_bytes": 524288 if receiver else None,
         "keep_bytes": 0 if receiver else None,
-        "copy_buffer_bytes": None,
+        "copy_buffer_bytes": 4095 if mode == "map_once_hybrid" else None,
         "pace_gbit": None,
         "inject_usec_per_mib": None,
         "window": window,
@@ -319,10 +321,22 @@ def traffic_document(
     }
 
 
+def _addresses(receiver: bool) -> dict[str, Any]:
+    ends = ("fd5a::2", 5000), ("fd5a::1", 40000)
+    (local, local_port), (peer, peer_port) = ends if receiver else ends[::-1]
+    ports = {"local_port": local_port, "peer_port": peer_port}
+    return {"local": local, "peer": peer, **ports, "ip_version": 6}
+
+
 def rpc_document(end: str) -> dict[str, Any]:
     """Return what one end of a ping-pong prints: 1000 RPCs of 100 µs in two seconds, half a second of CPU."""
     bulk = traffic_document("send", "copy", cpu_seconds=0.5)
     client = end == "rpc_client"
+    size = 200 if client else 100
+    bulk["addresses"] = _addresses(not client)
+    counts = {**bulk["tcp"]["total"], "segs_in": 1505, "segs_out": 1505}
+    counts |= {"data_segs_in": 1500, "data_segs_out": 1500, "bytes_sent": 1500 * (100 if client else 200)}
+    bulk["tcp"] = {**bulk["tcp"], "window": counts, "total": counts}
     latency = {"unit": "ns", "significant_bits": 7, "counts": [[99840, 1000]], "min": 99900, "max": 100100}
     kept = ("version", "outcome", "error", "addresses", "cpu", "host_cpu", "perf", "tcp")
     return {
@@ -335,8 +349,8 @@ def rpc_document(end: str) -> dict[str, Any]:
         "window": {"complete": True, "seconds": WINDOW_SECONDS},
         "rpcs": 1000,
         "mapped_bytes": 0,
-        "copied_bytes": 200000,
-        "total": {"rpcs": 1500, "mapped_bytes": 0, "copied_bytes": 300000},
+        "copied_bytes": size * 1000,
+        "total": {"rpcs": 1500, "mapped_bytes": 0, "copied_bytes": size * 1500},
         "system_calls": 4000,
         "calls": {"poll": 1000, "getsockopt": 1000, "recvmsg": 1000, "sendmsg": 1000},
         "refused_connections": None if client else 0,
@@ -372,8 +386,83 @@ def snapshot(host: str, **changes: Any) -> dict[str, Any]:
         "carrier_changes": 2,
         "nic_counters": {"rx_header_split": 1000} if host == RECEIVER else {},
         "programs": PROGRAMS,
+        "routes": {"6": {"device": "data0", "source": "fd5a::1", "mtu": None}},
+        "link_counters": {"rx_bytes": 1000, "tx_bytes": 1000, "rx_dropped": 5},
+        "operstate": "up",
+        "ifindex": 2,
+        "sysctls": {},
+        "softnet": {"processed": 1000, "dropped": 7, "squeezed": 0, "received_rps": 0},
+        "tcp_drops": {"TCPBacklogDrop": 3},
+        "online_cpus": [0, 1],
+        "emulated": False,
     }
     return data | changes
+
+
+def as_declared(host: Host, of: Lab) -> dict[str, Any]:
+    """Return what a host says, as fields of a snapshot, that is just as the lab declares it."""
+    ends = {"6": host.endpoints(6), "4": host.endpoints(4)}
+    return {
+        "addresses": [address for address in (host.data_address, host.data_address_ipv4) if address],
+        "route_mtu_ipv4": 4148,
+        "routes": {
+            version: {"device": host.data_interface, "source": own, "mtu": 4148 if version == "4" else None}
+            for version, (own, _) in ends.items()
+        },
+        "sysctls": {key: str(value) for key, value in of.limits.sysctls.items()},
+        "locked_memory_kib": of.limits.locked_memory_kib,
+        "offloads": {OFFLOADS.get(name, name): on for name, on in host.tuning.offloads.items()},
+    }
+
+
+def snapshot_after(host: str, **changes: Any) -> dict[str, Any]:
+    """Return what a healthy host says after its interface carried one measurement and nothing else."""
+    forth, back = ("tx_bytes", "rx_bytes") if host == SENDER else ("rx_bytes", "tx_bytes")
+    counters = {
+        forth: 1000 + TOTAL_BYTES + SEGMENTS * HEADER_BYTES,
+        back: 1000 + ACKNOWLEDGEMENTS * HEADER_BYTES,
+        "rx_dropped": 5,
+    }
+    data = {"link_counters": counters, "changes": [], "changes_lost": 0}
+    data |= {"header_split": 250000} if host == RECEIVER else {}
+    return snapshot(host, **data | changes)
+
+
+def _as_planned(document: dict[str, Any], planned: Measurement, receiver: bool) -> dict[str, Any]:
+    """Return what of an end's document repeats what it was asked to do."""
+    own: dict[str, Any] = {"pace_gbit": planned.pace_gbit_per_s, "message_bytes": planned.message_bytes}
+    if receiver:
+        injected = planned.inject_usec_per_mib or None
+        own = {"chunk_bytes": planned.chunk_bytes, "keep_bytes": planned.keep_bytes}
+        own |= {"inject_usec_per_mib": injected}
+    elif document["completions"]:
+        sends = TOTAL_BYTES // planned.message_bytes
+        own["completions"] = {"sends": sends, "completed": sends, "copied": 0, "no_buffers": 0}
+    first = document["streams"][0]
+    each = {
+        key: value and value // planned.streams
+        for key, value in document["window"].items()
+        if key.endswith("bytes")
+    }
+    windows = {**first["window"], **each}
+    own["streams"] = [first | {"stream": number, "window": windows} for number in range(planned.streams)]
+    framed = not receiver or planned.receive_mode == "map_each"
+    return own | {"header_bytes": planned.header_bytes if framed else 0}
+
+
+def as_scheduled(of: Manifest, made: Record) -> Manifest:
+    """Return a manifest with a plan that lists what a record has."""
+    planned = made.planned
+    changes: dict[str, Any] = {"ip_versions": [planned.ip_version or 6]}
+    if planned.bytes is not None:
+        changes["integrity_bytes"] = planned.bytes
+    if planned.rpc is None:
+        modes = (planned.send_mode, str(planned.receive_mode))
+        changes["comparisons"] = [comparison(b=modes)]
+    else:
+        rpc: dict[str, Any] = {"name": "rpc", "a": planned.receive_mode, "b": "map_copy_buffer"}
+        changes["rpc_comparisons"] = [rpc | planned.rpc.model_dump() | {"metrics": {"rpcs_per_s": []}}]
+    return of.model_copy(update={"plan": plan(**changes)})
 
 
 def record(planned: Measurement, receiver_cpu_s: float = 1.0, sender_cpu_s: float = 1.0) -> Record:
@@ -382,19 +471,37 @@ def record(planned: Measurement, receiver_cpu_s: float = 1.0, sender_cpu_s: floa
         "receiver": traffic_document("receive", planned.receive_mode, receiver_cpu_s),
         "sender": traffic_document("send", planned.send_mode, sender_cpu_s),
     }
+    for name, document in ends.items():
+        document |= _as_planned(document, planned, receiver=name == "receiver")
     before = {host: snapshot(host) for host in (SENDER, RECEIVER)}
-    after = {SENDER: snapshot(SENDER), RECEIVER: snapshot(RECEIVER, header_split=250000)}
+    after = {host: snapshot_after(host) for host in (SENDER, RECEIVER)}
     return Record.model_validate(
         {
             "planned": planned.model_dump(),
             "started_at": "2026-01-01T00:00:01.000+00:00",
-            "ended_at": "2026-01-01T00:00:05.000+00:00",
+            "ended_at": "2026-01-01T00:00:09.000+00:00",
             **{name: {"document": document, "status": 0, "stderr": ""} for name, document in ends.items()},
             "before": before,
             "after": after,
             "copies": {"counts": {4096: 1}} if planned.receive_mode != "copy" else None,
         }
     )
+
+
+def ping_pong(rpc: dict[str, Any]) -> Record:
+    """Return a healthy measurement of small RPCs: arm A of a comparison, whose metrics are left out."""
+    made = plan(rpc_comparisons=[{**rpc, "metrics": {"rpcs_per_s": []}}])
+    one = next(one for one in schedule.measurements(made) if one.rpc is not None and one.arm == "a")
+    bulk = record(one.model_copy(update={"receive_mode": "copy", "rpc": None}))
+    ends = {"sender": "rpc_client", "receiver": "rpc_server"}
+    documents = {f"{end}.document": rpc_document(kind) for end, kind in ends.items()}
+    moved = {SENDER: ("tx_bytes", "rx_bytes"), RECEIVER: ("rx_bytes", "tx_bytes")}
+    counters = {
+        f"after.{host}.link_counters.{name}": 1000 + 1500 * (size + HEADER_BYTES)
+        for host, names in moved.items()
+        for name, size in zip(names, (100, 200), strict=True)
+    }
+    return changed(bulk, {"planned": one.model_dump(mode="json"), **documents, **counters})
 
 
 def records(of: Manifest, ratio: float = 0.4, spread: float = 0.02) -> list[Record]:

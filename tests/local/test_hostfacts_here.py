@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from tests import factories
 from tests.ssh_server import SshServer
+from tests.unit.test_hostfacts import SAID
 
 from zclab.host import facts as hostfacts
+from zclab.host import state as hoststate
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Remote, RemoteError
 from zclab.lab.model import Host
@@ -32,7 +34,7 @@ def loopback() -> Host:
 @pytest.mark.skipif(not Path("/sys/kernel/notes").is_file(), reason="this kernel shows no notes")
 def test_this_machine_answers(remote: Remote) -> None:
     """The command line as it is, run by a shell; loopback is on every machine."""
-    state = hostfacts.snapshot({"host1": remote}, [loopback()])["host1"]
+    state = hoststate.snapshot({"host1": remote}, [loopback()], factories.lab())["host1"]
     assert state.kernel_release == Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").strip()
     assert state.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     assert state.mtu == int(Path("/sys/class/net/lo/mtu").read_text(encoding="utf-8"))
@@ -45,7 +47,7 @@ def test_an_interface_that_is_not_there(remote: Remote) -> None:
     with pytest.raises(
         RemoteError, match=r"^host1: cannot read the state of nosuch0.*is the interface there"
     ):
-        hostfacts.snapshot({"host1": remote}, [host])
+        hoststate.snapshot({"host1": remote}, [host], factories.lab())
 
 
 def test_facts_of_this_machine(remote: Remote) -> None:
@@ -61,20 +63,22 @@ def test_facts_of_this_machine(remote: Remote) -> None:
     assert len(str(facts.sysctls["net.ipv4.tcp_rmem"]).split()) in (0, 1, 3)
 
 
-def test_a_sysctl_that_only_the_machine_has(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sysctl_that_only_the_machine_has() -> None:
     """A namespace may not show what is the machine's; where hosts are elsewhere nothing is made up."""
-    shown = "driver:veth\nspeed:\n/proc/sys/net/ipv4/tcp_mtu_probing:0\n"
-    monkeypatch.setattr(remote, "output", lambda command: shown)
-    state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER))
     lab = factories.lab("namespaces")
-    facts = hostfacts.facts(remote, loopback(), lab, None, state)
-    assert (facts.nic.driver, facts.artifact_key) == ("veth", None)
-    machine = int(Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii"))
-    assert facts.sysctls["net.core.rmem_max"] == machine
-    assert facts.sysctls["net.ipv4.tcp_mtu_probing"] == 0
-    assert facts.sysctls["net.ipv4.tcp_rmem"] is None
+    said = SAID.replace("tcp_rmem", "tcp_mtu_probing").replace("4096\t131072\t16777216", "0")
+    found = (
+        hoststate.parse(said, loopback().model_copy(update={"data_interface": "data0"}), lab).sysctls or {}
+    )
+    machine = Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii").strip()
+    assert found["net.core.rmem_max"] == machine
+    assert found["net.ipv4.tcp_mtu_probing"] == "0"
+    assert "net.ipv4.tcp_rmem" not in found
     elsewhere = lab.model_copy(update={"kind": "hardware"})
-    assert hostfacts.facts(remote, loopback(), elsewhere, None, state).sysctls["net.core.rmem_max"] is None
+    assert "net.core.rmem_max" not in (
+        hoststate.parse(said, loopback().model_copy(update={"data_interface": "data0"}), elsewhere).sysctls
+        or {}
+    )
 
 
 def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:

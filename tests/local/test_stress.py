@@ -29,7 +29,7 @@ from zclab.base.errors import InvalidError, LabError
 from zclab.base.progress import Progress
 from zclab.cli import main as cli
 from zclab.deploy.bring_up import Act
-from zclab.host import console, facts
+from zclab.host import console, state
 from zclab.kernel.identity import Artifact
 from zclab.lab import inventory
 from zclab.lab.model import Lab
@@ -412,7 +412,7 @@ def test_the_command(bench: Bench) -> None:
     bench.monkeypatch.setattr(inventory, "load", lambda name: bench.lab)
     bench.monkeypatch.setattr(namespaces, "ready", lambda state_dir, names: True)
     found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
-    bench.monkeypatch.setattr(facts, "snapshot", lambda remotes, hosts: found)
+    bench.monkeypatch.setattr(state, "snapshot", lambda remotes, hosts, lab: found)
     bench.tell()
     done = CliRunner().invoke(cli.cli, ["stress", "--seed", str(SEED), "--seconds", "1", "--json"])
     assert done.exit_code == 0, done.output

@@ -13,7 +13,7 @@ from tests.factories import RECEIVER, changed
 
 from zclab.analysis import mapped_witness, measurement, verdict
 from zclab.analysis.document import MappedWitness
-from zclab.host.facts import mapped_bytes
+from zclab.host.state import mapped_bytes
 from zclab.plan import schedule
 from zclab.report import console as report
 from zclab.runs.records import Manifest, Record

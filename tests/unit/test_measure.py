@@ -7,7 +7,7 @@ import contextlib
 import json
 import multiprocessing
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -81,11 +81,21 @@ class Pretended:
         monkeypatch.setattr(hosts, "status", lambda state_dir: self.status)
 
     def _snapshot(self, host: Host) -> Snapshot:
-        return Snapshot.model_validate(
-            factories.snapshot(
-                host.name, addresses=[host.data_address, host.data_address_ipv4], route_mtu_ipv4=4148
+        return Snapshot.model_validate(factories.snapshot(host.name, **factories.as_declared(host, self.lab)))
+
+    def before(self) -> dict[str, Snapshot]:
+        """Return what the hosts say before a measurement."""
+        return dict(self.state)
+
+    def after(self) -> dict[str, Snapshot]:
+        """Return what they say after it, and that their interfaces carried it."""
+        grown = {host.name: factories.snapshot_after(host.name) for host in self.lab.hosts}
+        return {
+            name: state.model_copy(
+                update={key: grown[name][key] for key in ("link_counters", "changes", "changes_lost")}
             )
-        )
+            for name, state in self.state.items()
+        }
 
     def record_kernel(self, **changes: Any) -> None:
         """Write what `zclab up` leaves of the kernel that it booted."""
@@ -111,8 +121,11 @@ class Pretended:
             raise failure
         self.during(len(self.made))
         ends = [
-            factories.traffic_document(end, str(options(command)["--mode"]))
-            for end, command in (("receive", receive), ("send", send))
+            factories.traffic_document(end, str(options(command)["--mode"])) | {"addresses": addresses}
+            for end, command, addresses in (
+                ("receive", receive, _addresses(receive, 5000, 40000)),
+                ("send", send, _addresses(send, 40000, 5000)),
+            )
         ]
         received, sent = (Completed(0, json.dumps(document), "") for document in ends)
         return Ends(received, sent, 0.1)
@@ -140,6 +153,10 @@ class _Session(Session):
     def snapshot(self) -> dict[str, Snapshot]:
         return dict(self.pretended.state)
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Any]:
+        yield self.pretended
+
     def transfer(self, receive: str, send: Callable[[int], str], *_: Any) -> Ends:
         return self.pretended.transfer(receive, send(5000))
 
@@ -148,7 +165,7 @@ class _Silent:
     """A connection over which nothing of interest is said."""
 
     def output(self, command: str) -> str:
-        return "driver:\nspeed:\n" if command.startswith("echo driver") else "zclab-traffic 0.1.0"
+        return "driver:\n" if "echo driver:" in command else "zclab-traffic 0.1.0"
 
     def close(self) -> None:
         pass
@@ -422,6 +439,12 @@ def test_a_lab_is_measured_by_one_run_at_a_time(pretended: Pretended) -> None:
 
 
 # -------------------------------------------------------------------------------------------- command lines
+
+
+def _addresses(command: str, own_port: int, port: int) -> dict[str, Any]:
+    given = options(command)
+    ends = {"local": given["--bind"], "local_port": own_port, "peer": given["--peer"], "peer_port": port}
+    return ends | {"ip_version": 6}
 
 
 def options(command: str) -> dict[str, str | None]:

@@ -20,7 +20,7 @@ def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocum
     manifest = factories.manifest(
         plan=plan.load("receive_designs")
         .select(seed=1, ip_versions=[6], message_bytes=[262144])
-        .model_copy(update={"integrity_bytes": 0}),
+        .model_copy(update={"integrity_bytes": 0, "seconds": factories.WINDOW_SECONDS}),
         validity=factories.manifest().expectations.validity.model_copy(
             update={"mapped_fraction": _anything()}
         ),

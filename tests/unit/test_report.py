@@ -127,7 +127,7 @@ def line(receive_mode: str = "map_once", changes: dict[str, Any] | None = None) 
     plan = factories.plan(comparisons=[factories.comparison(b=("copy", receive_mode))])
     planned = next(one for one in schedule.measurements(plan) if one.arm == "b")
     record = changed(factories.record(planned), changes or {})
-    return report.measurement_line(measurement.document(factories.manifest(), record))
+    return report.measurement_line(measurement.document(factories.manifest(plan=plan), record))
 
 
 def test_line_of_a_measurement() -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tests.role_modules import load
 
 from zclab.base.paths import project_root
-from zclab.host import facts
+from zclab.host import state
 from zclab.lab import link
 from zclab.lab.model import Limits
 
@@ -40,7 +40,7 @@ def test_ipv4_route_mtu(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", cases("build_id"), ids=lambda case: str(case["name"]))
 def test_build_id(case: dict[str, Any]) -> None:
     notes = bytes.fromhex(case["notes"])
-    assert facts.build_id(notes) == case["build_id"]
+    assert state.build_id(notes) == case["build_id"]
     assert zclab_host.build_id(notes) == (case["build_id"] or "")
 
 

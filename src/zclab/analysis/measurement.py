@@ -15,8 +15,9 @@ from zclab.analysis.document import (
     SystemCalls,
     Transport,
 )
+from zclab.analysis.ends import bulk, difference, losses, ping_pong
 from zclab.analysis.mapped_witness import witness
-from zclab.analysis.validity import bulk, difference, invalid_reasons, ping_pong
+from zclab.analysis.validity import invalid_reasons
 from zclab.plan.schedule import Setting
 from zclab.runs.records import Manifest, Record
 from zclab.traffic import histogram as latency
@@ -67,7 +68,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         integrity=_integrity(receiver, sender),
         system_calls=receiver.system_calls if receiver else server.system_calls if server else None,
         header_split=difference(record, manifest.pair[1].name, "header_split"),
-        drops=_sum(*(difference(record, host.name, "drops") for host in manifest.pair)),
+        drops=_sum(*(losses(record, host.name) for host in manifest.pair)),
         nic_counters={host.name: _counters(record, host.name) for host in manifest.pair},
         controller_cpu_share=record.controller_cpu_share,
         rpc=_rpc(record, server, client),

@@ -139,10 +139,14 @@ class Bounds(Model):
 
 
 class Validity(Model):
-    """What makes a measurement valid."""
+    """What makes a measurement valid.
+
+    foreign_bytes_at_most: bytes that a data interface may carry in a direction beside the connection's own.
+    """
 
     retransmitted_share_at_most: float = Field(ge=0, le=1)
     drops_at_most: int = Field(ge=0)
+    foreign_bytes_at_most: int = Field(default=2**20, ge=0)
     copied_fraction: Bounds
     mapped_fraction: dict[ReceiveMode, dict[SendMode, Bounds]]
 

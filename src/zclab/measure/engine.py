@@ -168,14 +168,15 @@ class _Engine:
         started_at = now()
         found: dict[str, Any] = {"boots": self._boots}
         try:
-            found["before"] = self.session.snapshot()
-            empty = Record(planned=planned, started_at=started_at, ended_at=started_at, boots=self._boots)
-            if unfit := validity.host_reasons(self.manifest, empty, found["before"]):
-                found["problem"] = f"not made: {'; '.join(unfit)}"
-            else:
-                found |= self._transfer(planned, found["before"])
-                found["after"] = self.session.snapshot()
-                found["skipped"] = _unsupported(found["receiver"], found["sender"])
+            with self.session.watching() as watched:
+                found["before"] = watched.before()
+                empty = Record(planned=planned, started_at=started_at, ended_at=started_at, boots=self._boots)
+                if unfit := validity.host_reasons(self.manifest, empty, found["before"]):
+                    found["problem"] = f"not made: {'; '.join(unfit)}"
+                else:
+                    found |= self._transfer(planned, found["before"])
+                    found["after"] = watched.after()
+                    found["skipped"] = _unsupported(found["receiver"], found["sender"])
         except RemoteError as error:
             found["problem"] = str(error)
             self.session.disconnect()
@@ -227,6 +228,7 @@ def manifest_fields(session: Session, plan: Plan) -> dict[str, Any]:
         "plan": plan,
         "expectations": lab.expectations,
         "pair": session.members,
+        "limits": lab.limits,
         "hosts": [
             hostfacts.facts(session.remotes[host.name], host, lab, session.artifact, session.state[host.name])
             for host in session.members

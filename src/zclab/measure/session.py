@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,8 @@ from zclab.base.clock import now
 from zclab.base.errors import InvalidError
 from zclab.base.paths import cache_dir, project_root
 from zclab.deploy import state as deploy_state
-from zclab.host import console, facts
+from zclab.host import console
+from zclab.host import state as hoststate
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, Process, Remote, connected
 from zclab.kernel.identity import Artifact, KernelIdentity
@@ -42,6 +43,23 @@ class Ends(NamedTuple):
     receiver: Completed
     sender: Completed | None
     controller_cpu_share: float | None = None
+
+
+class Watched:
+    """The hosts of a session while something is measured."""
+
+    def __init__(self, watches: dict[str, hoststate.Watch]) -> None:
+        self._watches = watches
+
+    def before(self) -> dict[str, Snapshot]:
+        """Return the state of each host before the measurement; RemoteError if one is gone."""
+        return {name: watch.before() for name, watch in self._watches.items()}
+
+    def after(self) -> dict[str, Snapshot]:
+        """Return the state of each host now, and what changed since `before`; RemoteError if one is gone."""
+        for watch in self._watches.values():
+            watch.finish()
+        return {name: watch.after() for name, watch in self._watches.items()}
 
 
 class ConsoleWatch(NamedTuple):
@@ -119,12 +137,28 @@ class Session:
         Raises:
             RemoteError: a host is gone.
         """
-        return facts.snapshot(self.remotes, self.members, self.programs)
+        return hoststate.snapshot(self.remotes, self.members, self.lab, self.programs)
 
     def with_programs(self, programs: dict[str, str]) -> Session:
         """Return the session with further programs (sha256 by path); they are read with the hosts' state."""
         session = replace(self, programs=self.programs | programs)
         return replace(session, state=session.snapshot())
+
+    @contextmanager
+    def watching(self) -> Iterator[Watched]:
+        """Watch all hosts from before to after a measurement; what reads their state ends with it.
+
+        Raises:
+            RemoteError: a host is gone.
+        """
+        with ExitStack() as stack:
+            watches = {
+                host.name: stack.enter_context(
+                    closing(hoststate.Watch(self.remotes[host.name], host, self.lab, self.programs))
+                )
+                for host in self.members
+            }
+            yield Watched(watches)
 
     def require_one_kernel(self) -> None:
         """Require that all hosts run the artifact, or where there is none, all the same kernel.
@@ -153,6 +187,13 @@ class Session:
             kernel_variant=None, kernel_release=release, kernel_build_id=build_id, artifact_key=None
         )
 
+    @property
+    def emulated(self) -> bool:
+        """Whether an emulator executes a host: as the lab started it, else as the hosts themselves show."""
+        if self.accelerator is not None:
+            return self.accelerator == "tcg"
+        return any(state.emulated for state in self.state.values())
+
     def manifest_fields(self) -> dict[str, Any]:
         """Return the manifest fields that all kinds share for this session; the run sets run_id."""
         return {
@@ -160,7 +201,7 @@ class Session:
             "run_id": "",
             "lab": self.lab.name,
             "lab_dir": _from_checkout(self.lab.lab_dir),
-            "emulated": self.accelerator == "tcg",
+            "emulated": self.emulated,
             "accelerator": self.accelerator,
             "started_at": now(),
             "console_offsets": self.console.offsets,

@@ -10,7 +10,7 @@ from pydantic import Field
 from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts, Snapshot
 from zclab.kernel.identity import KernelIdentity
-from zclab.lab.model import Expectations, Host
+from zclab.lab.model import Expectations, Host, Limits
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
 from zclab.runs.manifest import BaseManifest
@@ -55,12 +55,14 @@ class Record(Model):
 class Manifest(BaseManifest):
     """What a run was: everything that judging its records again needs.
 
-    `other_kernels` are those that arms of the plan boot, by variant.
+    `other_kernels` are those that arms of the plan boot, by variant. `limits` is what the lab declares of
+    its hosts; null in runs before schema version 5.
     """
 
     kind: Literal["run"] = "run"
     plan: Plan
     expectations: Expectations
     pair: list[Host]
+    limits: Limits | None = None
     other_kernels: dict[str, KernelIdentity] = {}
     hosts: list[HostFacts]

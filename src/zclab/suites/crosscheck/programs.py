@@ -52,12 +52,16 @@ class Task(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A tool: the commands of its ends, and how its sample is read from what they left."""
+    """A tool: the commands of its ends, how its sample is read from what they left.
+
+    `received_bytes` reads the payload that the receiver counted, at least, from what that end left.
+    """
 
     name: str
     receive: Callable[[Task], str]
     send: Callable[[Task], str]
     sample: Callable[[Completed, Completed], Sample]
+    received_bytes: Callable[[Completed], int]
 
 
 class ToolError(Exception):
@@ -161,6 +165,19 @@ def tcp_mmap_sample(received: Completed, sent: Completed) -> Sample:
         raise ToolError(f"tcp_mmap: the receiver's result makes no sense: {found[0]!r}") from None
 
 
+def tcp_mmap_received_bytes(received: Completed) -> int:
+    """Return what the receiver says of the bytes that it got; it prints six digits.
+
+    Raises:
+        ToolError: the result is not whole.
+    """
+    found = TCP_MMAP_RESULT.search(received.stdout)
+    try:
+        return int(float(found["mib"]) * MIB * 0.999) if found else 0
+    except ValueError:
+        raise ToolError(f"tcp_mmap: the receiver's result makes no sense: {found!r}") from None
+
+
 # --------------------------------------------------------------------------------------------------- iperf3
 
 _IPERF3 = f"env LD_LIBRARY_PATH={DIRECTORY} {DIRECTORY}/iperf3"
@@ -205,6 +222,12 @@ def iperf3_sample(received: Completed, sent: Completed) -> Sample:
         raise ToolError(f"iperf3: the receiver left no result: {_said(received)}") from None
 
 
+def iperf3_received_bytes(received: Completed) -> int:
+    """Return the bytes that the receiver got; 0 if it does not say."""
+    total = (_json(received.stdout).get("end") or {}).get("sum_received") or {}
+    return int(total.get("bytes") or 0)
+
+
 def _json(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
@@ -214,6 +237,6 @@ def _json(text: str) -> dict[str, Any]:
 
 
 OTHERS = (
-    Program("tcp_mmap", tcp_mmap_receive, tcp_mmap_send, tcp_mmap_sample),
-    Program("iperf3", _iperf3_receive, _iperf3_send, iperf3_sample),
+    Program("tcp_mmap", tcp_mmap_receive, tcp_mmap_send, tcp_mmap_sample, tcp_mmap_received_bytes),
+    Program("iperf3", _iperf3_receive, _iperf3_send, iperf3_sample, iperf3_received_bytes),
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zclab.analysis import measurement, validity
-from zclab.analysis import programs as installed
+from zclab.analysis import measurement, path, validity
 from zclab.base.clock import now
 from zclab.base.errors import UsageError
 from zclab.base.model import ReceiveMode, SendMode
@@ -35,11 +35,15 @@ from zclab.suites.crosscheck.document import (
     Observation,
     ToolName,
 )
-from zclab.suites.crosscheck.programs import OTHERS, Program, Sample, Task, ToolError, tool_failed
+from zclab.suites.crosscheck.programs import OTHERS, Sample, Task, ToolError, tool_failed
 from zclab.traffic import command, copies
 
 #: Receive modes that tcp_mmap has, too.
 MODES: tuple[ReceiveMode, ...] = ("copy", "map_once")
+
+
+#: Judges what a tool left, once it is known what the hosts did meanwhile: fields of an observation.
+Judge = Callable[[Record], dict[str, Any]]
 
 
 class Slot(NamedTuple):
@@ -115,8 +119,8 @@ def carry_out(
         plan = _plan(lab, modes, repeats, seconds, seed)
         measured = engine.manifest_fields(session, plan) | {"expectations": _lenient(lab)}
         manifest = Manifest.model_validate(measured)
-        templates = {cell.comparison: cell.arms["a"] for cell in schedule.cells(plan)}
-        empty = Record(planned=next(iter(templates.values())), started_at=now(), ended_at=now())
+        scheduled = {one.id: one for one in schedule.measurements(plan)}
+        empty = Record(planned=next(iter(scheduled.values())), started_at=now(), ended_at=now())
         host_problems = validity.host_reasons(manifest, empty, session.state)
         run = session.begin(
             CROSSCHECK,
@@ -131,7 +135,7 @@ def carry_out(
         )
         slots = order(modes, repeats, seed) if not host_problems else []
         with session.recording(run):
-            bench = _Bench(session, manifest, templates, seconds)
+            bench = _Bench(session, manifest, scheduled, seconds)
             for number, slot in enumerate(slots, 1):
                 observation = bench.observe(slot)
                 run.append(observation)
@@ -190,29 +194,38 @@ class _Bench:
 
     session: Session
     manifest: Manifest
-    templates: dict[str, schedule.Measurement]
+    scheduled: dict[str, schedule.Measurement]
     seconds: int
 
     def observe(self, slot: Slot) -> Observation:
         """Execute one tool. Whatever goes wrong is kept; the cross-check goes on."""
         found: dict[str, Any] = {"sample": None, "problems": [], "receiver": None, "sender": None}
         started_at = now()
+        # Arm A stands for every tool: what was to be sent, over which link.
+        cell = next(
+            one for one in schedule.cells(self.manifest.plan) if one.comparison == slot.mode.receive_mode
+        )
+        planned = self.scheduled[f"{cell.name}-{slot.block + 1:02d}a"]
         try:
-            if slot.tool == OWN:
-                found |= self._own(slot, started_at)
-            else:
-                found |= self._other(next(one for one in OTHERS if one.name == slot.tool), slot)
+            with self.session.watching() as watched:
+                before = watched.before()
+                ends, judged = self._own(planned, before) if slot.tool == OWN else self._other(slot)
+                around = Record(
+                    planned=planned,
+                    started_at=started_at,
+                    ended_at=now(),
+                    before=before,
+                    after=watched.after(),
+                )
+            found |= _left(ends) | judged(around)
         except RemoteError as error:
             found["problems"] = [str(error)]
             self.session.disconnect()
         return Observation(**slot._asdict(), started_at=started_at, **found)
 
-    def _own(self, slot: Slot, started_at: str) -> dict[str, Any]:
-        """Measure with zclab's traffic tool, and count it only if `zclab run` would."""
-        planned = self.templates[slot.mode.receive_mode]
-        planned = planned.model_copy(update={"id": f"{planned.comparison}-{slot.block + 1:02d}"})
+    def _own(self, planned: schedule.Measurement, before: dict[str, Snapshot]) -> tuple[Ends, Judge]:
+        """Run zclab's traffic tool; it counts only if `zclab run` would count it."""
         token = secrets.token_hex(16)
-        before = self.session.snapshot()
         lab, (sender, receiver) = self.session.lab, self.session.members
         ends = self.session.transfer(
             copies.watched(planned, before[receiver.name], command.receive(lab, planned, receiver, token)),
@@ -220,29 +233,30 @@ class _Bench:
             planned.seconds,
             tool_failed,
         )
-        record = Record(
-            planned=planned,
-            started_at=started_at,
-            ended_at=now(),
-            receiver=engine.end_of(ends.receiver),
-            sender=engine.end_of(ends.sender) if ends.sender else None,
-            before=before,
-            after=self.session.snapshot(),
-            copies=copies.copies(ends.receiver.stderr),
-        )
-        document = measurement.document(self.manifest, record)
-        cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
-        reasons = document.invalid_reasons
-        sample = None
-        if not reasons and document.gbit_per_s is not None and cost is not None:
-            sample = Sample(
-                gbit_per_s=document.gbit_per_s,
-                receiver_usec_per_mib=cost,
-                mapped_fraction=document.mapped_fraction,
-            )
-        return {**_left(ends), "sample": sample, "problems": reasons or ([] if sample else ["no result"])}
 
-    def _other(self, program: Program, slot: Slot) -> dict[str, Any]:
+        def judged(around: Record) -> dict[str, Any]:
+            left = {
+                "receiver": engine.end_of(ends.receiver),
+                "sender": engine.end_of(ends.sender) if ends.sender else None,
+                "copies": copies.copies(ends.receiver.stderr),
+            }
+            document = measurement.document(self.manifest, around.model_copy(update=left))
+            cost = document.receiver_cpu.usec_per_mib if document.receiver_cpu else None
+            reasons = document.invalid_reasons
+            sample = None
+            if not reasons and document.gbit_per_s is not None and cost is not None:
+                sample = Sample(
+                    gbit_per_s=document.gbit_per_s,
+                    receiver_usec_per_mib=cost,
+                    mapped_fraction=document.mapped_fraction,
+                )
+            return {"sample": sample, "problems": reasons or ([] if sample else ["no result"])}
+
+        return ends, judged
+
+    def _other(self, slot: Slot) -> tuple[Ends, Judge]:
+        """Run another tool; it counts only if the hosts and their link were as for zclab's."""
+        program = next(one for one in OTHERS if one.name == slot.tool)
         sender, receiver = self.session.members
         task = Task(
             maps=slot.mode.receive_mode != "copy",
@@ -252,31 +266,23 @@ class _Bench:
             sender=sender,
             receiver=receiver,
         )
-        before = self.session.snapshot()
         ends = self.session.transfer(
             program.receive(task), lambda port: program.send(task), task.seconds, tool_failed
         )
-        found = _left(ends)
-        if replaced := self._replaced(before, self.session.snapshot()):
-            return {**found, "problems": replaced}
-        try:
-            sample = program.sample(ends.receiver, ends.sender or Completed(None, "", "did not start"))
-        except ToolError as error:
-            return {**found, "problems": [str(error)]}
-        problems = []
-        if task.maps and sample.mapped_fraction == 0:
-            problems.append(f"{program.name}: mapped nothing, so that it is not in the same mode")
-        return {**found, "sample": sample, "problems": problems}
 
-    def _replaced(self, *states: dict[str, Snapshot]) -> list[str]:
-        """Return which programs were not those that were built, before an execution or after it."""
-        reasons = [
-            reason
-            for state in states
-            for host, found in state.items()
-            for reason in installed.deviations(self.manifest, host, found)
-        ]
-        return list(dict.fromkeys(reasons))
+        def judged(around: Record) -> dict[str, Any]:
+            problems = validity.surrounding_reasons(self.manifest, around)
+            try:
+                sample = program.sample(ends.receiver, ends.sender or Completed(None, "", "did not start"))
+                moved = program.received_bytes(ends.receiver)
+            except ToolError as error:
+                return {"problems": [*problems, str(error)]}
+            problems += path.too_little(self.manifest, around, moved)
+            if task.maps and sample.mapped_fraction == 0:
+                problems.append(f"{program.name}: mapped nothing, so that it is not in the same mode")
+            return {"sample": sample, "problems": problems}
+
+        return ends, judged
 
 
 def _left(ends: Ends) -> dict[str, Left | None]:
