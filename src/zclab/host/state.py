@@ -61,12 +61,13 @@ monitor_socket() {{
   done </proc/net/netlink
   return 1
 }}
-file=$(mktemp) && exec 3<"$file" || exit 1
-ip -o monitor link address route >"$file" 2>&1 </dev/null 3<&- &
-monitor=$!
-trap 'kill $monitor 2>/dev/null' EXIT
+monitor=
+trap 'kill $monitor 2>/dev/null; rm -f "$file"' EXIT
 trap 'exit 1' HUP INT TERM
+file=$(mktemp -t zclab-watch.XXXXXX) && exec 3<"$file" 4>"$file" || exit 1
 rm -f "$file"
+ip -o monitor link address route >&4 2>&1 </dev/null 3<&- 4<&- &
+monitor=$!
 until monitor_socket || ! kill -0 $monitor 2>/dev/null; do sleep 0.01; done
 state
 echo @before
