@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -294,6 +295,80 @@ def test_packets_that_the_sender_drops(lab: LabUnderTest) -> None:
     finally:
         lab.on(SENDER, *["tc", "qdisc", "del", "dev", "data0", "root"])
     assert any(reason.startswith(f"{SENDER}: data0 dropped ") for reason in reasons(document))
+
+
+def stop_the_receiver(lab: LabUnderTest) -> None:
+    for pid in namespaces.processes(lab.lab.state_dir, RECEIVER):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text("utf-8").strip() == "zclab-traffic":
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.3)
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_a_receiver_that_was_stopped_in_one_arm(lab: LabUnderTest) -> None:
+    wanted = plan(seconds=0.5, repeats=3)
+    document = lab.measure(wanted, later(lambda: stop_the_receiver(lab), wait=0.2))
+    assert document.verdict == "invalid"
+    assert {one.verdict for one in document.comparisons} == {"invalid"}
+    assert any(SENDER in one and "receiver's window" in one for one in document.problems), document.problems
+
+
+#: Started on a CPU of the receiver, for about as long as a window.
+HOG = "import time\nend = time.monotonic() + 0.8\nwhile time.monotonic() < end: pass"
+#: Reads every packet of the data interface for as long.
+TAP = """
+import socket, time
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+tap.bind(("data0", 0))
+tap.settimeout(0.1)
+end = time.monotonic() + 0.8
+while time.monotonic() < end:
+    try:
+        tap.recv(1 << 17)
+    except TimeoutError:
+        pass
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.alone
+@pytest.mark.parametrize("script", [HOG, TAP], ids=["a busy CPU", "a packet socket"])
+def test_what_takes_cpu_in_one_arm(lab: LabUnderTest, script: str) -> None:
+    """It shows where the machine is not busy all the time."""
+    cpus = lab.lab.pair().receiver.traffic_cpus or [0]
+    command = ["taskset", "-c", str(cpus[0]), sys.executable, "-c", script]
+    document = lab.measure(plan(repeats=3), later(lambda: lab.on(RECEIVER, *command), wait=0.0))
+    assert document.verdict == "invalid"
+    assert any(f"{RECEIVER}: foreign CPU time" in one for one in document.problems), document.problems
+
+
+HONEST = {
+    "seconds": 0.5,
+    "repeats": 50,
+    "ip_versions": [6, 4],
+    "comparisons": [
+        factories.comparison(a=("copy", "copy"), b=("zerocopy", "map_once"), metrics={"gbit_per_s": []})
+    ],
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.alone
+@pytest.mark.parametrize("hogs", [0, 1])
+def test_two_hundred_honest_measurements(lab: LabUnderTest, hogs: int) -> None:
+    """At most 1 % are invalid, and nothing seems to disturb one arm; beside a hog throughout, too."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(hogs)]
+    try:
+        document = lab.measure(plan(**HONEST), nothing)
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+    invalid = [one.invalid_reasons for one in document.measurements if one.invalid_reasons]
+    assert len(document.measurements) == 200
+    assert len(invalid) <= 2, invalid
+    assert [one for one in document.problems if "disturb" in one] == []
 
 
 @contextlib.contextmanager

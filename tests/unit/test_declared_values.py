@@ -11,7 +11,7 @@ from tests import factories
 from tests.factories import RECEIVER, SENDER, changed
 
 from zclab.analysis import measurement
-from zclab.lab.model import Expectations, Host, Lab, Limits, Link, Tuning, Validity
+from zclab.lab.model import Disturbance, Expectations, Host, Lab, Limits, Link, Tuning, Validity
 from zclab.plan import schedule
 from zclab.runs.records import Manifest, Record
 
@@ -42,11 +42,13 @@ STATELESS: dict[str, str] = {
     "Validity.retransmitted_share_at_most": "a bound on measurements",
     "Validity.drops_at_most": "a bound on measurements",
     "Validity.foreign_bytes_at_most": "a bound on measurements",
+    **{f"Disturbance.{name}": "a bound on comparisons" for name in Disturbance.model_fields},
     "Validity.copied_fraction": "a bound on measurements",
     "Validity.mapped_fraction": "a bound on measurements",
 }
 #: Fields that hold further ones, listed by themselves.
 NESTED = {
+    "Validity.disturbance",
     "Lab.limits",
     "Lab.hosts",
     "Lab.expectations",
@@ -126,7 +128,17 @@ def fields(model: type[BaseModel]) -> set[str]:
 
 
 def test_every_field_is_compared_or_says_nothing_of_the_hosts() -> None:
-    every = set().union(*map(fields, (Lab, Expectations, Link, Limits, Tuning, Host, Validity)))
+    models: tuple[type[BaseModel], ...] = (
+        Lab,
+        Expectations,
+        Link,
+        Limits,
+        Tuning,
+        Host,
+        Validity,
+        Disturbance,
+    )
+    every = set().union(*map(fields, models))
     assert every == {*COMPARED, *STATELESS, *NESTED}
 
 

@@ -44,8 +44,10 @@ def _measured_reasons(manifest: Manifest, record: Record) -> list[str]:
     """Return how what the ends left is not what was to be measured. Of several layers the first speaks."""
     if unfinished := _end_reasons(record):
         return unfinished
-    if impossible := [*path.doubts(manifest, record), *plausibility.contradictions(manifest, record)]:
-        return impossible
+    doubts = [*path.doubts(manifest, record), *plausibility.contradictions(manifest, record)]
+    doubts += mapped_witness.doubts(manifest, record)
+    if doubts:
+        return doubts
     reasons = _transport_reasons(manifest, record)
     if record.planned.rpc is None:
         reasons += _transfer_reasons(record)
@@ -54,7 +56,7 @@ def _measured_reasons(manifest: Manifest, record: Record) -> list[str]:
         reasons += _zero_copy_reasons(manifest, record)
     else:
         reasons += _rpc_reasons(record)
-    return [*reasons, *mapped_witness.doubts(manifest, record)]
+    return reasons
 
 
 def _once(reasons: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import statistics as plain_statistics
 from collections.abc import Mapping
 from typing import Literal
 
-from zclab.analysis import measurement, statistics
+from zclab.analysis import disturbance, measurement, statistics
 from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.analysis.metric_values import value as metric_value
 from zclab.analysis.statistics import Interval, median_interval
@@ -30,8 +30,13 @@ from zclab.runs.records import Manifest, Record
 def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     """Judge a run from its files."""
     measurements = [measurement.document(manifest, record) for record in records]
-    comparisons = _comparisons(manifest, measurements)
+    disturbed = disturbance.reasons(manifest, records)
+    comparisons = [
+        one.model_copy(update={"verdict": "invalid"}) if one.name in disturbed else one
+        for one in _comparisons(manifest, measurements)
+    ]
     problems = _problems(manifest, measurements)
+    problems += [f"{name}: {reason}" for name, reasons in disturbed.items() for reason in reasons]
     verdicts: list[Verdict] = [one.verdict for one in comparisons if one.verdict is not None]
     if any(one.invalid_reasons for one in measurements) or problems:
         verdicts.append("invalid")

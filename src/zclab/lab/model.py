@@ -138,15 +138,41 @@ class Bounds(Model):
         return self
 
 
+class Disturbance(Model):
+    """How far the arms of a comparison may differ by what no mode changes; null: not judged.
+
+    Medians of the arms are compared, at each end. Shares of the window: window_share (its length, against the
+    plan), stolen_cpu_share,
+    receive_window_limited_share (the sender had to wait for room in the receiver's window). Others:
+    foreign_cpu_share of what the traffic threads left over of their CPUs (the CPU time of others there),
+    retransmitted_share of segments, softnet_share of packets, foreign_packets_per_s. A factor bounds how many
+    times the larger may be the smaller: rtt_factor, segment_bytes_factor. within_arm_factor: how far one
+    measurement may be from its own arm's median in system calls and acknowledgements per MiB.
+    """
+
+    window_share: float | None = Field(default=None, gt=0)
+    foreign_cpu_share: float | None = Field(default=None, gt=0)
+    stolen_cpu_share: float | None = Field(default=None, gt=0)
+    receive_window_limited_share: float | None = Field(default=None, gt=0)
+    rtt_factor: float | None = Field(default=None, gt=1)
+    retransmitted_share: float | None = Field(default=None, gt=0)
+    segment_bytes_factor: float | None = Field(default=None, gt=1)
+    softnet_share: float | None = Field(default=None, gt=0)
+    foreign_packets_per_s: float | None = Field(default=None, gt=0)
+    within_arm_factor: float | None = Field(default=None, gt=1)
+
+
 class Validity(Model):
     """What makes a measurement valid.
 
     foreign_bytes_at_most: bytes that a data interface may carry in a direction beside the connection's own.
+    disturbance: how far the arms of a comparison may differ by what no mode changes.
     """
 
     retransmitted_share_at_most: float = Field(ge=0, le=1)
     drops_at_most: int = Field(ge=0)
     foreign_bytes_at_most: int = Field(default=2**20, ge=0)
+    disturbance: Disturbance = Disturbance()
     copied_fraction: Bounds
     mapped_fraction: dict[ReceiveMode, dict[SendMode, Bounds]]
 
