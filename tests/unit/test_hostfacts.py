@@ -179,6 +179,13 @@ def run_shell(command: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_short_frames_are_no_loss() -> None:
+    short = SAID.replace(
+        f"{STATISTICS}/rx_errors:300\n", f"{STATISTICS}/rx_errors:301\n{STATISTICS}/rx_length_errors:1\n"
+    )
+    assert read(short).drops == read(SAID).drops
+
+
 def test_a_nic_that_does_not_count_header_split() -> None:
     """Null, not 0."""
     assert read(without("     rx_header_split")).header_split is None

@@ -9,7 +9,7 @@ import pytest
 from tests import factories
 from tests.factories import RECEIVER, SENDER, WINDOW_BYTES, changed
 
-from zclab.analysis import measurement
+from zclab.analysis import measurement, path
 from zclab.plan import schedule
 from zclab.runs.records import Manifest, Record
 
@@ -345,3 +345,12 @@ def test_an_older_record_has_no_counters_to_be_judged_by() -> None:
         for field in new
     }
     assert reasons(changed(honest(), absent)) == []
+
+
+def test_a_tool_of_others_whose_bytes_went_elsewhere() -> None:
+    """Of what it counts there is a lower bound only."""
+    record = honest()
+    assert [*path.too_little(manifest(), record, TOTAL)] == []
+    elsewhere = changed(record, {f"after.{SENDER}.link_counters.tx_bytes": 1000 + TOTAL - 1})
+    (reason,) = path.too_little(manifest(), elsewhere, TOTAL)
+    assert reason.startswith(f"{SENDER}: data0 sent {TOTAL - 1} bytes, the tool {TOTAL}")

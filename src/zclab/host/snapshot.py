@@ -43,7 +43,7 @@ class Snapshot(Model):
 
     addresses: of the data interface. drops: packets that it lost by the counters that mean loss, since boot
     (up to schema version 4 rx_dropped was among them, which also counts frames that no protocol wants).
-    backlog_drops: rx_dropped, to be read with softnet.dropped. header_split: pages of payload that it split.
+    header_split: pages of payload that it split.
     missing_offloads: what it lacks to send pages from where they are. carrier_changes: how often its link
     came or went. nic_counters: what `ethtool -S` shows. route_mtu_ipv4: MTU in bytes that the route to the
     peer's IPv4 address sets. routes: to the peer's data addresses, by IP version. link_counters:
