@@ -34,9 +34,9 @@ _VENDOR = "/sys/class/dmi/id/sys_vendor"
 _CLOCKS = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
 #: Recorded beside the sysctls that a lab declares: it moves every figure.
 _CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
-#: Packets that an interface lost. rx_dropped is none of them: it also counts frames that no protocol wants. Of
-#: rx_errors those of length are taken off: e1000e counts each frame below 64 bytes so, and takes it all the same
-#: (an emulated sender does not pad its ARP). A long frame that was lost is sent again, which is counted.
+#: Packets that an interface lost. rx_dropped is none of them: it also counts frames that no protocol wants.
+#: Of rx_errors those of length are taken off: e1000e counts each frame below 64 bytes so, and takes it all
+#: the same (an emulated sender does not pad its ARP). A long frame that was lost is sent again: that counts.
 _LOSS_COUNTERS = ("rx_missed_errors", "rx_errors", "tx_dropped", "tx_errors")
 #: A receive queue's own count of packets that it dropped, as drivers name it for `ethtool -S`.
 _QUEUE_DROPS = re.compile(r"rx_?(queue)?_?\d+_?(packet_)?drop(s|ped)?")
