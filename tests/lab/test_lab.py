@@ -234,7 +234,8 @@ def compare_kernels(virtual: LabUnderTest) -> None:
     plan = {
         **SHORT_PLAN,
         "integrity_bytes": 0,
-        "block_pairs": 1,
+        "boots": 2,
+        "boot_measurements": 1,
         "comparisons": [
             {
                 "name": "kernels",

@@ -270,7 +270,7 @@ def test_too_few_blocks_are_inconclusive() -> None:
 def test_the_median_decides(
     interval: Interval, bounds: tuple[float | None, float | None], outcome: str
 ) -> None:
-    assert decide(interval, *bounds, passes_by_median=True) == outcome
+    assert decide(interval, *bounds, passes_by_estimate=True) == outcome
 
 
 def test_a_bound_is_needed() -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from zclab.analysis.document import ComparisonDocument, RunDocument
 from zclab.base import exit_codes
 from zclab.base.exit_codes import Verdict
 from zclab.host.snapshot import Snapshot
+from zclab.kernel.identity import KernelIdentity
 from zclab.plan import schedule
 from zclab.plan.schedule import Measurement
 from zclab.runs.records import Manifest, Record
@@ -999,20 +1002,285 @@ def test_with_too_few_pairs_no_difference_is_called() -> None:
         assert (one.effect, one.effect_because) == (None, "fewer than 8 pairs")
 
 
-def test_a_gate_nearer_to_its_bound_than_equal_arms_to_each_other_is_inconclusive() -> None:
+def with_shaken_equal_arms(**changes: Any) -> tuple[Manifest, list[Record]]:
+    """Return a run whose gate is kept, but whose equal arms differ by 1.4 in receiver CPU."""
     plan = factories.plan(aa_pairs=10, repeats=10)
-    manifest = factories.manifest(plan=plan, thresholds=[factories.threshold(at_most=0.5)])
+    manifest = factories.manifest(plan=plan, thresholds=[factories.threshold(at_most=0.5)], **changes)
     quiet = factories.records(manifest, ratio=0.48, spread=0.001)
-    assert gated(manifest, quiet).verdict == "pass"
+    assert run(manifest, quiet).verdict == "pass"
     shaken = [
-        changed(one, {"receiver.document.cpu.user_s": 0.45 if one.planned.arm == "b" else 0.25})
+        changed(one, {"receiver.document.cpu.user_s": 0.65 if one.planned.arm == "b" else 0.25})
         if one.planned.phase == "aa"
         else one
         for one in quiet
     ]
-    found = gated(manifest, shaken)
-    assert found.resolution is not None and found.resolution > 0.04
+    return manifest, shaken
+
+
+def test_a_gate_is_not_judged_where_equal_arms_differ() -> None:
+    manifest, records = with_shaken_equal_arms()
+    document = run(manifest, records)
+    assert document.verdict == "inconclusive"
+    (one,) = (one for one in document.equal_arms if one.differ)
+    assert (one.metric, one.n) == ("receiver_usec_per_mib", 10)
+    assert one.ratio == pytest.approx(1.4, abs=0.01)
+    found = gated(manifest, records)
     assert found.verdict == "inconclusive"
+    assert found.inconclusive_because == "equal arms differ: receiver_usec_per_mib"
+    assert (the_effect(document).effect, the_effect(document).effect_because) == (
+        "inconclusive",
+        "equal arms differ",
+    )
+
+
+def test_a_gate_by_another_metric_is_not_judged_either() -> None:
+    """What makes equal arms differ in CPU may change throughput, too."""
+    manifest, records = with_shaken_equal_arms()
+    speed = factories.threshold(metric="gbit_per_s", at_most=None, at_least=0.9, claims=["F1"])
+    manifest = changed(manifest, {"expectations.thresholds": [speed]})
+    found = gated(manifest, records)
+    assert (found.metric, found.verdict) == ("gbit_per_s", "inconclusive")
+
+
+def test_emulated_cpu_of_equal_arms_is_shown_and_not_judged() -> None:
+    plan = factories.plan(aa_pairs=10, repeats=10)
+    manifest = factories.manifest(plan=plan, emulated=True)
+    _, records = with_shaken_equal_arms()
+    document = run(manifest, records)
+    (one,) = (one for one in document.equal_arms if one.metric == "receiver_usec_per_mib")
+    assert (one.differ, one.because) == (None, "emulated CPU")
+    assert document.verdict == "pass"
+
+
+def test_too_few_pairs_of_equal_arms_say_nothing() -> None:
+    plan = factories.plan(aa_pairs=6, repeats=10)
+    document = run(factories.manifest(plan=plan))
+    assert {(one.differ, one.because) for one in document.equal_arms} == {(None, "fewer than 8 pairs")}
+
+
+def test_a_gate_nearer_to_its_bound_than_chance_is_inconclusive() -> None:
+    """The noise of this comparison counts, not that of equal arms measured elsewhere in the run."""
+    plan = factories.plan(aa_pairs=10, repeats=10)
+    manifest = factories.manifest(plan=plan, thresholds=[factories.threshold(at_most=0.5)])
+    verdicts = []
+    for ratio in (0.40, 0.48):
+        noisy = factories.records(manifest, ratio=ratio, spread=0.05)
+        quiet = factories.records(manifest, ratio=ratio, spread=0.001)
+        records = [b if b.planned.phase == "aa" else a for a, b in zip(noisy, quiet, strict=True)]
+        found = gated(manifest, records)
+        assert found.resolution is not None and found.resolution > 0.03
+        verdicts.append(found.verdict)
+    assert verdicts == ["pass", "inconclusive"]
+
+
+# ------------------------------------------------------------------------------------------ why it is invalid
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_cpu_reading_of_nothing_names_itself(declared: bool) -> None:
+    """No ratio can be made of 0.0 s: the comparison is invalid and says which measurement."""
+    manifest = gated_manifest() if declared else factories.manifest()
+    records = _all(manifest)
+    nothing = {"receiver.document.cpu.user_s": 0.0, "receiver.document.cpu.system_s": 0.0}
+    at = next(at for at, one in enumerate(records) if one.planned.arm == "a")
+    records[at] = changed(records[at], nothing)
+    (found,) = (one for one in run(manifest, records).comparisons if one.metric == "receiver_usec_per_mib")
+    assert found.verdict == "invalid"
+    place = records[at].planned.id
+    assert found.invalid_reasons == [f"{place}: receiver_usec_per_mib is 0: a ratio needs a figure above 0"]
+
+
+def test_a_figure_that_was_not_measured_names_itself() -> None:
+    manifest = gated_manifest()
+    records = _all(manifest)
+    records[1] = changed(records[1], {"receiver.document.cpu.user_s": None})
+    found = gated(manifest, records)
+    assert found.invalid_reasons == [f"{records[1].planned.id}: receiver_usec_per_mib was not measured"]
+
+
+def test_measurements_that_are_missing_are_the_reason() -> None:
+    manifest = gated_manifest()
+    found = gated(manifest, _all(manifest)[:-1])
+    assert (found.verdict, found.invalid_reasons) == ("invalid", ["not all of its measurements were made"])
+
+
+def test_one_reason_of_many_measurements_is_given_once() -> None:
+    manifest = gated_manifest()
+    records = [changed(one, {f"after.{RECEIVER}.mtu": 1500}) for one in _all(manifest)]
+    found = gated(manifest, records)
+    first, more = records[0].planned.id, len(records) - 1
+    reason = f"{RECEIVER}: MTU is 1500, the lab declares 4168"
+    assert found.invalid_reasons == [f"{first} and {more} more: {reason}"]
+
+
+def test_every_invalid_comparison_names_a_reason() -> None:
+    """Whatever is wrong with one measurement of a run."""
+    manifest = gated_manifest()
+    for path, value, _ in FAULTS.values():
+        records = _all(manifest)
+        at = next(at for at, one in enumerate(records) if one.planned.arm == "b")
+        records[at] = changed(records[at], {path: value})
+        for one in run(manifest, records).comparisons:
+            assert (one.verdict == "invalid") == bool(one.invalid_reasons), path
+
+
+# ------------------------------------------------------------------------------------------------ made again
+
+
+def again(record: Record, attempt: int = 1) -> Record:
+    """Return the next attempt of a measurement."""
+    planned = {"id": f"{record.planned.id}-again{attempt}", "attempt": attempt}
+    return record.model_copy(update={"planned": record.planned.model_copy(update=planned)})
+
+
+def test_a_comparison_uses_what_was_made_again() -> None:
+    manifest = gated_manifest()
+    records = _all(manifest)
+    lost = {"sender.document.tcp.total.retransmits": 263, "receiver.document.cpu.user_s": 500.0}
+    spoilt = [*records[:3], changed(records[3], lost), again(records[3]), *records[4:]]
+    document, plain = run(manifest, spoilt), run(manifest, records)
+    assert (document.verdict, document.remeasured) == ("pass", 1)
+    assert [one.valid for one in document.measurements].count(False) == 1
+    assert [one.ratio_median for one in document.comparisons] == [
+        one.ratio_median for one in plain.comparisons
+    ]
+
+
+def test_a_measurement_that_stays_invalid_makes_its_comparison_invalid() -> None:
+    manifest = gated_manifest()
+    records = _all(manifest)
+    lost = changed(records[3], {"sender.document.tcp.total.retransmits": 263})
+    document = run(manifest, [*records[:3], lost, again(lost), *records[4:]])
+    assert (document.verdict, document.problems) == ("invalid", [])
+    without = run(manifest, [*records[:3], lost, *records[4:]])
+    assert without.problems == ["1 planned measurements were not made: continue with `zclab run --resume`"]
+
+
+def test_the_state_of_the_hosts_is_not_tried_again() -> None:
+    manifest = gated_manifest()
+    records = _all(manifest)
+    records[3] = changed(records[3], {f"after.{RECEIVER}.mtu": 1500})
+    document = run(manifest, records)
+    assert (document.verdict, document.problems) == ("invalid", [])
+    assert document.measurements[3].invalid_lasts
+
+
+# --------------------------------------------------------------------------------------- kernels, as boots
+
+
+def kernels(
+    boots: int = 6, ratio: float = 1.0, between: float = 0.05, changes: dict[str, Any] | None = None
+) -> ComparisonDocument:
+    """Return a comparison of two kernels, each boot of which has a level of its own."""
+    comparison = factories.comparison(metrics={"receiver_usec_per_mib": []})
+    comparison["b"]["kernel"] = "mine"
+    plan = factories.plan(comparisons=[comparison], boots=boots, boot_measurements=4)
+    bound = [factories.threshold(at_most=0.9)]
+    manifest = factories.manifest(
+        plan=plan, thresholds=bound, other_kernels={"mine": KernelIdentity.of(factories.ARTIFACT)}
+    )
+    drawn = random.Random(7)
+    levels = {number: math.exp(drawn.gauss(0, between)) for number in range(4 * boots)}
+    records = []
+    for planned in schedule.measurements(plan):
+        cost = levels[planned.boot or 0] * (ratio if planned.arm == "b" else 1.0)
+        of_boot = {host: f"{host}-{planned.boot}" for host in (SENDER, RECEIVER)}
+        record = factories.record(planned, cost * math.exp(drawn.gauss(0, 0.001)))
+        state = {f"{when}.{host}.boot_id": of_boot[host] for when in ("before", "after") for host in of_boot}
+        record = changed(record, state | {"boots": of_boot} | (changes or {}))
+        records.append(record)
+    (found,) = run(manifest, records).comparisons
+    return found
+
+
+def test_kernels_are_compared_by_one_figure_of_each_boot() -> None:
+    """Boots differ by 5 %, measurements in them by 0.1 %: 48 measurements would seem to say a lot."""
+    found = kernels()
+    assert (found.n, found.n_boots) == (6, 6)
+    assert found.interval == "rank-sum (Hodges-Lehmann shift)"
+    low, high = found.ratio_ci95
+    assert low is not None and high is not None
+    assert low < 1 < high and high - low > 0.04
+    assert found.effect == "inconclusive"
+
+
+def test_kernels_that_surely_differ_are_found() -> None:
+    found = kernels(ratio=0.7)
+    assert (found.effect, found.verdict) == ("lower", "pass")
+
+
+@pytest.mark.parametrize("boots", [1, 2, 3])
+def test_too_few_boots_are_inconclusive_with_the_reason(boots: int) -> None:
+    found = kernels(boots=boots, ratio=0.5)
+    assert found.ratio_ci95 == (None, None)
+    assert (found.verdict, found.inconclusive_because) == (
+        "inconclusive",
+        f"{boots} boots of each kernel: 4 are needed",
+    )
+
+
+def test_boots_that_were_none_count_once() -> None:
+    """The hosts kept their boot ids: however often the plan asked, they were booted once."""
+    same = {SENDER: "one", RECEIVER: "one"}
+    state = {f"{when}.{host}.boot_id": "one" for when in ("before", "after") for host in same}
+    found = kernels(ratio=0.5, changes=state | {"boots": same})
+    assert (found.n_boots, found.verdict) == (1, "inconclusive")
+
+
+# ------------------------------------------------------------------------- one arm, precision, and both CPUs
+
+
+def test_a_threshold_on_one_arm_allows_for_drift() -> None:
+    """Every figure is above the bound, but the machine moved by 4 % meanwhile, and the bound is as near."""
+    bound = {"metric": "gbit_per_s", "arm": "b", "at_most": None, "at_least": 4.12, "unit": "gbit_per_s"}
+    manifest = factories.manifest(
+        plan=factories.plan(repeats=12), thresholds=[factories.threshold(**bound, claims=["F1"])]
+    )
+    steady = factories.records(manifest)
+    found = gated(manifest, steady)
+    assert (found.verdict, found.n, found.interval) == ("pass", 12, "generalized least squares (drift)")
+    drifting = [
+        changed(
+            one, {"receiver.document.window.seconds": factories.WINDOW_SECONDS * (1.04 if at >= 12 else 1)}
+        )
+        for at, one in enumerate(steady)
+    ]
+    found = gated(manifest, drifting)
+    assert found.ratio_median is not None and found.ratio_median > 4.13
+    assert (found.verdict, found.inconclusive_because) == ("inconclusive", "the interval contains the bound")
+
+
+def test_how_precise_a_comparison_became_is_said() -> None:
+    plan = factories.plan(repeats={"at_least": 6, "at_most": 12}, precision=0.0001)
+    manifest = factories.manifest(plan=plan)
+    one = run(manifest, factories.records(manifest, spread=0.1)).comparisons[0]
+    assert (one.stopped, one.precision_wanted) == ("limit", 0.0001)
+    low, high = one.ratio_ci95
+    assert low is not None and high is not None and one.ratio_median is not None
+    assert one.precision == pytest.approx((high - low) / 2 / one.ratio_median)
+
+
+@pytest.mark.parametrize(("busy", "says"), [(3.0, True), (1.0, False), (1.5, False)])
+def test_figures_of_cpu_that_contradict_each_other_say_so(busy: float, says: bool) -> None:
+    """The receiving thread takes 0.4 of A's time, its host 2.5 times as much, half as much, or the same."""
+    manifest = gated_manifest()
+    records = [
+        changed(one, {"receiver.document.host_cpu.busy_s": busy * (1 + (at % 3 - 1) / 1000)})
+        if one.planned.arm == "b"
+        else one
+        for at, one in enumerate(_all(manifest))
+    ]
+    found = gated(manifest, records)
+    assert found.host_cpu is not None and found.host_cpu.metric == "receiver_host_usec_per_mib"
+    assert found.host_cpu.ratio == pytest.approx((busy - 0.5) / 1.0, rel=0.02)
+    assert (found.contradiction is not None) == says
+    if says:
+        assert "booked time on the wrong thread" in (found.contradiction or "")
+
+
+def test_hosts_that_share_their_cpus_have_no_figure_of_the_host() -> None:
+    manifest = changed(gated_manifest(), {"expectations.shared_cpu": True})
+    assert gated(manifest, _all(manifest)).host_cpu is None
 
 
 # ------------------------------------------------------------------------------------------------- stopping

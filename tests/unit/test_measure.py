@@ -48,8 +48,8 @@ class Told:
         self.documents: list[MeasurementDocument] = []
         self.ended = False
 
-    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
-        self.seconds = schedule.expected_seconds(plan, overhead_seconds)
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float, boot_seconds: float) -> None:
+        self.seconds = schedule.expected_seconds(plan, overhead_seconds, boot_seconds)
 
     def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
         self.documents.append(document)
@@ -212,11 +212,51 @@ def test_what_a_console_says_meanwhile_is_kept(pretended: Pretended) -> None:
 
 def test_a_lost_host_is_kept_in_the_record_and_the_plan_goes_on(pretended: Pretended) -> None:
     pretended.fails_at = {2: RemoteError("receiver1: the connection was lost")}
-    run = pretended.execute(PLAN, Told())
+    run = pretended.execute(PLAN.select(repeat_invalid={"per_measurement": 0}), Told())
     records = run.records()
     assert [one.problem for one in records] == [None, "receiver1: the connection was lost", None, None]
     assert set(records[1].before) == set(MEMBERS)
     assert judge.judge(run.manifest(), records).verdict == "invalid"
+
+
+def test_an_invalid_measurement_is_made_again_and_kept(pretended: Pretended) -> None:
+    pretended.fails_at = {2: RemoteError("receiver1: the connection was lost")}
+    run = pretended.execute(PLAN, Told())
+    records = run.records()
+    ids = [one.planned.id for one in records]
+    assert ids[2] == f"{ids[1]}-again1" and len(ids) == 5
+    assert [one.planned.attempt for one in records] == [0, 0, 1, 0, 0]
+    document = judge.judge(run.manifest(), records)
+    assert (document.verdict, document.remeasured, document.problems) == ("pass", 1, [])
+    assert not document.measurements[1].valid
+
+
+def test_a_reason_that_lasts_ends_the_attempts(pretended: Pretended) -> None:
+    """The same failure twice, with other figures in it: not a third time, and the run is invalid."""
+    pretended.fails_at = {
+        number: RemoteError(f"receiver1: no answer within {number} s") for number in range(2, 9)
+    }
+    run = pretended.execute(PLAN, Told())
+    assert [one.planned.attempt for one in run.records()] == [0, 0, 1, 0, 1, 0, 1]
+    assert judge.judge(run.manifest(), run.records()).verdict == "invalid"
+
+
+def test_a_run_makes_only_so_many_again(pretended: Pretended) -> None:
+    pretended.fails_at = {number: RemoteError(f"{'x' * number}: lost") for number in range(1, 30)}
+    plan = PLAN.select(repeat_invalid={"per_measurement": 2, "per_run": 3})
+    run = pretended.execute(plan, Told())
+    assert [one.planned.attempt for one in run.records()] == [0, 1, 2, 0, 1, 0, 0]
+
+
+def test_a_run_that_was_interrupted_before_an_attempt_goes_on_with_it(pretended: Pretended) -> None:
+    pretended.fails_at = {2: RemoteError("receiver1: lost"), 3: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        pretended.execute(PLAN, Told())
+    run = Run(query.find("latest", pytest.fail).directory, RUN)
+    assert judge.judge(run.manifest(), run.records()).verdict == "invalid"
+    pretended.execute(PLAN, Told(), run)
+    assert [one.planned.attempt for one in run.records()] == [0, 0, 1, 0, 0]
+    assert judge.judge(run.manifest(), run.records()).verdict == "pass"
 
 
 def test_unfit_hosts_are_not_measured(pretended: Pretended) -> None:
@@ -534,14 +574,17 @@ def test_arms_on_two_kernels(pretended: Pretended) -> None:
 
     comparison = factories.comparison(b=("copy", "map_once"))
     comparison["b"]["kernel"] = "mine"
-    plan = factories.plan(comparisons=[comparison], repeats=4, block_pairs=2, seed=5)
+    plan = factories.plan(comparisons=[comparison], boots=2, boot_measurements=2, seed=5)
     run = pretended.execute(plan, Told(), boot=boot)
     arms = "".join(record.planned.arm for record in run.records())
     assert arms in ("aabbbbaa", "bbaaaabb")
-    assert booted == (["mine", "stock"] if arms[0] == "a" else ["mine", "stock", "mine", "stock"])
+    back = [] if arms[-1] == "a" else ["stock"]
+    assert booted == [{"a": "stock", "b": "mine"}[arm] for arm in arms[::2]] + back
     document = judge.judge(run.manifest(), run.records())
     assert document.verdict == "pass", [one.invalid_reasons for one in document.measurements]
     assert run.manifest().other_kernels["mine"].artifact_key == "ffff"
+    assert {one.n_boots for one in document.comparisons} == {2}
+    assert len({record.boots["receiver1"] for record in run.records()}) == 4
     lied = [record.model_copy(update={"boots": {}}) for record in run.records()]
     assert judge.judge(run.manifest(), lied).verdict == "invalid"
 

@@ -52,16 +52,37 @@ def test_the_seed_draws_which_arm_begins() -> None:
     assert 0.4 < begun.count("a") / len(begun) < 0.6
 
 
-def test_kernels_are_compared_in_few_boots() -> None:
-    """Arms that differ in their kernel come in longer runs of one arm, each run mirrored."""
-    comparison = factories.comparison()
-    comparison["b"]["kernel"] = "mine"
-    planned = schedule.measurements(
-        factories.plan(repeats=6, seed=1, block_pairs=3, comparisons=[comparison])
-    )
-    arms = "".join(one.arm for one in planned)
-    assert arms in ("aaabbbbbbaaa", "bbbaaaaaabbb")
-    assert [one.pair for one in planned] == [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]
+def kernels(**changes: Any) -> Plan:
+    """Return a plan of two comparisons of the same two kernels."""
+    comparisons = [factories.comparison(name) for name in ("one", "two")]
+    for comparison in comparisons:
+        comparison["b"]["kernel"] = "mine"
+    return factories.plan(comparisons=comparisons, **changes)
+
+
+def test_kernels_are_compared_by_boots() -> None:
+    """Boots come A B B A, cells with the same kernels share them, and each is another boot."""
+    planned = schedule.measurements(kernels(seed=1, boots=2, boot_measurements=3))
+    boots = [one.boot for one in planned]
+    assert boots == [boot for boot in range(4) for _ in range(6)]
+    arms = "".join(one.arm for one in planned[::6])
+    assert arms in ("abba", "baab")
+    assert [one.comparison.partition("-")[0] for one in planned[:6]] == ["one"] * 3 + ["two"] * 3
+    assert len({one.id for one in planned}) == len(planned) == 24
+
+
+@pytest.mark.parametrize(("at_most", "boots"), [(1, 2), (2, 4), (5, 10), (6, 12)])
+def test_boots_are_counted_with_the_one_back(at_most: int, boots: int) -> None:
+    plan = kernels(boots=at_most)
+    assert schedule.boots(plan) == boots + 1
+    without = schedule.expected_seconds(plan, 1)
+    assert schedule.expected_seconds(plan, 1, 90) == pytest.approx(without + 90 * (boots + 1))
+    assert schedule.boots(factories.plan()) == 0
+
+
+def test_as_few_boots_as_the_interval_needs_only_with_a_precision() -> None:
+    with pytest.raises(ValueError, match="precision: missing"):
+        kernels(boots={"at_least": 4, "at_most": 8})
 
 
 def test_equal_arms_come_first() -> None:
@@ -73,9 +94,36 @@ def test_equal_arms_come_first() -> None:
     assert {one.arm for one in equal} == {"a", "b"}
 
 
+def test_each_arm_a_is_compared_with_itself_throughout_the_run() -> None:
+    """Paced and unpaced, in blocks of two pairs, each before a comparison with that arm A."""
+    comparisons = [factories.comparison(name) for name in ("one", "two", "three")]
+    plan = factories.plan(comparisons=comparisons, aa_pairs=8, repeats=8, pace_gbit_per_s=[None, 1.0])
+    assert [cell.name for cell in schedule.aa_cells(plan)] == [
+        "aa-copy-copy-262144-unpaced",
+        "aa-copy-copy-262144-1gbit",
+    ]
+    planned = schedule.measurements(plan)
+    equal = [one for one in planned if one.phase == "aa"]
+    assert len(equal) == 2 * 8  # the pairs are shared among both
+    starts = [at for at, one in enumerate(planned) if one.phase == "aa" and planned[at - 1].phase != "aa"]
+    assert len(starts) == 4  # two blocks of each, apart
+    for start in starts:
+        block = planned[start : start + 4]
+        assert "".join(one.arm for one in block) in ("abba", "baab")
+        assert planned[start + 4].pace_gbit_per_s == block[0].pace_gbit_per_s
+
+
+def test_arms_that_differ_only_by_name_are_compared_with_themselves_once() -> None:
+    comparisons = [factories.comparison("one"), factories.comparison("two", a=("zerocopy", "copy"))]
+    plan = factories.plan(comparisons=[*comparisons, factories.comparison("three")], aa_pairs=9, repeats=8)
+    pairs = {cell.name: cell.repeats.at_most for cell in schedule.aa_cells(plan)}
+    assert pairs == {"aa-copy-copy-262144-unpaced": 6, "aa-zerocopy-copy-262144-unpaced": 6}
+
+
 def test_equal_arms_are_not_measured_where_nothing_could_be_called() -> None:
-    assert schedule.aa_cell(factories.plan(aa_pairs=8, repeats=7)) is None
-    assert schedule.aa_cell(factories.plan(aa_pairs=0, repeats=8)) is None
+    assert schedule.aa_cells(factories.plan(aa_pairs=8, repeats=7)) == []
+    assert schedule.aa_cells(factories.plan(aa_pairs=0, repeats=8)) == []
+    assert schedule.aa_cells(kernels(aa_pairs=8, repeats=8)) == []
 
 
 def test_bytes_are_checked_once_for_each_combination_of_modes() -> None:

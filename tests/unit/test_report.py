@@ -66,7 +66,63 @@ def test_an_emulated_run_says_so() -> None:
     assert heading.count("emulated") == 2
     row = next(line for line in text.splitlines() if "receiver_usec_per_mib" in line)
     assert "not gated" in row and "emulated CPU" in row
-    assert "0 of 0 gates kept" in text
+    assert "gates kept" not in text
+    assert "figures shown, none judged" in text
+
+
+def test_a_verdict_without_a_threshold_says_that_it_judges_nothing() -> None:
+    text = shown(factories.manifest())
+    assert "no threshold declared: figures shown, none judged" in text
+    assert "gates kept" not in text
+
+
+def test_equal_arms_that_differ_are_the_first_line_of_the_verdict() -> None:
+    manifest = factories.manifest(
+        plan=factories.plan(aa_pairs=10, repeats=10), thresholds=[factories.threshold()]
+    )
+    records = [
+        changed(one, {"receiver.document.cpu.user_s": 0.65})
+        if (one.planned.phase, one.planned.arm) == ("aa", "b")
+        else one
+        for one in factories.records(manifest)
+    ]
+    lines = shown(manifest, records).splitlines()
+    verdict = next(at for at, line in enumerate(lines) if line.startswith("verdict: "))
+    assert lines[verdict].startswith("verdict: inconclusive")
+    assert lines[verdict - 1].startswith("EQUAL ARMS DIFFER: receiver_usec_per_mib by a factor of 1.39")
+
+
+def test_precision_that_was_not_reached_is_said() -> None:
+    plan = factories.plan(repeats={"at_least": 6, "at_most": 8}, precision=0.01)
+    manifest = factories.manifest(plan=plan)
+    text = shown(manifest, factories.records(manifest, spread=0.05))
+    line = next(line for line in text.splitlines() if "precision not reached" in line)
+    assert line.startswith("receive-262144-unpaced: receiver_usec_per_mib: precision not reached: ")
+    assert line.endswith("% where 1.0% was asked")
+    narrow = factories.records(manifest, spread=0.001)[:12]
+    assert "precision not reached" not in shown(manifest, narrow)
+
+
+def test_what_was_made_again_is_counted() -> None:
+    manifest = factories.manifest()
+    records = factories.records(manifest)
+    lost = changed(records[2], {"sender.document.tcp.total.retransmits": 263})
+    planned = {"id": f"{lost.planned.id}-again1", "attempt": 1}
+    second = records[2].model_copy(update={"planned": records[2].planned.model_copy(update=planned)})
+    text = shown(manifest, [*records[:2], lost, second, *records[3:]])
+    assert "verdict: pass (12 of 13 measurements valid, 1 of them made again because they were" in text
+    assert "invalid: sender: 263 of 262144 segments were retransmitted" in text
+
+
+def test_an_invalid_comparison_shows_its_reason() -> None:
+    manifest = factories.manifest(thresholds=[factories.threshold()])
+    records = factories.records(manifest)
+    nothing = {"receiver.document.cpu.user_s": 0.0, "receiver.document.cpu.system_s": 0.0}
+    records[0] = changed(records[0], nothing)
+    assert (
+        f"receive-262144-unpaced: receiver_usec_per_mib: invalid: {records[0].planned.id}: "
+        "receiver_usec_per_mib is 0: a ratio needs a figure above 0"
+    ) in shown(manifest, records)
 
 
 def test_invalid_measurements_are_listed_with_their_reasons() -> None:
@@ -154,7 +210,7 @@ def reported(terminal: bool, records: list[Record], tmp_path: Path) -> str:
     screen = Screen(terminal)
     reporter = report.RunReporter(screen.console)
     run = Run(tmp_path / "run1", verdict.RUN)
-    reporter.started(run, manifest.plan, 2.0)
+    reporter.started(run, manifest.plan, 2.0, 0)
     for record in records:
         reporter.measured(run, measurement.document(manifest, record))
     reporter.finished(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from zclab.analysis.statistics import Effect
+from zclab.analysis.statistics import Effect, IntervalKind
 from zclab.base.exit_codes import Verdict
 from zclab.base.metrics import Metric
 from zclab.base.model import Model
@@ -120,6 +120,8 @@ class MeasurementDocument(Setting):
     """One measurement, judged. A field that was not measured is null.
 
     `nic_counters` holds, for each host, the counters of the data interface that changed, and by how much.
+    `invalid_lasts`: a reason is the hosts' state, so that the measurement is not made again. `boots` are the
+    boot ids of the hosts, where the plan booted them.
     """
 
     ip_version: Literal[4, 6]
@@ -153,14 +155,45 @@ class MeasurementDocument(Setting):
     skipped: str | None
     valid: bool
     invalid_reasons: list[str]
+    invalid_lasts: bool = False
+    boots: dict[str, str] = {}
+
+
+class OtherFigure(Model):
+    """The same comparison by another metric: the ratio of B to A and its interval."""
+
+    metric: Metric
+    ratio: float | None
+    ratio_ci95: tuple[float | None, float | None]
+
+
+class EqualArms(Model):
+    """How equal arms differed by one metric, over all pairs of them in the run.
+
+    differ: they surely did, by more than the smallest effect, so that nothing is judged. Null, with the
+    reason in `because`, if that cannot be said.
+    """
+
+    metric: Metric
+    n: int
+    ratio: float | None
+    ratio_ci95: tuple[float | None, float | None]
+    p_value: float | None
+    differ: bool | None
+    because: str | None
 
 
 class ComparisonDocument(Model):
     """Two arms compared by one metric, or one arm's median compared with a threshold (arm_a is null then).
 
-    `effect` is what may be called of the ratio (zclab.analysis.statistics.effect), null with the reason in
-    `effect_because`; `resolution` is how far equal arms seemed to differ. `stopped` says what ended the
-    measuring: a narrow interval, or the limit.
+    `ratio_median` is the Hodges-Lehmann estimate of the ratio, and `ratio_ci95` its interval: `interval`
+    names it, `coverage` is how often it holds the true value. `n` counts pairs, or boots of each kernel where
+    `n_boots` is not null. `effect` is what may be called of the ratio (zclab.analysis.statistics.effect),
+    null with the reason in `effect_because`; `resolution` is how far chance takes the estimate. `stopped`
+    says what ended the measuring: a narrow interval, or the limit. `precision` is half of the interval as a
+    share of the ratio, `precision_wanted` what the plan asks for. `host_cpu` is the comparison by the CPU of
+    the whole host, null where it was not measured or hosts share their CPUs; `contradiction` says that it
+    surely differs in the opposite direction.
     """
 
     name: str
@@ -178,6 +211,15 @@ class ComparisonDocument(Model):
     gated: bool
     not_gated_because: str | None
     verdict: Verdict | None
+    invalid_reasons: list[str] = []
+    inconclusive_because: str | None = None
+    interval: IntervalKind | None = None
+    coverage: float | None = None
+    n_boots: int | None = None
+    precision: float | None = None
+    precision_wanted: float | None = None
+    host_cpu: OtherFigure | None = None
+    contradiction: str | None = None
     p_value: float | None
     smallest_effect: float
     resolution: float | None
@@ -197,5 +239,7 @@ class RunDocument(BaseManifest):
     hosts: list[HostFacts]
     measurements: list[MeasurementDocument]
     comparisons: list[ComparisonDocument]
+    equal_arms: list[EqualArms] = []
+    remeasured: int = 0
     seed: int | None
     problems: list[str]

@@ -17,7 +17,7 @@ from zclab.analysis.document import (
 )
 from zclab.analysis.ends import bulk, difference, losses, ping_pong
 from zclab.analysis.mapped_witness import witness
-from zclab.analysis.validity import invalid_reasons
+from zclab.analysis.validity import host_reasons, invalid_reasons
 from zclab.plan.schedule import Setting
 from zclab.runs.records import Manifest, Record
 from zclab.traffic import histogram as latency
@@ -76,6 +76,8 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         skipped=record.skipped,
         valid=not reasons and record.skipped is None,
         invalid_reasons=reasons,
+        invalid_lasts=any(host_reasons(manifest, record, state) for state in (record.before, record.after)),
+        boots=record.boots,
     )
 
 

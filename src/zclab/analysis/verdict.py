@@ -10,42 +10,56 @@ import statistics as plain_statistics
 from collections.abc import Mapping
 from typing import Literal
 
-from zclab.analysis import disturbance, measurement, statistics
-from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
+from zclab.analysis import disturbance, measurement, samples, statistics
+from zclab.analysis.document import (
+    ComparisonDocument,
+    EqualArms,
+    MeasurementDocument,
+    OtherFigure,
+    RunDocument,
+)
 from zclab.analysis.metric_values import value as metric_value
-from zclab.analysis.statistics import Interval, median_interval
-from zclab.analysis.stopping import next_measurement, ratios
+from zclab.analysis.samples import Samples
+from zclab.analysis.statistics import Interval
+from zclab.analysis.stopping import counted, next_attempt, next_measurement
 from zclab.base.exit_codes import Verdict
 from zclab.base.groups import grouped
 from zclab.base.metrics import METRICS, Metric
 from zclab.lab.model import Threshold
 from zclab.plan import claims, schedule
-from zclab.plan.plan import AA
 from zclab.plan.schedule import ArmName, Cell
 from zclab.runs.folder import Run
 from zclab.runs.manifest import BaseManifest, Kind
 from zclab.runs.records import Manifest, Record
 
+#: By the metric of the traffic threads, that of the whole host.
+_OF_HOST: dict[Metric, Metric] = {
+    "receiver_usec_per_mib": "receiver_host_usec_per_mib",
+    "sender_usec_per_mib": "sender_host_usec_per_mib",
+    "receiver_cycles_per_mib": "receiver_host_cycles_per_mib",
+    "sender_cycles_per_mib": "sender_host_cycles_per_mib",
+}
+
 
 def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     """Judge a run from its files."""
     measurements = [measurement.document(manifest, record) for record in records]
-    disturbed = disturbance.reasons(manifest, records)
-    comparisons = [
-        one.model_copy(update={"verdict": "invalid"}) if one.name in disturbed else one
-        for one in _comparisons(manifest, measurements)
-    ]
+    final = counted(measurements)
+    equal = _equal_arms(manifest, final)
+    ids = {one.id for one in final}
+    disturbed = disturbance.reasons(manifest, [one for one in records if one.planned.id in ids])
+    comparisons = _comparisons(manifest, measurements, final, equal, disturbed)
     problems = _problems(manifest, measurements)
-    problems += [f"{name}: {reason}" for name, reasons in disturbed.items() for reason in reasons]
     verdicts: list[Verdict] = [one.verdict for one in comparisons if one.verdict is not None]
-    if any(one.invalid_reasons for one in measurements) or problems:
+    if any(one.invalid_reasons for one in final) or problems:
         verdicts.append("invalid")
-    if any(one.skipped for one in measurements):
+    if any(one.skipped for one in final) or any(one.differ for one in equal):
         verdicts.append("inconclusive")
-    if any(manifest.console_reports.values()) or any(one.integrity == "mismatch" for one in measurements):
+    if any(manifest.console_reports.values()) or any(one.integrity == "mismatch" for one in final):
         verdicts.append("fail")
     common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
+    found |= {"equal_arms": equal, "remeasured": sum(one.attempt > 0 for one in measurements)}
     found |= manifest.judged(*verdicts)
     return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)
 
@@ -59,13 +73,16 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
     """Return what is wrong with the run as a whole."""
     plan = manifest.plan
     made = {one.id: one for one in measurements}
-    missing = sum(one.id not in made for one in (*schedule.checks(plan), *schedule.profiles(plan)))
-    for cell in schedule.compared(plan):
-        if next_measurement(plan, cell, made) is not None:
+    alone = [*schedule.checks(plan), *schedule.profiles(plan)]
+    missing = sum(next_attempt(plan, one, made) is not None for one in alone)
+    for step in schedule.whole_steps(plan):
+        if next_measurement(plan, step, made) is not None:
+            names = {cell.name for cell in step.cells}
             there = sum(
-                one.comparison == cell.name and one.phase in ("compare", "aa") for one in measurements
+                one.comparison in names and one.phase in ("compare", "aa") for one in counted(measurements)
             )
-            missing += max(1, 2 * cell.repeats.at_least - there)
+            least = sum(2 * cell.repeats.at_least * (cell.boot_measurements or 1) for cell in step.cells)
+            missing += max(1, least - there)
     problems = [f"{missing} planned measurements were not made: continue with `zclab run --resume`"] * (
         missing > 0
     )
@@ -76,13 +93,60 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
     return problems
 
 
-def _comparisons(manifest: Manifest, measurements: list[MeasurementDocument]) -> list[ComparisonDocument]:
-    compared = [one for one in measurements if one.phase in ("compare", "aa")]
-    members = grouped(compared, lambda one: one.comparison)
-    equal = {metric: ratios(members.get(AA, []), metric) for metric in METRICS}
+def _equal_arms(manifest: Manifest, final: list[MeasurementDocument]) -> list[EqualArms]:
+    """Return how equal arms differed by each metric, all pairs of the run together."""
+    plan = manifest.plan
+    members = grouped((one for one in final if one.phase == "aa"), lambda one: one.comparison)
+    cells = schedule.aa_cells(plan)
+    found = []
+    for metric in METRICS:
+        ratios = [
+            ratio
+            for cell in cells
+            if metric in cell.metrics
+            for ratio in samples.of_cell(plan, cell, members.get(cell.name, []), metric).ratios
+        ]
+        if not ratios:
+            continue
+        interval = statistics.sample_interval(ratios)
+        chance = statistics.p_value(ratios)
+        because = None
+        if len(ratios) < statistics.FEWEST_PAIRS:
+            because = f"fewer than {statistics.FEWEST_PAIRS} pairs"
+        elif _is_emulated(manifest, metric):
+            because = "emulated CPU"
+        distance = abs(interval.estimate - 1)
+        found.append(
+            EqualArms(
+                metric=metric,
+                n=len(ratios),
+                ratio=interval.estimate,
+                ratio_ci95=(interval.low, interval.high),
+                p_value=chance,
+                differ=None
+                if because
+                else chance <= statistics.FALSE_ALARM and distance > manifest.expectations.smallest_effect,
+                because=because,
+            )
+        )
+    return found
+
+
+def _comparisons(
+    manifest: Manifest,
+    measurements: list[MeasurementDocument],
+    final: list[MeasurementDocument],
+    equal: list[EqualArms],
+    disturbed: Mapping[str, list[str]],
+) -> list[ComparisonDocument]:
+    made = {one.id: one for one in measurements}
+    members = grouped((one for one in final if one.phase in ("compare", "aa")), lambda one: one.comparison)
+    judged = _Judged(manifest, {one.metric: one for one in equal}, disturbed)
     return [
-        _compare(manifest, cell, metric, threshold, members.get(cell.name, []), equal)
-        for cell in schedule.compared(manifest.plan)
+        judged.comparison(cell, metric, threshold, members.get(cell.name, []), whole=whole)
+        for step in schedule.whole_steps(manifest.plan)
+        for whole in [next_measurement(manifest.plan, step, made) is None]
+        for cell in step.cells
         for metric in cell.metrics
         for threshold in _thresholds(manifest, cell, metric)
     ]
@@ -101,69 +165,159 @@ def _thresholds(manifest: Manifest, cell: Cell, metric: Metric) -> list[Threshol
     return found or [None]
 
 
-def _compare(
-    manifest: Manifest,
-    cell: Cell,
-    metric: Metric,
-    threshold: Threshold | None,
-    members: list[MeasurementDocument],
-    equal: Mapping[Metric, list[float]],
-) -> ComparisonDocument:
-    values = {
-        arm: [value for one in members if one.arm == arm and (value := metric_value(one, metric)) is not None]
-        for arm in ("a", "b")
-    }
-    arm = threshold.arm if threshold else None
-    of_pairs = ratios(members, metric)
-    samples = values[arm] if arm else of_pairs
-    # A figure that was not measured leaves a gap that the others do not speak for.
-    made = {one.id: one for one in members}
-    whole = next_measurement(manifest.plan, cell, made) is None and len(samples) == len(members) // 2
-    interval = median_interval(samples) if samples else None
-    because = _not_gated(manifest, metric, threshold, members, samples)
-    resolution = statistics.resolution(equal[metric], len(of_pairs)) if arm is None else None
-    effect, effect_because = _effect(manifest, cell, of_pairs, resolution, arm)
-    claim_ids = sorted({*cell.metrics[metric], *(threshold.claims if threshold else [])})
-    known = claims.load()
-    return ComparisonDocument(
-        name=cell.name,
-        metric=metric,
-        arm_a=None if arm else _arm_name(cell, "a"),
-        arm_b=_arm_name(cell, arm or "b"),
-        n=len(samples),
-        median_a=median(values["a"]),
-        median_b=median(values["b"]),
-        ratio_median=interval.median if interval else None,
-        ratio_ci95=(interval.low, interval.high) if interval else (None, None),
-        threshold=(threshold.at_least if threshold.at_most is None else threshold.at_most)
-        if threshold
-        else None,
-        unit=threshold.unit if threshold else "ratio",
-        direction=("at_least" if threshold.at_most is None else "at_most") if threshold else None,
-        gated=because is None,
-        not_gated_because=because,
-        verdict=_verdict(
-            members,
-            interval,
-            threshold if because is None else None,
-            whole,
-            resolution,
-            METRICS[metric].everywhere,
-        ),
-        p_value=statistics.p_value(of_pairs) if of_pairs and arm is None else None,
-        smallest_effect=manifest.expectations.smallest_effect,
-        resolution=resolution,
-        effect=effect,
-        effect_because=effect_because,
-        stopped=_stopped(manifest, cell, members) if whole else None,
-        claim_ids=claim_ids,
-        reference={one: known[one].reference for one in claim_ids if one in known and known[one].reference},
-    )
+class _Judged:
+    """Judges the comparisons of one run."""
+
+    def __init__(
+        self, manifest: Manifest, equal: Mapping[Metric, EqualArms], disturbed: Mapping[str, list[str]]
+    ) -> None:
+        self._manifest = manifest
+        self._equal = equal
+        self._disturbed = disturbed
+        self._differ = [one for one in equal.values() if one.differ]
+
+    def comparison(
+        self,
+        cell: Cell,
+        metric: Metric,
+        threshold: Threshold | None,
+        members: list[MeasurementDocument],
+        *,
+        whole: bool,
+    ) -> ComparisonDocument:
+        """Return a comparison by one metric, judged by one threshold if there is one."""
+        plan = self._manifest.plan
+        found = samples.of_cell(plan, cell, members, metric)
+        arm = threshold.arm if threshold else None
+        interval = found.level_of(arm) if arm else found.interval()
+        count = len(found.of(arm)) if arm else found.size
+        because = _not_gated(self._manifest, metric, threshold, members, bool(found.points))
+        resolution = None if arm or found.by_boot else statistics.resolution(found.ratios, found.repeats)
+        invalid = _invalid_reasons(metric, members, found, whole=whole)
+        invalid += self._disturbed.get(cell.name, [])
+        verdict, inconclusive = self._verdict(
+            members, found, arm, interval, threshold if because is None else None, resolution, invalid
+        )
+        effect, effect_because = self._effect(cell, metric, found, arm, resolution)
+        host = self._of_host(cell, metric, members) if arm is None else None
+        claim_ids = sorted({*cell.metrics[metric], *(threshold.claims if threshold else [])})
+        known = claims.load()
+        half = statistics.half_width(interval) if interval else None
+        return ComparisonDocument(
+            name=cell.name,
+            metric=metric,
+            arm_a=None if arm else _arm_name(cell, "a"),
+            arm_b=_arm_name(cell, arm or "b"),
+            n=count,
+            median_a=median(found.of("a")),
+            median_b=median(found.of("b")),
+            ratio_median=interval.estimate if interval else None,
+            ratio_ci95=(interval.low, interval.high) if interval else (None, None),
+            threshold=_bound(threshold),
+            unit=threshold.unit if threshold else "ratio",
+            direction=("at_least" if threshold.at_most is None else "at_most") if threshold else None,
+            gated=because is None,
+            not_gated_because=because,
+            verdict=verdict,
+            invalid_reasons=invalid,
+            inconclusive_because=inconclusive,
+            interval=statistics.GLS if arm else found.kind,
+            coverage=None if half is None else statistics.CONFIDENCE,
+            n_boots=count if found.by_boot else None,
+            precision=half,
+            precision_wanted=plan.precision,
+            host_cpu=host,
+            contradiction=_contradiction(metric, interval, host) if arm is None else None,
+            p_value=found.p_value if arm is None else None,
+            smallest_effect=self._manifest.expectations.smallest_effect,
+            resolution=resolution,
+            effect=effect,
+            effect_because=effect_because,
+            stopped=_stopped(cell, members, found) if whole else None,
+            claim_ids=claim_ids,
+            reference={
+                one: known[one].reference for one in claim_ids if one in known and known[one].reference
+            },
+        )
+
+    def _verdict(
+        self,
+        members: list[MeasurementDocument],
+        found: Samples,
+        arm: ArmName | None,
+        interval: Interval | None,
+        threshold: Threshold | None,
+        resolution: float | None,
+        invalid: list[str],
+    ) -> tuple[Verdict | None, str | None]:
+        """Return the verdict, null for a sound comparison that is not gated, and why it is inconclusive.
+
+        A comparison with skipped measurements is inconclusive: never counted as passed. So is a ratio that is
+        nearer to its bound than chance takes it, and every gate of a run whose equal arms differ.
+        """
+        if invalid:
+            return "invalid", None
+        if skipped := next((one.skipped for one in members if one.skipped), None):
+            return "inconclusive", f"skipped: {skipped}"
+        bound = _bound(threshold)
+        if threshold is None or bound is None or interval is None:
+            return None, None
+        if self._differ:
+            return "inconclusive", f"equal arms differ: {', '.join(one.metric for one in self._differ)}"
+        if interval.low is None:
+            return "inconclusive", _too_few(found, arm, found.fewest)
+        if resolution is not None and abs(interval.estimate - bound) <= resolution * bound:
+            return "inconclusive", f"nearer to the bound than {resolution:.1%}, which chance may explain"
+        decided = statistics.decide(interval, threshold.at_least, threshold.at_most)
+        return decided, "the interval contains the bound" if decided == "inconclusive" else None
+
+    def _effect(
+        self, cell: Cell, metric: Metric, found: Samples, arm: ArmName | None, resolution: float | None
+    ) -> tuple[statistics.Effect | None, str | None]:
+        """Return what may be called of a comparison, and why nothing may where that is so."""
+        if arm is not None:
+            return None, "one arm's own figure"
+        if found.size < found.fewest_to_call:
+            return None, _too_few(found, None, found.fewest_to_call)
+        interval, within, chance = found.interval(), found.interval(0.90), found.p_value
+        assert interval is not None and within is not None and chance is not None
+        is_equal = cell.arms["a"].phase == "aa"
+        if not is_equal and not found.by_boot and cell.arms["a"].rpc is None:
+            # A ping-pong and kernels have no equal arms, only their own test.
+            if metric not in self._equal:
+                return None, "equal arms were not compared"
+            if self._equal[metric].differ:
+                return "inconclusive", "equal arms differ"
+        smallest = self._manifest.expectations.smallest_effect
+        return statistics.effect(interval, within, chance, smallest, resolution or 0.0), None
+
+    def _of_host(self, cell: Cell, metric: Metric, members: list[MeasurementDocument]) -> OtherFigure | None:
+        """Return the comparison by the CPU of the whole host; null where it was not measured."""
+        other = _OF_HOST.get(metric)
+        found = samples.of_cell(self._manifest.plan, cell, members, other) if other else None
+        interval = found.interval() if found else None
+        if other is None or interval is None:
+            return None
+        return OtherFigure(metric=other, ratio=interval.estimate, ratio_ci95=(interval.low, interval.high))
 
 
 def median(values: list[float]) -> float | None:
     """Return the median, null of nothing."""
     return plain_statistics.median(values) if values else None
+
+
+def _bound(threshold: Threshold | None) -> float | None:
+    if threshold is None:
+        return None
+    return threshold.at_least if threshold.at_most is None else threshold.at_most
+
+
+def _too_few(found: Samples, arm: ArmName | None, needed: int) -> str:
+    if arm is not None:
+        return f"{len(found.of(arm))} measurements: {statistics.FEWEST_SAMPLES} are needed"
+    if found.by_boot:
+        return f"{found.size} boots of each kernel: {needed} are needed"
+    return f"fewer than {needed} pairs"
 
 
 def _arm_name(cell: Cell, arm: ArmName) -> str:
@@ -176,28 +330,63 @@ def _arm_name(cell: Cell, arm: ArmName) -> str:
     )
 
 
-def _effect(
-    manifest: Manifest, cell: Cell, of_pairs: list[float], resolution: float | None, arm: ArmName | None
-) -> tuple[statistics.Effect | None, str | None]:
-    """Return what may be called of a comparison, and why nothing may where that is so."""
-    if arm is not None:
-        return None, "one arm's own figure"
-    if len(of_pairs) < statistics.FEWEST_PAIRS:
-        return None, f"fewer than {statistics.FEWEST_PAIRS} pairs"
-    if cell.name == AA or cell.arms["a"].rpc is not None:
-        # Others are compared with equal arms; a ping-pong has no such stage, only its own test.
-        return statistics.effect(of_pairs, manifest.expectations.smallest_effect, 0.0), None
-    if resolution is None:
-        return None, "equal arms were not compared"
-    return statistics.effect(of_pairs, manifest.expectations.smallest_effect, resolution), None
+def _invalid_reasons(
+    metric: Metric, members: list[MeasurementDocument], found: Samples, *, whole: bool
+) -> list[str]:
+    """Return why a comparison does not count, each reason once, with the measurement that had it first."""
+    first: dict[str, list[str]] = {}
+    for one in members:
+        for reason in one.invalid_reasons:
+            first.setdefault(reason, []).append(one.id)
+    reasons = [
+        f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: {reason}"
+        for reason, ids in first.items()
+    ]
+    made = [one for one in members if not one.invalid_reasons and not one.skipped]
+    if not whole:
+        reasons.append("not all of its measurements were made")
+    elif not members:
+        reasons.append("nothing was measured")
+    # A figure that was not measured leaves a gap that the others do not speak for. Only a figure that a lab
+    # need not have (no cycles, say) may be null in all.
+    if found.points or METRICS[metric].everywhere:
+        for one in made:
+            value = metric_value(one, metric)
+            if value is None:
+                reasons.append(f"{one.id}: {metric} was not measured")
+            elif value <= 0:
+                reasons.append(f"{one.id}: {metric} is {value:g}: a ratio needs a figure above 0")
+    return reasons
+
+
+def _contradiction(metric: Metric, own: Interval | None, host: OtherFigure | None) -> str | None:
+    """Say that the CPU of the threads and that of the host differ in opposite directions, both surely."""
+    if own is None or host is None or own.low is None or own.high is None:
+        return None
+    low, high = host.ratio_ci95
+    if low is None or high is None:
+        return None
+    if (own.high < 1 and low > 1) or (own.low > 1 and high < 1):
+        return (
+            f"{metric} is {own.estimate:.3f} of A's, {host.metric} {host.ratio:.3f}: "
+            "the kernel may have booked time on the wrong thread"
+        )
+    return None
 
 
 def _stopped(
-    manifest: Manifest, cell: Cell, members: list[MeasurementDocument]
+    cell: Cell, members: list[MeasurementDocument], found: Samples
 ) -> Literal["narrow", "limit"] | None:
     if any(not one.valid for one in members):
         return None
-    return "limit" if len(members) // 2 >= cell.repeats.at_most else "narrow"
+    made = found.size if found.by_boot else len(members) // 2
+    return "limit" if made >= cell.repeats.at_most else "narrow"
+
+
+def _is_emulated(manifest: Manifest, metric: Metric) -> bool:
+    """Say whether a metric is a cost of an emulated CPU, which says nothing of a real one."""
+    counts = METRICS[metric].unit == "instructions_per_mib" and manifest.expectations.counts_instructions
+    return METRICS[metric].cpu and manifest.emulated and not counts
 
 
 def _not_gated(
@@ -205,43 +394,13 @@ def _not_gated(
     metric: Metric,
     threshold: Threshold | None,
     members: list[MeasurementDocument],
-    samples: list[float],
+    measured: bool,
 ) -> str | None:
     if skipped := next((one.skipped for one in members if one.skipped), None):
         return f"skipped: {skipped}"
-    counted = METRICS[metric].unit == "instructions_per_mib" and manifest.expectations.counts_instructions
-    if METRICS[metric].cpu and manifest.emulated and not counted:
+    if _is_emulated(manifest, metric):
         return "emulated CPU"
     without = {cpu.perf_unavailable for one in members for cpu in (one.receiver_cpu, one.sender_cpu) if cpu}
-    if METRICS[metric].unit == "cycles_per_mib" and not samples and without - {None}:
+    if METRICS[metric].unit == "cycles_per_mib" and not measured and without - {None}:
         return f"not counted: {'; '.join(sorted(filter(None, without)))}"
     return None if threshold else "not declared by the lab"
-
-
-def _verdict(
-    members: list[MeasurementDocument],
-    interval: Interval | None,
-    threshold: Threshold | None,
-    whole: bool,
-    resolution: float | None,
-    everywhere: bool,
-) -> Verdict | None:
-    """Return null for a comparison that is sound and not gated: nothing was asked of it.
-
-    A comparison with skipped measurements is inconclusive: never counted as passed. So is a ratio that is
-    nearer to its bound than equal arms were to each other.
-    """
-    if any(one.invalid_reasons for one in members):
-        return "invalid"
-    if any(one.skipped for one in members):
-        return "inconclusive"
-    if threshold is None:
-        # A figure that a lab need not have (no cycles, say) is null in all; in some, something went wrong.
-        return None if members and (whole or (interval is None and not everywhere)) else "invalid"
-    if interval is None or not whole:
-        return "invalid"
-    decided = statistics.decide(interval, threshold.at_least, threshold.at_most)
-    bound = threshold.at_least if threshold.at_most is None else threshold.at_most
-    if resolution is not None and bound is not None and abs(interval.median - bound) <= resolution * bound:
-        return "inconclusive"
-    return decided

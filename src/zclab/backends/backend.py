@@ -25,6 +25,8 @@ class Backend:
     role: str
     #: Seconds that a measurement takes beside its window, about. Nothing is judged by it.
     overhead_seconds: float
+    #: Seconds that booting one kernel and proving it takes, about.
+    boot_seconds = 90.0
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab

@@ -9,6 +9,7 @@ from typing import Any
 RENAMED = {
     "receive_low_water_bytes": "rcvlowat_bytes",
     "a_a_pairs": "aa_pairs",
+    "block_pairs": "boot_measurements",
     "planted_usec_per_mib": "inject_usec_per_mib",
 }
 #: Old and new names of plans in lab_tests/plans: the old ones are accepted for one release.

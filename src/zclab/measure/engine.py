@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zclab.analysis import measurement, validity
 from zclab.analysis.document import MeasurementDocument
-from zclab.analysis.stopping import next_measurement
+from zclab.analysis.stopping import next_attempt, next_measurement
 from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.backends.choice import backend_of
 from zclab.base.clock import now
@@ -32,7 +32,7 @@ from zclab.lab.model import Lab
 from zclab.measure.session import Opener, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
-from zclab.plan.schedule import Measurement
+from zclab.plan.schedule import Measurement, Step
 from zclab.runs.records import End, EndDocument, Manifest, Record
 from zclab.traffic import command as commands
 from zclab.traffic import copies
@@ -47,8 +47,8 @@ _DOCUMENT: TypeAdapter[TrafficDocument | RpcDocument] = TypeAdapter(EndDocument)
 class Reporter(Protocol):
     """Callbacks of a run's progress."""
 
-    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
-        """A run begins; each measurement takes about so many seconds beside its window."""
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float, boot_seconds: float) -> None:
+        """A run begins; each measurement takes about so many seconds beside its window, and each boot."""
 
     def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
         """One measurement was made and written."""
@@ -80,9 +80,10 @@ def execute(
         if resume is None:
             run, records = session.begin(RUN, **fields), []
         else:
-            _check_resumed(resume, Manifest.model_validate(fields))
+            _check_resumed(resume, Manifest.model_validate(fields), reboots=schedule.boots(plan) > 0)
             run, records = resume, resume.resume()
-        reporter.started(run, run.manifest().plan, backend_of(lab).overhead_seconds)
+        backend = backend_of(lab)
+        reporter.started(run, run.manifest().plan, backend.overhead_seconds, backend.boot_seconds)
         try:
             with session.recording(run):
                 _Engine(session, run, reporter, boot).carry_out(records)
@@ -120,6 +121,7 @@ class _Engine:
         self.manifest = run.manifest()
         self._boot = boot
         self._variant = self.lab.kernel_variant
+        self._boot_made: tuple[str, int] | None = None
         self._boots: dict[str, str] = {}
         self._orders = {one.id: one.order for one in schedule.measurements(self.manifest.plan)}
         self._made: dict[str, MeasurementDocument] = {}
@@ -131,32 +133,41 @@ class _Engine:
             self._made[record.planned.id] = measurement.document(self.manifest, record)
         try:
             for planned in schedule.checks(plan):
-                self._make(planned)
-            for cell in schedule.compared(plan):
-                while (planned_next := next_measurement(plan, cell, self._made)) is not None:
-                    self._make(planned_next)
+                self._make_until_settled(planned)
+            for step in schedule.steps(plan):
+                while (due := next_measurement(plan, step, self._made)) is not None:
+                    self._make(due, step)
             for planned in schedule.profiles(plan):
-                self._make(planned)
+                self._make_until_settled(planned)
         finally:
             self._switch(self.lab.kernel_variant)
 
-    def _make(self, planned: Measurement) -> None:
-        if planned.id in self._made:
-            return
-        self._switch(planned.kernel_variant or self.lab.kernel_variant)
-        planned = planned.model_copy(update={"order": self._orders[planned.id]})
+    def _make_until_settled(self, planned: Measurement) -> None:
+        while (due := next_attempt(self.manifest.plan, planned, self._made)) is not None:
+            self._make(due)
+
+    def _make(self, planned: Measurement, step: Step | None = None) -> None:
+        boot = (step.cells[0].name, planned.boot) if step and planned.boot is not None else None
+        self._switch(planned.kernel_variant or self.lab.kernel_variant, boot)
+        base_id = planned.id.removesuffix(f"-again{planned.attempt}")
+        planned = planned.model_copy(update={"order": self._orders[base_id]})
         record = self._measure(planned)
         self.run.append(record)
         self._made[planned.id] = document = measurement.document(self.manifest, record)
         self.reporter.measured(self.run, document)
 
-    def _switch(self, variant: str | None) -> None:
-        """Have both hosts run a kernel of the lab, proven; nothing is done if they do."""
-        if variant is None or variant == self._variant or self._boot is None:
+    def _switch(self, variant: str | None, boot: tuple[str, int] | None = None) -> None:
+        """Have both hosts run a kernel of the lab, proven; nothing is done if they do.
+
+        boot: which of the plan's boots is asked for; the same kernel is booted again for the next one.
+        """
+        same = variant == self._variant and (boot is None or boot == self._boot_made)
+        if variant is None or same or self._boot is None:
             return
         self.session.disconnect()
-        self._variant = variant
+        self._variant, self._boot_made = variant, None
         self._boot(self.lab, variant)
+        self._boot_made = boot
         artifact = deploy_state.deployed_kernel(self.lab, variant)
         self._boots = {name: found.boot_id for name, found in self.session.snapshot().items()}
         if variant != self.lab.kernel_variant and artifact is not None:
@@ -237,8 +248,8 @@ def manifest_fields(session: Session, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _check_resumed(run: MeasuringRun, fresh: Manifest) -> None:
-    """Raise UsageError unless a run can go on on this lab and kernel."""
+def _check_resumed(run: MeasuringRun, fresh: Manifest, *, reboots: bool) -> None:
+    """Raise UsageError unless a run can go on on this lab and kernel. `reboots`: the run boots the hosts."""
     old = run.manifest()
     if old.lab != fresh.lab:
         raise UsageError(f"{run.id}: is a run of lab {old.lab}, not of {fresh.lab}")
@@ -250,7 +261,8 @@ def _check_resumed(run: MeasuringRun, fresh: Manifest) -> None:
         )
     if old.programs != fresh.programs:
         raise UsageError(f"{run.id}: measured with another build of the traffic tool: start a new run")
-    if (before := [host.boot_id for host in old.hosts]) != [host.boot_id for host in fresh.hosts]:
+    before = [host.boot_id for host in old.hosts]
+    if not reboots and before != [host.boot_id for host in fresh.hosts]:
         raise UsageError(f"{run.id}: a host rebooted since ({', '.join(before)}): start a new run")
 
 

@@ -87,7 +87,7 @@ class RpcComparison(Model):
 
 
 class Repeats(Model):
-    """Number of pairs of A and B: at least, and at most while the interval is too wide."""
+    """Number of pairs, or of boots of each kernel: at least, and at most while the interval is too wide."""
 
     at_least: int = Field(ge=1, le=1000)
     at_most: int = Field(ge=1, le=1000)
@@ -97,6 +97,13 @@ class Repeats(Model):
         if self.at_least > self.at_most:
             raise ValueError(f"at_least {self.at_least} is more than at_most {self.at_most}")
         return self
+
+
+class RepeatInvalid(Model):
+    """How often an invalid measurement is made again, each and in the whole run."""
+
+    per_measurement: int = Field(default=2, ge=0, le=10)
+    per_run: int = Field(default=20, ge=0, le=1000)
 
 
 def _repeats(value: object) -> object:
@@ -113,10 +120,13 @@ class Plan(Model):
     seed: draws which arm begins each block (null: drawn for each run, and kept with it).
     precision: the half-width of the 95 % interval, as a share of the ratio, that ends a comparison before
         `repeats.at_most`.
-    aa_pairs: pairs of equal arms that are measured first.
+    aa_pairs: pairs of equal arms, in all: each arm A that differs is compared with itself in a share of them,
+        in blocks of two pairs throughout the run.
+    repeat_invalid: how often an invalid measurement is made again.
     baseline: measure the idle hosts just before each window, for as long as the window.
     integrity_bytes: bytes whose every one is checked, for each combination of modes.
-    block_pairs: pairs that are measured between two boots, where the arms differ in their kernel.
+    boots: boots of each kernel, where the arms differ in it. One figure of each boot is compared.
+    boot_measurements: measurements of each cell within such a boot.
     ip_versions: null for the lab's own.
     profile_event: the perf event by which each arm is profiled once, such as cycles.
     """
@@ -136,7 +146,9 @@ class Plan(Model):
     streams: list[int] = Field(default=[1], min_length=1)
     header_bytes: int = Field(default=0, ge=0, le=65535)
     ip_versions: list[Literal[4, 6]] | None = Field(default=None, min_length=1)
-    block_pairs: int = Field(default=3, ge=1)
+    boots: Annotated[Repeats, BeforeValidator(_repeats)] = Repeats(at_least=6, at_most=6)
+    boot_measurements: int = Field(default=3, ge=1, le=1000)
+    repeat_invalid: RepeatInvalid = RepeatInvalid()
     comparisons: list[PlannedComparison] = []
     rpc_comparisons: list[RpcComparison] = []
     profile_event: str | None = None
@@ -178,10 +190,11 @@ class Plan(Model):
             raise ValueError("comparisons: there is none, and no rpc_comparisons either")
         if AA in names or len(set(names)) < len(names):
             raise ValueError(f"comparisons: names must differ from each other and from {AA}")
-        if self.repeats.at_least < self.repeats.at_most and self.precision is None:
-            raise ValueError(
-                "precision: missing: declare how narrow an interval must be to stop before at_most"
-            )
+        for one in (self.repeats, self.boots):
+            if one.at_least < one.at_most and self.precision is None:
+                raise ValueError(
+                    "precision: missing: declare how narrow an interval must be to stop before at_most"
+                )
         return self
 
     def every(self) -> list[PlannedComparison | RpcComparison]:

@@ -30,7 +30,9 @@ class Rpc(Model):
 class Setting(Model):
     """What one execution of the traffic tool was asked to do, as its result repeats it.
 
-    Sizes are in bytes, the pace in Gbit/s of payload (null: as fast as it goes).
+    Sizes are in bytes, the pace in Gbit/s of payload (null: as fast as it goes). `boot` numbers the boots
+    that a plan asks for, from 0 (null: any boot of the kernel). `attempt` counts how often the measurement
+    was made before, and was invalid.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Setting(Model):
     ip_version: Literal[4, 6] | None
     kernel_variant: str | None
     inject_usec_per_mib: float
+    boot: int | None = None
+    attempt: int = 0
 
 
 class Measurement(Setting):
@@ -67,19 +71,27 @@ class Measurement(Setting):
 
 
 class Cell(NamedTuple):
-    """Two arms to be compared, at one message size, chunk size, pace, number of streams and IP version."""
+    """Two arms to be compared, at one message size, chunk size, pace, number of streams and IP version.
+
+    repeats: pairs, or boots of each arm. boot_measurements: of each arm in one boot, 0 where arms share one.
+    """
 
     name: str
     comparison: str
     metrics: dict[Metric, list[str]]
     arms: dict[ArmName, Measurement]
     repeats: Repeats
-    block_pairs: int
+    boot_measurements: int = 0
 
     @property
     def paced(self) -> bool:
         """Whether the pace is fixed, so that throughput is not compared."""
         return self.arms["a"].pace_gbit_per_s is not None
+
+    @property
+    def kernels(self) -> tuple[str | None, str | None]:
+        """The kernels of both arms."""
+        return self.arms["a"].kernel_variant, self.arms["b"].kernel_variant
 
     @property
     def message_bytes(self) -> int:
@@ -115,8 +127,10 @@ def cells(plan: Plan) -> Iterator[Cell]:
             metrics = {
                 metric: ids for metric, ids in one.metrics.items() if pace is None or METRICS[metric].paced
             }
-            block = 1 if one.a.kernel == one.b.kernel else plan.block_pairs
-            yield Cell(name, one.name, metrics, arms, plan.repeats, block)
+            if one.a.kernel == one.b.kernel:
+                yield Cell(name, one.name, metrics, arms, plan.repeats)
+            else:
+                yield Cell(name, one.name, metrics, arms, plan.boots, plan.boot_measurements)
     for rpc in plan.rpc_comparisons:
         for version in versions:
             name = f"{rpc.name}-{rpc.request_bytes}-{rpc.reply_bytes}{_version_suffix(version)}"
@@ -131,7 +145,7 @@ def cells(plan: Plan) -> Iterator[Cell]:
                 "a": _template(plan, {**common, "receive_mode": rpc.a, "arm": "a"}),
                 "b": _template(plan, {**common, "receive_mode": rpc.b, "arm": "b"}),
             }
-            yield Cell(name, rpc.name, dict(rpc.metrics), arms, plan.repeats, 1)
+            yield Cell(name, rpc.name, dict(rpc.metrics), arms, plan.repeats)
 
 
 def _planned(arm: Arm) -> dict[str, Any]:
@@ -161,29 +175,89 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
     return Measurement.model_validate(data | changes)
 
 
-def aa_cell(plan: Plan) -> Cell | None:
-    """Return the cell that compares the first comparison's arm A with itself, if the plan has one.
+def aa_cells(plan: Plan) -> list[Cell]:
+    """Return the cells that compare an arm A with itself: one for each arm A that differs from the others.
 
-    It bounds which differences are reported; with too few pairs for any it would be measured in vain.
+    Left out are arms whose kernels are compared (boots differ there), ping-pongs, and plans with too few
+    pairs to call any difference.
     """
-    first = next(cells(plan))
-    if not plan.aa_pairs or plan.repeats.at_most < FEWEST_PAIRS or first.arms["a"].rpc is not None:
-        return None
-    same = first.arms["a"].model_copy(update={"comparison": AA, "phase": AA})
-    metrics: dict[Metric, list[str]] = {
-        metric: []
-        for cell in cells(plan)
-        for metric in cell.metrics
-        if not METRICS[metric].rpc and (METRICS[metric].paced or not first.paced)
-    }
-    repeats = Repeats(at_least=plan.aa_pairs, at_most=plan.aa_pairs)
-    return Cell(AA, AA, metrics, {"a": same, "b": same.model_copy(update={"arm": "b"})}, repeats, 1)
+    if not plan.aa_pairs or plan.repeats.at_most < FEWEST_PAIRS:
+        return []
+    sharing = _sharing_arm_a(plan)
+    blocks = max(1, -(-plan.aa_pairs // (2 * len(sharing)))) if sharing else 0
+    repeats = Repeats(at_least=2 * blocks, at_most=2 * blocks) if blocks else plan.repeats
+    return [
+        Cell(name, AA, metrics, {"a": same, "b": same.model_copy(update={"arm": "b"})}, repeats)
+        for members in sharing
+        for name in [AA if len(sharing) == 1 else f"{AA}-{_arm_label(members[0])}"]
+        for same in [members[0].arms["a"].model_copy(update={"comparison": name, "phase": AA})]
+        for metrics in [_without_claims(members)]
+    ]
 
 
-def compared(plan: Plan) -> list[Cell]:
-    """Return all cells in the order in which they are measured: equal arms first."""
-    first = aa_cell(plan)
-    return [*([first] if first else []), *cells(plan)]
+def _sharing_arm_a(plan: Plan) -> list[list[Cell]]:
+    """Return the cells with equal arms by the arm A that they share."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells(plan):
+        arm = cell.arms["a"]
+        if not cell.boot_measurements and arm.rpc is None:
+            found.setdefault(arm.model_copy(update={"comparison": ""}).model_dump_json(), []).append(cell)
+    return [*found.values()]
+
+
+def _without_claims(members: list[Cell]) -> dict[Metric, list[str]]:
+    return {metric: [] for cell in members for metric in cell.metrics}
+
+
+def _arm_label(cell: Cell) -> str:
+    """Return what tells the arm A of a cell from others."""
+    one = cell.arms["a"]
+    kept = f"-keep{one.keep_bytes}" if one.keep_bytes else ""
+    kernel = f"-{one.kernel_variant}" if one.kernel_variant else ""
+    return f"{one.send_mode}-{one.receive_mode}{kept}{kernel}{cell.name.removeprefix(cell.comparison)}"
+
+
+class Step(NamedTuple):
+    """Cells that are measured together, and up to how many pairs or boots (null: as many as it takes)."""
+
+    cells: tuple[Cell, ...]
+    until: int | None = None
+
+
+def steps(plan: Plan) -> list[Step]:
+    """Return what is measured, in order: each comparison, and blocks of equal arms among them.
+
+    Cells that compare the same kernels share their boots.
+    """
+    found: list[Step] = []
+    equal = {cell.name: cell for cell in aa_cells(plan)}
+    of_arm = dict(zip(equal, _sharing_arm_a(plan), strict=True)) if equal else {}
+    by_kernels: dict[tuple[str | None, str | None], list[Cell]] = {}
+    for cell in cells(plan):
+        if cell.boot_measurements:
+            by_kernels.setdefault(cell.kernels, []).append(cell)
+    for cell in cells(plan):
+        for name, users in of_arm.items():
+            names = [one.name for one in users]
+            if cell.name in names:
+                blocks = equal[name].repeats.at_most // 2
+                at = names.index(cell.name)
+                until = -(-blocks * (at + 1) // len(names))
+                if until > -(-blocks * at // len(names)):
+                    found.append(Step((equal[name],), 2 * until))
+        if not cell.boot_measurements:
+            found.append(Step((cell,)))
+        elif (together := by_kernels.pop(cell.kernels, None)) is not None:
+            found.append(Step(tuple(together)))
+    return found
+
+
+def whole_steps(plan: Plan) -> list[Step]:
+    """Return what is compared, equal arms first, each to its end at once: as a run is judged."""
+    found: dict[str, Step] = {}
+    for step in [*(Step((cell,)) for cell in aa_cells(plan)), *steps(plan)]:
+        found.setdefault(step.cells[0].name, step)
+    return [*found.values()]
 
 
 def checks(plan: Plan) -> list[Measurement]:
@@ -221,33 +295,53 @@ def profiles(plan: Plan) -> list[Measurement]:
     ]
 
 
-def pairs(plan: Plan, cell: Cell) -> list[Measurement]:
-    """Return a cell's measurements in blocks A B B A or B A A B, as the plan's seed draws them."""
-    draw = random.Random(f"{plan.seed}/{cell.name}")
-    planned: list[Measurement] = []
-    size = cell.block_pairs
-    for start in range(0, cell.repeats.at_most, 2 * size):
+def blocks(plan: Plan, step: Step) -> list[list[Measurement]]:
+    """Return the measurements of a step in blocks A B B A or B A A B, as the plan's seed draws them.
+
+    A block has two pairs, or two boots of each kernel with the measurements of each cell in each boot.
+    """
+    first_cell = step.cells[0]
+    draw = random.Random(f"{plan.seed}/{first_cell.name}")
+    per_arm = first_cell.boot_measurements or 1
+    limit = first_cell.repeats.at_most
+    found: list[list[Measurement]] = []
+    for start in range(0, limit, 2):
         first: ArmName = draw.choice(("a", "b"))
         second: ArmName = "b" if first == "a" else "a"
-        for half, arms in ((start, (first, second)), (start + size, (second, first))):
-            numbers = range(half, min(half + size, cell.repeats.at_most))
-            planned += [
-                cell.arms[arm].model_copy(update={"id": f"{cell.name}-{number + 1:02d}{arm}", "pair": number})
-                for arm in arms
-                for number in numbers
+        order = [(first, start), (second, start), (second, start + 1), (first, start + 1)]
+        found.append(
+            [
+                cell.arms[arm].model_copy(
+                    update={"id": f"{cell.name}-{number + 1:02d}{arm}", "pair": number, "boot": boot}
+                )
+                for place, (arm, turn) in enumerate(order)
+                if turn < limit
+                for boot in [2 * start + place if first_cell.boot_measurements else None]
+                for cell in step.cells
+                for number in range(turn * per_arm, (turn + 1) * per_arm)
             ]
-    return planned
+        )
+    return found if step.until is None else found[: step.until // 2]
 
 
 def measurements(plan: Plan) -> list[Measurement]:
     """Return all measurements in the order they are made, as if no comparison ended before its limit."""
-    every = [*checks(plan), *(one for cell in compared(plan) for one in pairs(plan, cell)), *profiles(plan)]
+    of_steps = {one.id: one for step in steps(plan) for block in blocks(plan, step) for one in block}
+    every = [*checks(plan), *of_steps.values(), *profiles(plan)]
     return [one.model_copy(update={"order": order}) for order, one in enumerate(every)]
 
 
-def expected_seconds(plan: Plan, overhead_seconds: float) -> float:
-    """Return about how many seconds a plan takes at most, with this overhead per measurement."""
-    return sum(
+def boots(plan: Plan) -> int:
+    """Return how many boots a plan needs at most: those of its comparisons of kernels, and one back."""
+    asked = sum(
+        len({one.boot for block in blocks(plan, step) for one in block} - {None}) for step in steps(plan)
+    )
+    return asked + 1 if asked else 0
+
+
+def expected_seconds(plan: Plan, overhead_seconds: float, boot_seconds: float = 0.0) -> float:
+    """Return about how many seconds a plan takes at most, with so many more per measurement and boot."""
+    return boots(plan) * boot_seconds + sum(
         (0 if one.bytes else one.seconds) + one.warmup_seconds + one.baseline_seconds + overhead_seconds
         for one in measurements(plan)
     )

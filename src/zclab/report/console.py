@@ -30,14 +30,14 @@ class RunReporter:
         self._console = console
         self._progress: Progress | None = None
 
-    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
-        """Print how many measurements follow and how long they take."""
-        total = len(schedule.measurements(plan))
-        minutes = schedule.expected_seconds(plan, overhead_seconds) / 60
-        most = "at most " if plan.repeats.at_least < plan.repeats.at_most else ""
-        self._console.print(
-            f"run {run.id}: {most}{total} measurements, about {minutes:.1f} minutes, seed {plan.seed}"
-        )
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float, boot_seconds: float) -> None:
+        """Print how many measurements and boots follow and how long they take."""
+        total, boots = len(schedule.measurements(plan)), schedule.boots(plan)
+        minutes = schedule.expected_seconds(plan, overhead_seconds, boot_seconds) / 60
+        ends_early = any(one.at_least < one.at_most for one in (plan.repeats, plan.boots))
+        most = "at most " if ends_early else ""
+        counts = f"{total} measurements" + (f" and {boots} boots of both hosts" if boots else "")
+        self._console.print(f"run {run.id}: {most}{counts}, about {minutes:.1f} minutes, seed {plan.seed}")
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -107,10 +107,54 @@ def show(console: Console, document: RunDocument) -> None:
             line = measurement_line(one)
             print_line(console, line, None if one.valid and one.integrity != "mismatch" else "red")
     print_reports(console, document.console_reports)
+    for line in _comparison_lines(document.comparisons):
+        print_line(console, line)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
+    # What makes all else doubtful comes first.
+    for line in equal_arms_lines(document):
+        print_line(console, line, "red")
     verdict = f"verdict: {styled(document.verdict)} {escape(_explained(document))}"
     console.print(verdict, highlight=False, soft_wrap=True)
+    print_line(console, COVERS)
+
+
+#: What no interval of a run says.
+COVERS = "Intervals are of this run, on hosts brought up once: another run can differ by more."
+
+
+def equal_arms_lines(document: RunDocument) -> list[str]:
+    """Return a line for each metric by which equal arms differ."""
+    return [
+        f"EQUAL ARMS DIFFER: {one.metric} by a factor of {one.ratio:.3f}, "
+        f"{_between(one.ratio_ci95)} in {one.n} pairs: no gate is judged"
+        for one in document.equal_arms
+        if one.differ
+    ]
+
+
+def _between(interval: tuple[float | None, float | None]) -> str:
+    low, high = interval
+    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _comparison_lines(comparisons: list[ComparisonDocument]) -> list[str]:
+    """Return what the table of comparisons has no place for."""
+    found = []
+    for one in comparisons:
+        place = f"{_named(one.name)}: {one.metric}"
+        found += [f"{place}: invalid: {reason}" for reason in one.invalid_reasons]
+        if one.inconclusive_because is not None:
+            found.append(f"{place}: inconclusive: {one.inconclusive_because}")
+        if one.contradiction is not None:
+            found.append(f"{place}: contradiction: {one.contradiction}")
+        if one.stopped == "limit" and one.precision_wanted is not None:
+            reached = f"{one.precision:.1%}" if one.precision is not None else "no interval"
+            if one.precision is None or one.precision > one.precision_wanted:
+                found.append(
+                    f"{place}: precision not reached: {reached} where {one.precision_wanted:.1%} was asked"
+                )
+    return list(dict.fromkeys(found))
 
 
 def _explained(document: RunDocument) -> str:
@@ -119,8 +163,13 @@ def _explained(document: RunDocument) -> str:
     kept = sum(one.verdict == "pass" for one in gated)
     reasons = sorted({one.not_gated_because for one in document.comparisons if one.not_gated_because})
     shown = len(document.comparisons) - len(gated)
-    text = f"({valid} of {len(document.measurements)} measurements valid, {kept} of {len(gated)} gates kept"
+    text = f"({valid} of {len(document.measurements)} measurements valid"
+    if document.remeasured:
+        text += f", {document.remeasured} of them made again because they were invalid"
     text += _unwitnessed(document)
+    if not gated and set(reasons) <= {"not declared by the lab"}:
+        return f"{text}; no threshold declared: figures shown, none judged)"
+    text += f", {kept} of {len(gated)} gates kept" if gated else "; figures shown, none judged"
     return text + (f", {shown} comparisons shown and not gated: {', '.join(reasons)})" if shown else ")")
 
 
@@ -169,7 +218,7 @@ def _arm(one: MeasurementDocument) -> tuple[str, str]:
 
 def _named(comparison: str) -> str:
     """Return a comparison's name as people read it."""
-    return "A/A" if comparison == AA else comparison
+    return f"A/A{comparison.removeprefix(AA)}" if comparison.partition("-")[0] == AA else comparison
 
 
 def _median(values: Sequence[float | None], form: str) -> str:
@@ -236,10 +285,10 @@ def _show_profiles(console: Console, document: RunDocument) -> None:
 
 
 def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
-    figures = ("n", "B/A", "95 % interval", "difference", "bound", "verdict")
+    figures = ("n", "B/A", "95 % interval", "whole host", "difference", "bound", "verdict")
     table = new_table("Comparisons", ("comparison", "metric", "A", "B"), figures)
     for one in comparisons:
-        low, high = one.ratio_ci95
+        host = one.host_cpu.ratio if one.host_cpu else None
         sign = {"at_least": "≥", "at_most": "≤", None: ""}[one.direction]
         verdict = one.verdict or f"not gated ({one.not_gated_because})"
         table.add_row(
@@ -247,9 +296,10 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
             one.metric,
             one.arm_a or "",
             one.arm_b,
-            str(one.n),
+            f"{one.n} boots" if one.n_boots is not None else str(one.n),
             "-" if one.ratio_median is None else f"{one.ratio_median:.3f}",
-            "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
+            _between(one.ratio_ci95),
+            "-" if host is None else f"{host:.3f}",
             one.effect or "-",
             "-" if one.threshold is None else f"{sign} {one.threshold:g}",
             styled(one.verdict) if one.verdict else escape(verdict),

@@ -81,6 +81,7 @@ def _run_3_to_4(stored: Stored) -> Stored:
         | {"rcvlowat_bytes": old["rcvlowat_bytes"]},
         "other_kernels": {name: _identity(one) for name, one in old.get("other_artifacts", {}).items()},
     }
+    manifest["plan"].pop("boot_measurements", None)
     for key in (*_EXPECTATIONS, "rcvlowat_bytes", "other_artifacts"):
         manifest.pop(key, None)
     return stored._replace(manifest=manifest, records=_records_3_to_4(stored.records))

@@ -17,6 +17,7 @@ class Hardware(Backend):
 
     role = "hardware_hosts"
     overhead_seconds = 0.7
+    boot_seconds = 300.0  # firmware of a server
 
     def facts(self, variant: str | None = None) -> dict[str, Any]:
         """Return the `zclab` fact, with the SSH configuration and hosts without a known key.

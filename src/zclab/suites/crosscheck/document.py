@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from zclab.analysis.statistics import decide, median_interval
+from zclab.analysis.statistics import SIGNED_RANK, IntervalKind, decide, sample_interval
 from zclab.analysis.verdict import median
 from zclab.base.exit_codes import Verdict
 from zclab.base.model import Model, ReceiveMode, SendMode
@@ -79,13 +79,17 @@ class ToolFigures(Model):
 
 
 class Ratio(Model):
-    """zclab's tool to another, from the ratios of each block. Exactly the gated ones have a verdict."""
+    """zclab's tool to another, from the ratios of each block. Exactly the gated ones have a verdict.
+
+    `ratio_median` is the Hodges-Lehmann estimate.
+    """
 
     against: ToolName
     metric: CrossMetric
     n: int
     ratio_median: float | None
     ratio_ci95: tuple[float | None, float | None]
+    interval: IntervalKind = SIGNED_RANK
     at_least: float | None
     at_most: float | None
     gated: bool
@@ -183,8 +187,8 @@ def _ratio(
         for block, mine in own.items()
         if mine is not None and (other := others.get(block)) is not None
     ]
-    ratios = [mine / other for mine, other in pairs if other]
-    interval = median_interval(ratios) if ratios else None
+    ratios = [mine / other for mine, other in pairs if mine and other]
+    interval = sample_interval(ratios) if ratios else None
     bounds = manifest.bounds
     at_least = bounds.throughput_at_least if metric == "gbit_per_s" else None
     at_most = None if metric == "gbit_per_s" else bounds.receiver_usec_per_mib_at_most
@@ -192,12 +196,12 @@ def _ratio(
     reason = _not_gated_because(manifest, mode, against, metric, declared)
     verdict: Verdict | None = "invalid" if reason is None else None
     if reason is None and interval is not None:
-        verdict = decide(interval, at_least, at_most, passes_by_median=True)
+        verdict = decide(interval, at_least, at_most, passes_by_estimate=True)
     return Ratio(
         against=against,
         metric=metric,
         n=len(ratios),
-        ratio_median=interval.median if interval else None,
+        ratio_median=interval.estimate if interval else None,
         ratio_ci95=(interval.low, interval.high) if interval else (None, None),
         at_least=at_least,
         at_most=at_most,
