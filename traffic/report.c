@@ -126,7 +126,7 @@ static struct counters in_window(const struct session *sessions, int streams)
 static void put_cpu(struct json *json, const char *key, const struct session *sessions, int streams,
                     bool known)
 {
-    int64_t user = 0, system = 0;
+    int64_t user = 0, system = 0, thread = 0;
     uint64_t voluntary = 0, involuntary = 0;
 
     for (int stream = 0; stream < streams; stream++) {
@@ -135,12 +135,14 @@ static void put_cpu(struct json *json, const char *key, const struct session *se
 
         user += nanoseconds(to->ru_utime) - nanoseconds(from->ru_utime);
         system += nanoseconds(to->ru_stime) - nanoseconds(from->ru_stime);
+        thread += sessions[stream].window.close.thread_ns - sessions[stream].window.open.thread_ns;
         voluntary += (uint64_t)(to->ru_nvcsw - from->ru_nvcsw);
         involuntary += (uint64_t)(to->ru_nivcsw - from->ru_nivcsw);
     }
     json_open(json, key);
     json_seconds(json, "user_s", known, user);
     json_seconds(json, "system_s", known, system);
+    json_seconds(json, "thread_s", known, thread);
     json_count(json, "voluntary_context_switches", known, voluntary);
     json_count(json, "involuntary_context_switches", known, involuntary);
     json_close(json);

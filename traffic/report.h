@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#define REPORT_SCHEMA_VERSION 4
+#define REPORT_SCHEMA_VERSION 5
 
 /* Parts that other documents have too, of all streams together. The head leaves the object open.
  * `windowed`: every window was opened and closed. */

@@ -26,9 +26,11 @@ static void snapshot_take(struct window *window, struct snapshot *snapshot, int 
         if (window->perf)
             perf_start(window->perf);
         getrusage(RUSAGE_THREAD, &snapshot->usage);
+        snapshot->thread_ns = clock_read(CLOCK_THREAD_CPUTIME_ID);
         snapshot->at_ns = clock_now();
     } else {
         snapshot->at_ns = clock_now();
+        snapshot->thread_ns = clock_read(CLOCK_THREAD_CPUTIME_ID);
         getrusage(RUSAGE_THREAD, &snapshot->usage);
         if (window->perf)
             perf_read(window->perf, &snapshot->perf);

@@ -33,6 +33,7 @@ struct snapshot {
     int64_t at_ns;
     struct counters counters;
     struct rusage usage; /* this thread's */
+    int64_t thread_ns;   /* its CPU time to this moment; usage lags by up to a tick while it runs */
     struct perf_sample perf;
     struct tcp_sample tcp;
 };

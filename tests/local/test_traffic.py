@@ -71,7 +71,7 @@ def test_documents_have_one_shape(lab: Lab) -> None:
     sent, got = sender.finish(), receiver.finish()
 
     assert list(sent) == list(got)
-    assert (sent["schema_version"], sent["end"], got["end"]) == (4, "send", "receive")
+    assert (sent["schema_version"], sent["end"], got["end"]) == (5, "send", "receive")
     assert sent["addresses"]["local_port"] == got["addresses"]["peer_port"]
     assert sent["addresses"]["peer"] == got["addresses"]["local"] == "127.0.0.1"
     assert sent["addresses"]["ip_version"] == 4

@@ -1278,6 +1278,24 @@ def test_figures_of_cpu_that_contradict_each_other_say_so(busy: float, says: boo
         assert "booked time on the wrong thread" in (found.contradiction or "")
 
 
+def test_cpu_is_that_of_the_threads_clock() -> None:
+    """getrusage lags by up to a tick; what an older tool measured has nothing else."""
+    usec = []
+    for thread_s in (None, 0.5):
+        record = changed(healthy(), {"receiver.document.cpu.thread_s": thread_s})
+        one = measurement.document(factories.manifest(), record)
+        assert one.receiver_cpu is not None and one.receiver_cpu.usec_per_mib is not None
+        assert one.receiver_cpu.thread_s == thread_s
+        usec.append(one.receiver_cpu.usec_per_mib)
+    assert usec == pytest.approx([1e6 / 1024, 0.5e6 / 1024])
+
+
+def test_cpu_of_a_ping_pong_is_that_of_the_threads_clock() -> None:
+    clocks = {f"{end}.document.cpu.thread_s": 0.25 for end in ("sender", "receiver")}
+    document = measurement.document(factories.manifest(), ping_pong(**clocks))
+    assert document.rpc is not None and document.rpc.rpcs_per_cpu_s == pytest.approx(2000)
+
+
 def test_hosts_that_share_their_cpus_have_no_figure_of_the_host() -> None:
     manifest = changed(gated_manifest(), {"expectations.shared_cpu": True})
     assert gated(manifest, _all(manifest)).host_cpu is None

@@ -23,18 +23,21 @@ class StreamCpu(Model):
     cpu: int | None
     user_s: float | None
     system_s: float | None
+    thread_s: float | None = None
 
 
 class Cpu(Model):
     """CPU of one end inside the window: seconds, microseconds and cycles per MiB (2^20 bytes) received.
 
-    `user_s`, `system_s` and `usec_per_mib` are the traffic threads' own (getrusage). `host_busy_s` is the
-    whole host's (/proc/stat) less an idle baseline of the same length, `softirq_s` its softirq time alone.
+    `user_s` and `system_s` are the traffic threads' own (getrusage), `thread_s` their sum by the clock of
+    each thread; `usec_per_mib` is made of it, or where an older tool has none, of the two. `host_busy_s` is
+    the whole host's (/proc/stat) less an idle baseline of the same length, `softirq_s` its softirq time.
     What is the host's is null where hosts share their CPUs.
     """
 
     user_s: float | None
     system_s: float | None
+    thread_s: float | None = None
     usec_per_mib: float | None
     softirq_s: float | None
     softirq_usec_per_mib: float | None

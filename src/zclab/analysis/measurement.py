@@ -21,7 +21,7 @@ from zclab.analysis.validity import host_reasons, invalid_reasons
 from zclab.plan.schedule import Setting
 from zclab.runs.records import Manifest, Record
 from zclab.traffic import histogram as latency
-from zclab.traffic.document import RpcDocument, TrafficDocument
+from zclab.traffic.document import ProcessCpu, RpcDocument, TrafficDocument
 
 MIB = 2**20
 _PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9, "p99_99": 99.99}
@@ -106,7 +106,7 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
     """Return the CPU of one end; what belongs to the host is null where the hosts share theirs."""
     if end is None:
         return None
-    user, system = end.cpu.user_s, end.cpu.system_s
+    spent = thread_seconds(end.cpu)
     moved = end.window.bytes if isinstance(end, TrafficDocument) else None
     host = None if manifest.expectations.shared_cpu else end.host_cpu
     baseline = host.baseline if host else None
@@ -116,12 +116,13 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
     process = end.perf.process if end.perf else None
     cpus = end.perf.cpus if end.perf and not manifest.expectations.shared_cpu else None
     executed = process.instructions if process else None
-    if manifest.expectations.counts_instructions and user is not None and system is not None:
-        executed = round((user + system) * INSTRUCTIONS_PER_SECOND)
+    if manifest.expectations.counts_instructions and spent is not None:
+        executed = round(spent * INSTRUCTIONS_PER_SECOND)
     return Cpu(
-        user_s=user,
-        system_s=system,
-        usec_per_mib=_per_mib(user + system, moved, 1e6) if user is not None and system is not None else None,
+        user_s=end.cpu.user_s,
+        system_s=end.cpu.system_s,
+        thread_s=end.cpu.thread_s,
+        usec_per_mib=_per_mib(spent, moved, 1e6),
         softirq_s=softirq,
         softirq_usec_per_mib=_per_mib(softirq, moved, 1e6),
         host_busy_s=own,
@@ -136,11 +137,22 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
         softnet=host.softnet if host else None,
         streams=[
             StreamCpu(
-                stream=one.stream, cpu=one.cpu, user_s=one.cpu_time.user_s, system_s=one.cpu_time.system_s
+                stream=one.stream,
+                cpu=one.cpu,
+                user_s=one.cpu_time.user_s,
+                system_s=one.cpu_time.system_s,
+                thread_s=one.cpu_time.thread_s,
             )
             for one in (end.streams if isinstance(end, TrafficDocument) else [])
         ],
     )
+
+
+def thread_seconds(cpu: ProcessCpu) -> float | None:
+    """Return the CPU time of the traffic threads: by their own clock, else what getrusage gave."""
+    if cpu.thread_s is not None:
+        return cpu.thread_s
+    return cpu.user_s + cpu.system_s if cpu.user_s is not None and cpu.system_s is not None else None
 
 
 def _per_mib(amount: float | None, moved: int | None, scale: float = 1.0) -> float | None:
@@ -187,8 +199,7 @@ def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None)
         return None
     rpcs = client.rpcs if client else None
     seconds = client.window.seconds if client else None
-    times = [time for end in (server, client) if end for time in (end.cpu.user_s, end.cpu.system_s)]
-    cpu = _sum(*times) if len(times) == 4 else None
+    cpu = _sum(thread_seconds(server.cpu), thread_seconds(client.cpu)) if server and client else None
     calls = _calls(client)
     return RpcFigures(
         **planned.model_dump(),

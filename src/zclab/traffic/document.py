@@ -36,10 +36,14 @@ class Window(Bytes, RpcWindow):
 
 
 class ProcessCpu(Model):
-    """getrusage of the process over the window: seconds, and context switches."""
+    """The traffic threads over the window: seconds, and context switches (getrusage of each).
+
+    `thread_s` is CLOCK_THREAD_CPUTIME_ID, exact where getrusage lags by up to a tick; null before version 5.
+    """
 
     user_s: float | None
     system_s: float | None
+    thread_s: float | None = None
     voluntary_context_switches: int | None
     involuntary_context_switches: int | None
 
@@ -225,7 +229,7 @@ class Stream(Model):
 class AnyDocument(Model):
     """What either document says of its end."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[4, 5]
     version: str
     outcome: Literal["complete", "cut_short", "stopped", "unsupported", "error", "timeout"]
     error: str | None
