@@ -67,6 +67,15 @@ class Samples(NamedTuple):
         return min(len(self.of("a")), len(self.of("b"))) if self.by_boot else len(self.ratios)
 
     @property
+    def spread(self) -> float | None:
+        """The standard deviation of the log of one ratio; null of fewer than two."""
+        if self.size < 2:
+            return None
+        if self.by_boot:
+            return statistics.spread_of_boots(self.of("a"), self.of("b"))
+        return statistics.spread_of_pairs(self.ratios, self.repeats)
+
+    @property
     def kind(self) -> statistics.IntervalKind:
         """The name of the interval."""
         return statistics.RANK_SUM if self.by_boot else statistics.SIGNED_RANK

@@ -41,7 +41,7 @@ FEWEST_BOOTS_TO_CALL = 5
 #: Up to so many samples the distribution under equal arms is counted out; above, it is as good as normal.
 _COUNTED = 50
 #: The Hodges-Lehmann estimate has pi / 3 times the variance of the mean where noise is normal.
-_ESTIMATE_ERROR = (3.141592653589793 / 3) ** 0.5
+ESTIMATE_ERROR = (3.141592653589793 / 3) ** 0.5
 #: The Hodges-Lehmann estimate of the size of a standard normal variable: the median of (|x| + |y|) / 2.
 _NORMAL_SIZE = 0.7436
 
@@ -165,7 +165,7 @@ def level_with_drift(logs: Array, own: Array, confidence: float) -> tuple[Array,
         inverse = np.linalg.inv(information)
         fitted = logs @ precision @ design @ inverse
         left = logs - fitted @ design.T
-        squares = np.maximum(np.einsum("...i,ij,...j->...", left, precision, left), 1e-300)
+        squares = np.maximum(((left @ precision) * left).sum(axis=-1), 1e-300)
         levels.append(fitted[..., 0])
         errors.append(np.sqrt(squares / freedom * inverse[0, 0]))
         determinants = np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(information)[1]
@@ -303,25 +303,50 @@ def shift_p_value(a: Sequence[float], b: Sequence[float]) -> float:
     return float(stats.mannwhitneyu(_logs(a), _logs(b)).pvalue)
 
 
+def spread(centred: Array) -> float:
+    """Return the standard deviation of centred logs: their Hodges-Lehmann size, as normal ones have it."""
+    import numpy as np
+
+    return float(np.median(walsh_averages(np.abs(centred)))) / _NORMAL_SIZE
+
+
+def spread_of_pairs(ratios: Sequence[float], repeats: Sequence[float] = ()) -> float:
+    """Return the standard deviation of the log of one pair's ratio.
+
+    ratios: of the pairs. repeats: the ratio of two neighbouring measurements of one arm, which differ by
+    noise alone and as much as a pair does.
+
+    Raises:
+        ValueError: there are no ratios, or one is not positive.
+    """
+    import numpy as np
+
+    logs = _logs(ratios)
+    centred = logs - np.median(walsh_averages(logs))
+    return spread(np.concatenate([centred, _logs(repeats)]) if repeats else centred)
+
+
+def spread_of_boots(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the standard deviation of the log of the ratio of one boot of B to one of A."""
+    import numpy as np
+
+    arms = [_logs(a), _logs(b)]
+    return 2**0.5 * spread(np.concatenate([logs - np.median(walsh_averages(logs)) for logs in arms]))
+
+
 def resolution(ratios: Sequence[float], repeats: Sequence[float] = ()) -> float | None:
     """Return the smallest difference that these pairs can show: once in a hundred times chance shows more.
 
-    ratios: of the pairs. repeats: the ratio of two neighbouring measurements of one arm, which differ by
-    noise alone and as much as a pair does. The size of both around their centre, as the Hodges-Lehmann
-    estimate of their absolute logs, gives the standard deviation of one; an estimate of n is off by it times
-    2.576 * sqrt(pi / 3 / n) once in a hundred times. Null with fewer than FEWEST_PAIRS pairs.
+    An estimate of n pairs is off by 2.576 * sqrt(pi / 3 / n) times the spread of one once in a hundred times.
+    Null with fewer than FEWEST_PAIRS pairs.
     """
     if len(ratios) < FEWEST_PAIRS:
         return None
     import numpy as np
     from scipy import stats
 
-    logs = _logs(ratios)
-    centred = logs - np.median(walsh_averages(logs))
-    sizes = np.abs(np.concatenate([centred, _logs(repeats)]) if repeats else centred)
-    deviation = float(np.median(walsh_averages(sizes))) / _NORMAL_SIZE
-    quantile = float(stats.norm.ppf(1 - FALSE_ALARM / 2))
-    return float(np.expm1(quantile * deviation * _ESTIMATE_ERROR / len(ratios) ** 0.5))
+    error = spread_of_pairs(ratios, repeats) * ESTIMATE_ERROR / len(ratios) ** 0.5
+    return float(np.expm1(stats.norm.ppf(1 - FALSE_ALARM / 2) * error))
 
 
 def effect(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from zclab.analysis import pilot as pilots
 from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option
 from zclab.cli.output import Output, console_for_stdout
 from zclab.lab import inventory
@@ -50,6 +51,11 @@ def _pace(text: str) -> float | None:
     metavar="EVENT",
     help="Also profile each arm once, by a perf event such as cycles.",
 )
+@click.option(
+    "--pilot",
+    is_flag=True,
+    help="Measure a few pairs only, and say how many the plan needs for its precision.",
+)
 @click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
 @click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
 def run(
@@ -58,6 +64,7 @@ def run(
     plan_name: str | None,
     with_up: bool,
     resume: str | None,
+    pilot: bool,
     since: float | None,
     **selectors: Any,
 ) -> None:
@@ -66,12 +73,15 @@ def run(
     PLAN is a name in lab_tests/plans or a file; the default is the lab's own. A namespaces lab comes up by
     itself.
 
+    A pilot exits with 0 if the plan's limits suffice, 3 if one does not, else with the code of the verdict.
+
     Example: zclab run --modes map_once --seconds 2
     """
     began = since or time.time()
     console = console_for_stdout()
+    lab = inventory.load(lab_name).with_kernel(kernel)
     document, timings = measure_run.carry_out(
-        inventory.load(lab_name).with_kernel(kernel),
+        lab,
         plan_name,
         selectors,
         resume,
@@ -79,11 +89,18 @@ def run(
         report.RunReporter(console),
         click.echo,
         _warn,
+        pilot,
     )
     kinds.KINDS["run"].show(console, document)
+    code = document.exit_code
+    if pilot:
+        plan = measure_run.chosen_plan(lab, plan_name, selectors)
+        needs = pilots.needs(document, plan, lab.expectations.smallest_effect)
+        report.show_pilot(console, plan, needs)
+        code = pilots.exit_code(document, needs)
     if timings:
         report.show_timings(console, timings, time.time() - began)
-    sys.exit(document.exit_code)
+    sys.exit(code)
 
 
 @click.command()

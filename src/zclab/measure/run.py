@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from zclab.analysis.document import RunDocument
+from zclab.analysis.pilot import pilot_of
 from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
@@ -18,8 +19,18 @@ from zclab.deploy import bring_up
 from zclab.lab.model import Lab
 from zclab.measure import engine
 from zclab.plan import plan as plans
+from zclab.plan.plan import Plan
 from zclab.runs import query
 from zclab.runs.folder import Run
+
+
+def chosen_plan(lab: Lab, plan_name: str | None, selectors: dict[str, Any]) -> Plan:
+    """Return a plan, null: the lab's own, narrowed as `Plan.select` does.
+
+    Raises:
+        UsageError: there is no such plan, or it does not fit the lab.
+    """
+    return (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)
 
 
 def carry_out(
@@ -31,6 +42,7 @@ def carry_out(
     reporter: engine.Reporter,
     on_progress: Progress,
     on_unreadable: Progress,
+    pilot: bool = False,
     up: Callable[[Lab, Progress], list[Timing]] = bring_up.bring_up,
     execute: Callable[..., MeasuringRun] = engine.execute,
 ) -> tuple[RunDocument, list[Timing]]:
@@ -38,20 +50,21 @@ def carry_out(
 
     selectors: as of `Plan.select`. resume: a run's id, or latest. with_up: bring the lab up even if no host
     is missing; no times if it was up already. on_unreadable: gets one line for each run that cannot be read.
+    pilot: measure only as much as says how much the plan needs.
 
     Raises:
         UsageError: there is no such plan or run, or it does not fit the lab.
         LabError: the lab does not come up, is in use, or a host cannot be reached.
     """
-    if resume and any(value is not None for value in (plan_name, *selectors.values())):
+    if resume and (pilot or any(value is not None for value in (plan_name, *selectors.values()))):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
-    plan = (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)
+    plan = chosen_plan(lab, plan_name, selectors)
     unfinished = Run(query.find(resume, on_unreadable, kind=RUN.name).directory, RUN) if resume else None
     with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
     timings = up(lab, on_progress) if with_up else []
     started = time.monotonic()
     boot = partial(bring_up.boot, on_progress=on_progress)
-    document = execute(lab, plan, reporter, unfinished, boot).document()
+    document = execute(lab, pilot_of(plan) if pilot else plan, reporter, unfinished, boot).document()
     if with_up:
         timings.append(Timing("measurements", time.monotonic() - started))
     return document, timings

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from zclab.analysis.document import ComparisonDocument, MeasurementDocument, RunDocument
 from zclab.analysis.metric_values import value as metric_value
+from zclab.analysis.pilot import Need
 from zclab.analysis.verdict import MeasuringRun, median
 from zclab.backends.backend import StatusRow
 from zclab.base.groups import grouped
@@ -214,6 +215,32 @@ def _arms_table(document: RunDocument) -> Table:
 
 def _arm(one: MeasurementDocument) -> tuple[str, str]:
     return one.comparison, one.arm
+
+
+def show_pilot(console: Console, plan: Plan, needs: list[Need]) -> None:
+    """Print how many pairs or boots each comparison needs for the plan's precision."""
+    wanted = "no precision asked" if plan.precision is None else f"for {plan.precision:.1%}"
+    figures = ("spread of a pair", wanted, "at most", "precision then", 'for "none"')
+    table = new_table(f"Pairs that plan {plan.name} needs, by its pilot", ("comparison", "metric"), figures)
+    for one in needs:
+        unit = " boots" if one.by_boot else ""
+        table.add_row(
+            one.name,
+            one.metric,
+            f"{one.spread:.1%}",
+            "-" if one.needed is None else f"{one.needed}{unit}",
+            f"{one.at_most}{unit}",
+            f"{one.reached:.1%}",
+            f"{one.for_none}{unit}",
+        )
+    console.print(table)
+    for one in needs:
+        if not one.suffices:
+            line = (
+                f"{one.name}: {one.metric}: about {one.needed} are needed, the plan has at most {one.at_most}"
+            )
+            print_line(console, line, "yellow")
+    print_line(console, "Of so few pairs the numbers are right within a factor of about 2.5.")
 
 
 def _named(comparison: str) -> str:
