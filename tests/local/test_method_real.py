@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Can the figures be trusted? Equal arms, planted slowdowns and the cost of measuring, on real namespaces.
+"""Can the figures be trusted? Equal arms, injected slowdowns and the cost of measuring, on real namespaces.
 
-ZCLAB_TRUST=full repeats what the documentation claims (equal arms 40 times, a planted slowdown of 5 % ten
-times, every mode at five sizes), which takes half an hour and an idle machine. Otherwise the same is done
-fewer times, and with a slowdown that no neighbour on the machine can hide.
+Nightly it is what the documentation claims (equal arms 40 times, an injected slowdown of 5 % ten times, every
+mode at five sizes), which takes half an hour and an idle machine. Otherwise the same is done fewer times, and
+with a slowdown that no neighbour on the machine can hide.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ pytestmark = [
     pytest.mark.alone,
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
-FULL = os.environ.get("ZCLAB_TRUST") == "full"
-EQUAL_COMPARISONS, MOST_ALARMS = (40, 2) if FULL else (3, 1)
-PLANTED_RUNS, LEAST_CALLED, PLANTED_SHARE = (10, 9, 0.05) if FULL else (1, 1, 0.4)
 
 
 class LabUnderTest:
@@ -98,35 +95,40 @@ def effects(document: dict[str, Any]) -> list[str | None]:
     return [one["effect"] for one in document["comparisons"] if one["name"] != "aa"]
 
 
-def test_equal_arms_are_rarely_called_different(lab: LabUnderTest) -> None:
-    document, _ = lab.measure(comparisons_of(*[{}] * EQUAL_COMPARISONS))
+@pytest.mark.parametrize(("comparisons", "most"), [(3, 1), pytest.param(40, 2, marks=pytest.mark.nightly)])
+def test_equal_arms_are_rarely_called_different(lab: LabUnderTest, comparisons: int, most: int) -> None:
+    document, _ = lab.measure(comparisons_of(*[{}] * comparisons))
     found = effects(document)
     print("equal arms:", {effect: found.count(effect) for effect in sorted(set(map(str, found)))})
-    assert len(found) == EQUAL_COMPARISONS
+    assert len(found) == comparisons
     assert None not in found
-    assert sum(effect in ("higher", "lower") for effect in found) <= MOST_ALARMS
+    assert sum(effect in ("higher", "lower") for effect in found) <= most
 
 
-def test_a_planted_slowdown_is_called(lab: LabUnderTest) -> None:
+@pytest.mark.parametrize(
+    ("runs", "least", "slowdown"), [(1, 1, 0.4), pytest.param(10, 9, 0.05, marks=pytest.mark.nightly)]
+)
+def test_a_planted_slowdown_is_called(lab: LabUnderTest, runs: int, least: int, slowdown: float) -> None:
     document, _ = lab.measure(comparisons_of({}))
     cost = next(one["median_a"] for one in document["comparisons"] if one["name"] == "aa")
     called = []
-    for _ in range(PLANTED_RUNS):
-        document, _ = lab.measure(comparisons_of({"inject_usec_per_mib": PLANTED_SHARE * cost}))
+    for _ in range(runs):
+        document, _ = lab.measure(comparisons_of({"inject_usec_per_mib": slowdown * cost}))
         (one,) = (one for one in document["comparisons"] if one["name"] != "aa")
         print(
-            f"planted {PLANTED_SHARE:.0%}: {one['effect']}, "
+            f"planted {slowdown:.0%}: {one['effect']}, "
             f"ratio {one['ratio_median']:.3f} {one['ratio_ci95']}, n {one['n']}, "
             f"p {one['p_value']:.4f}, resolution {one['resolution']:.3f}"
         )
         called.append(one["effect"])
-    assert called.count("higher") >= LEAST_CALLED
+    assert called.count("higher") >= least
 
 
-def test_measuring_costs_little(lab: LabUnderTest) -> None:
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_measuring_costs_little(lab: LabUnderTest, *, whole: bool) -> None:
     """Time beside windows and warm-ups, and the controller's CPU meanwhile."""
     plan = plans.load("modes")
-    if not FULL:
+    if not whole:
         plan = plan.select(message_bytes=[262144], repeats=2)
     document, seconds = lab.measure(plan)
     made = [one for one in document["measurements"] if not one["skipped"]]
@@ -138,4 +140,4 @@ def test_measuring_costs_little(lab: LabUnderTest) -> None:
     assert len(made) >= len(schedule.measurements(plan)) / 2
     assert share < 0.02
     # Starting the command and reading the inventory count, too, and weigh more the shorter the plan is.
-    assert seconds / windows < (1.15 if FULL else 1.6)
+    assert seconds / windows < (1.15 if whole else 1.6)

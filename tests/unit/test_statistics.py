@@ -242,6 +242,19 @@ def test_resolution_is_the_spread_of_the_pairs() -> None:
     assert float(np.median([one for one in found if one is not None])) == pytest.approx(expected, rel=0.1)
 
 
+def test_the_spread_of_boots_is_that_of_both_kernels() -> None:
+    """2 % between boots is 2.8 % between a boot of B and one of A, however far their kernels are apart."""
+    numbers = np.random.default_rng(1)
+    found = [
+        statistics.spread_of_boots(
+            [float(one) for one in np.exp(numbers.normal(0, 0.02, 8))],
+            [float(one) for one in np.exp(numbers.normal(-1, 0.02, 8))],
+        )
+        for _ in range(200)
+    ]
+    assert float(np.mean(found)) == pytest.approx(0.02 * 2**0.5, rel=0.1)
+
+
 def test_neighbours_of_one_arm_sharpen_the_resolution() -> None:
     """Eight pairs alone estimate a spread poorly; with half as many neighbours, better."""
     alone = [statistics.resolution(paired(1.0, 0.01, 8, seed)) for seed in range(400)]
