@@ -268,7 +268,7 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Silent:
     """Says nothing of a run's progress."""
 
-    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float) -> None:
+    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float, boot_seconds: float) -> None:
         pass
 
     def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:

@@ -73,6 +73,8 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
     """Return what is wrong with the run as a whole."""
     plan = manifest.plan
     made = {one.id: one for one in measurements}
+    if manifest.is_older and manifest.finished_at is not None:
+        return []  # an older schedule was carried out
     alone = [*schedule.checks(plan), *schedule.profiles(plan)]
     missing = sum(next_attempt(plan, one, made) is not None for one in alone)
     for step in schedule.whole_steps(plan):
@@ -145,7 +147,7 @@ def _comparisons(
     return [
         judged.comparison(cell, metric, threshold, members.get(cell.name, []), whole=whole)
         for step in schedule.whole_steps(manifest.plan)
-        for whole in [next_measurement(manifest.plan, step, made) is None]
+        for whole in [manifest.is_older or next_measurement(manifest.plan, step, made) is None]
         for cell in step.cells
         for metric in cell.metrics
         for threshold in _thresholds(manifest, cell, metric)

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from zclab.analysis import pilot as pilots
 from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option
 from zclab.cli.output import Output, console_for_stdout
 from zclab.lab import inventory
@@ -81,23 +80,13 @@ def run(
     console = console_for_stdout()
     lab = inventory.load(lab_name).with_kernel(kernel)
     document, timings = measure_run.carry_out(
-        lab,
-        plan_name,
-        selectors,
-        resume,
-        with_up,
-        report.RunReporter(console),
-        click.echo,
-        _warn,
-        pilot,
+        lab, plan_name, selectors, resume, with_up, report.RunReporter(console), click.echo, _warn, pilot
     )
     kinds.KINDS["run"].show(console, document)
     code = document.exit_code
     if pilot:
-        plan = measure_run.chosen_plan(lab, plan_name, selectors)
-        needs = pilots.needs(document, plan, lab.expectations.smallest_effect)
+        plan, needs, code = measure_run.judge_pilot(lab, plan_name, selectors, document)
         report.show_pilot(console, plan, needs)
-        code = pilots.exit_code(document, needs)
     if timings:
         report.show_timings(console, timings, time.time() - began)
     sys.exit(code)

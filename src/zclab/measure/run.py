@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from zclab.analysis.document import RunDocument
-from zclab.analysis.pilot import pilot_of
+from zclab.analysis.pilot import Need, exit_code, needs, pilot_of
 from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.backends.choice import backend_of
 from zclab.base.errors import UsageError
@@ -24,12 +24,21 @@ from zclab.runs import query
 from zclab.runs.folder import Run
 
 
-def chosen_plan(lab: Lab, plan_name: str | None, selectors: dict[str, Any]) -> Plan:
-    """Return a plan, null: the lab's own, narrowed as `Plan.select` does.
+def judge_pilot(
+    lab: Lab, plan_name: str | None, selectors: dict[str, Any], document: RunDocument
+) -> tuple[Plan, list[Need], int]:
+    """Return the plan that a pilot was of, what each of its comparisons needs, and the exit code.
 
     Raises:
         UsageError: there is no such plan, or it does not fit the lab.
     """
+    plan = _chosen_plan(lab, plan_name, selectors)
+    found = needs(document, plan, lab.expectations.smallest_effect)
+    return plan, found, exit_code(document, found)
+
+
+def _chosen_plan(lab: Lab, plan_name: str | None, selectors: dict[str, Any]) -> Plan:
+    """Return a plan, null: the lab's own, narrowed as `Plan.select` does."""
     return (plans.load(plan_name) if plan_name else plans.of_lab(lab)).select(**selectors)
 
 
@@ -58,7 +67,7 @@ def carry_out(
     """
     if resume and (pilot or any(value is not None for value in (plan_name, *selectors.values()))):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
-    plan = chosen_plan(lab, plan_name, selectors)
+    plan = _chosen_plan(lab, plan_name, selectors)
     unfinished = Run(query.find(resume, on_unreadable, kind=RUN.name).directory, RUN) if resume else None
     with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
     timings = up(lab, on_progress) if with_up else []

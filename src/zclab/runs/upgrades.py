@@ -63,8 +63,16 @@ def upgrade_3_to_4(stored: Stored) -> Stored:
 
 
 def upgrade_4_to_5(stored: Stored) -> Stored:
-    """Raise the version alone: what version 5 added is optional, and null in what version 4 recorded."""
-    return stored._replace(manifest=stored.manifest | {"schema_version": 5})
+    """Raise the version: what version 5 added is optional, and null in what version 4 recorded.
+
+    Of a plan, the measurements between two boots have another name.
+    """
+    manifest = stored.manifest | {"schema_version": 5}
+    plan = manifest.get("plan")
+    if isinstance(plan, dict) and "block_pairs" in plan:
+        others = {key: value for key, value in plan.items() if key != "block_pairs"}
+        manifest["plan"] = others | {"boot_measurements": plan["block_pairs"]}
+    return stored._replace(manifest=manifest)
 
 
 def _run_3_to_4(stored: Stored) -> Stored:
@@ -81,7 +89,6 @@ def _run_3_to_4(stored: Stored) -> Stored:
         | {"rcvlowat_bytes": old["rcvlowat_bytes"]},
         "other_kernels": {name: _identity(one) for name, one in old.get("other_artifacts", {}).items()},
     }
-    manifest["plan"].pop("boot_measurements", None)
     for key in (*_EXPECTATIONS, "rcvlowat_bytes", "other_artifacts"):
         manifest.pop(key, None)
     return stored._replace(manifest=manifest, records=_records_3_to_4(stored.records))
