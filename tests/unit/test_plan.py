@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tests import factories
 
+from zclab.analysis.statistics import FEWEST_PAIRS
 from zclab.base.errors import UsageError
 from zclab.base.paths import project_root
 from zclab.plan import plan as plans
@@ -117,7 +118,21 @@ def test_arms_that_differ_only_by_name_are_compared_with_themselves_once() -> No
     comparisons = [factories.comparison("one"), factories.comparison("two", a=("zerocopy", "copy"))]
     plan = factories.plan(comparisons=[*comparisons, factories.comparison("three")], aa_pairs=9, repeats=8)
     pairs = {cell.name: cell.repeats.at_most for cell in schedule.aa_cells(plan)}
-    assert pairs == {"aa-copy-copy-262144-unpaced": 6, "aa-zerocopy-copy-262144-unpaced": 6}
+    assert pairs == {"aa-copy-copy-262144-unpaced": 6, "aa-zerocopy-copy-262144-unpaced": 4}
+
+
+@pytest.mark.parametrize("name", ["virtual", "namespaces", "connectx3"])
+def test_equal_arms_of_a_main_job_are_enough_to_be_called_different(name: str) -> None:
+    """By throughput, too, which only the unpaced ones have."""
+    plan = plans.load(name)
+    pairs: dict[str, int] = {}
+    for cell in schedule.aa_cells(plan):
+        for metric in cell.metrics:
+            pairs[metric] = pairs.get(metric, 0) + cell.repeats.at_most
+    assert pairs["gbit_per_s"] >= FEWEST_PAIRS
+    assert min(pairs.values()) >= FEWEST_PAIRS
+    equal = sum(one.phase == "aa" for one in schedule.measurements(plan))
+    assert equal <= 0.3 * len(schedule.measurements(plan))
 
 
 def test_equal_arms_are_not_measured_where_nothing_could_be_called() -> None:

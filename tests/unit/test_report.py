@@ -70,8 +70,9 @@ def test_an_emulated_run_says_so() -> None:
     assert "figures shown, none judged" in text
 
 
-def test_a_verdict_without_a_threshold_says_that_it_judges_nothing() -> None:
-    text = shown(factories.manifest())
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_verdict_without_a_threshold_says_that_it_judges_nothing(emulated: bool) -> None:
+    text = shown(factories.manifest(emulated=emulated))
     assert "no threshold declared: figures shown, none judged" in text
     assert "gates kept" not in text
 

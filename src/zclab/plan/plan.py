@@ -121,7 +121,7 @@ class Plan(Model):
     precision: the half-width of the 95 % interval, as a share of the ratio, that ends a comparison before
         `repeats.at_most`.
     aa_pairs: pairs of equal arms, in all: each arm A that differs is compared with itself in a share of them,
-        in blocks of two pairs throughout the run.
+        by how many cells have it, in blocks of two pairs throughout the run.
     repeat_invalid: how often an invalid measurement is made again.
     baseline: measure the idle hosts just before each window, for as long as the window.
     integrity_bytes: bytes whose every one is checked, for each combination of modes.

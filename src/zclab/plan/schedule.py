@@ -184,14 +184,15 @@ def aa_cells(plan: Plan) -> list[Cell]:
     if not plan.aa_pairs or plan.repeats.at_most < FEWEST_PAIRS:
         return []
     sharing = _sharing_arm_a(plan)
-    blocks = max(1, -(-plan.aa_pairs // (2 * len(sharing)))) if sharing else 0
-    repeats = Repeats(at_least=2 * blocks, at_most=2 * blocks) if blocks else plan.repeats
+    per_cell = plan.aa_pairs / 2 / max(1, sum(map(len, sharing)))
     return [
         Cell(name, AA, metrics, {"a": same, "b": same.model_copy(update={"arm": "b"})}, repeats)
         for members in sharing
         for name in [AA if len(sharing) == 1 else f"{AA}-{_arm_label(members[0])}"]
         for same in [members[0].arms["a"].model_copy(update={"comparison": name, "phase": AA})]
         for metrics in [_without_claims(members)]
+        for pairs in [2 * max(1, round(per_cell * len(members)))]
+        for repeats in [Repeats(at_least=pairs, at_most=pairs)]
     ]
 
 

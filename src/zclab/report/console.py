@@ -168,7 +168,7 @@ def _explained(document: RunDocument) -> str:
     if document.remeasured:
         text += f", {document.remeasured} of them made again because they were invalid"
     text += _unwitnessed(document)
-    if not gated and set(reasons) <= {"not declared by the lab"}:
+    if all(one.threshold is None for one in document.comparisons):
         return f"{text}; no threshold declared: figures shown, none judged)"
     text += f", {kept} of {len(gated)} gates kept" if gated else "; figures shown, none judged"
     return text + (f", {shown} comparisons shown and not gated: {', '.join(reasons)})" if shown else ")")
