@@ -167,11 +167,12 @@ def _explained(document: RunDocument) -> str:
     text = f"({valid} of {len(document.measurements)} measurements valid"
     if document.remeasured:
         text += f", {document.remeasured} of them made again because they were invalid"
-    text += _unwitnessed(document)
     if all(one.threshold is None for one in document.comparisons):
-        return f"{text}; no threshold declared: figures shown, none judged)"
-    text += f", {kept} of {len(gated)} gates kept" if gated else "; figures shown, none judged"
-    return text + (f", {shown} comparisons shown and not gated: {', '.join(reasons)})" if shown else ")")
+        text += "; no threshold declared: figures shown, none judged"
+    else:
+        text += f", {kept} of {len(gated)} gates kept" if gated else "; figures shown, none judged"
+        text += f", {shown} comparisons shown and not gated: {', '.join(reasons)}" if shown else ""
+    return f"{text}{_unwitnessed(document)})"
 
 
 def _unwitnessed(document: RunDocument) -> str:
