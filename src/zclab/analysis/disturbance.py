@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from zclab.analysis.ends import bulk, growth
+from zclab.analysis.ends import bulk, growth, states
 from zclab.base.groups import grouped
 from zclab.lab.model import Disturbance
 from zclab.plan.schedule import ArmName
@@ -149,7 +149,8 @@ def _foreign_cpu(end: _End) -> float | None:
 
 def _stolen_cpu(end: _End) -> float | None:
     """Return the time that a hypervisor gave to others, as a share of all CPUs from before to after."""
-    before, after = (state[end.host].cpus for state in (end.record.before, end.record.after))
+    found = states(end.record, end.host)
+    before, after = (state.cpus for state in found) if found else (None, None)
     if before is None or after is None:
         return None
     both = [(before[cpu], after[cpu]) for cpu in before if cpu in after]
