@@ -245,7 +245,10 @@ def test_a_mode_that_the_kernel_lacks_is_skipped(lab: LabUnderTest) -> None:
 
 @pytest.mark.parametrize(
     ("option_memory", "reason"),
-    [(None, r"locked-memory limit \(ulimit -l\) is \d+ KiB"), (8192, r"net\.core\.optmem_max is \d+, the lab declares 1048576")],
+    [
+        (None, r"locked-memory limit \(ulimit -l\) is \d+ KiB"),
+        (8192, r"net\.core\.optmem_max is \d+, the lab declares 1048576"),
+    ],
     ids=["locked memory", "optmem"],
 )
 def test_no_buffers_names_the_limit(lab: LabUnderTest, option_memory: int | None, reason: str) -> None:
