@@ -95,10 +95,11 @@ def _scheduled(plan: str) -> dict[str, Measurement]:
 
 def _of_plan(manifest: Manifest, record: Record) -> Iterator[str]:
     planned = record.planned
-    scheduled = _scheduled(manifest.plan.model_dump_json()).get(planned.id)
-    if scheduled is None:
+    scheduled = _scheduled(manifest.plan.model_dump_json()).get(schedule.first_attempt_id(planned))
+    if scheduled is None or planned.attempt > manifest.plan.repeat_invalid.per_measurement:
         yield f"the plan has no measurement {planned.id}"
         return
+    scheduled = schedule.attempt(scheduled, planned.attempt)
     # The order is that in which they were made, which a stopping rule decides.
     for field in Measurement.model_fields:
         value, wanted = getattr(planned, field), getattr(scheduled, field)

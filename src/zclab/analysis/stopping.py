@@ -14,7 +14,7 @@ from zclab.analysis import samples
 from zclab.analysis.document import MeasurementDocument
 from zclab.analysis.statistics import narrow
 from zclab.plan.plan import Plan
-from zclab.plan.schedule import Cell, Measurement, Step, blocks
+from zclab.plan.schedule import Cell, Measurement, Step, attempt, attempt_id, blocks, first_attempt_id
 
 
 def next_measurement(plan: Plan, step: Step, made: Mapping[str, MeasurementDocument]) -> Measurement | None:
@@ -80,7 +80,7 @@ def next_attempt(
         return None
     if sum(one.attempt > 0 for one in made.values()) >= plan.repeat_invalid.per_run:
         return None
-    return planned.model_copy(update={"id": _attempt_id(planned.id, again), "attempt": again})
+    return attempt(planned, again)
 
 
 def last_attempt(planned_id: str, made: Mapping[str, MeasurementDocument]) -> MeasurementDocument:
@@ -92,19 +92,15 @@ def counted(measurements: Iterable[MeasurementDocument]) -> list[MeasurementDocu
     """Return the measurements that count: of each, its last attempt."""
     last: dict[str, MeasurementDocument] = {}
     for one in measurements:
-        last[one.id.removesuffix(f"-again{one.attempt}")] = one
+        last[first_attempt_id(one)] = one
     return [*last.values()]
 
 
 def _attempts(planned_id: str, made: Mapping[str, MeasurementDocument]) -> list[MeasurementDocument]:
     found: list[MeasurementDocument] = []
-    while (one := made.get(_attempt_id(planned_id, len(found)))) is not None:
+    while (one := made.get(attempt_id(planned_id, len(found)))) is not None:
         found.append(one)
     return found
-
-
-def _attempt_id(planned_id: str, attempt: int) -> str:
-    return f"{planned_id}-again{attempt}" if attempt else planned_id
 
 
 def _kind(reason: str) -> str:

@@ -55,7 +55,7 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         verdicts.append("invalid")
     if any(one.skipped for one in final) or any(one.differ for one in equal):
         verdicts.append("inconclusive")
-    if any(manifest.console_reports.values()) or any(one.integrity == "mismatch" for one in final):
+    if any(manifest.console_reports.values()) or any(one.integrity == "mismatch" for one in measurements):
         verdicts.append("fail")
     common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}

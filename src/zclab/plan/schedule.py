@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from zclab.analysis.statistics import FEWEST_PAIRS
 from zclab.base.metrics import METRICS, Metric
@@ -330,6 +330,33 @@ def measurements(plan: Plan) -> list[Measurement]:
     of_steps = {one.id: one for step in steps(plan) for block in blocks(plan, step) for one in block}
     every = [*checks(plan), *of_steps.values(), *profiles(plan)]
     return [one.model_copy(update={"order": order}) for order, one in enumerate(every)]
+
+
+class Attempted(Protocol):
+    """A measurement that was made again so often, from 0, under an id of its own."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def attempt(self) -> int:
+        """How often it was made before."""
+
+
+def attempt(planned: Measurement, number: int) -> Measurement:
+    """Return a planned measurement as it is made for the first time (0), or again (1, 2 ...)."""
+    return planned.model_copy(update={"id": attempt_id(planned.id, number), "attempt": number})
+
+
+def attempt_id(planned_id: str, number: int) -> str:
+    """Return the id of an attempt of a measurement."""
+    return f"{planned_id}-again{number}" if number else planned_id
+
+
+def first_attempt_id(one: Attempted) -> str:
+    """Return the id that a measurement has in its plan."""
+    return one.id.removesuffix(attempt_id("", one.attempt))
 
 
 def boots(plan: Plan) -> int:
