@@ -122,5 +122,6 @@ def test_a_disturbed_comparison_is_invalid_and_says_why() -> None:
     document = verdict.judge(declared, records)
     assert document.verdict == "invalid"
     assert {one.verdict for one in document.comparisons} == {"invalid"}
-    (problem,) = document.problems
-    assert problem.startswith(f"{CELL}: {RECEIVER}: foreign CPU time differs between the arms")
+    for one in document.comparisons:
+        (reason,) = one.invalid_reasons
+        assert reason.startswith(f"{RECEIVER}: foreign CPU time differs between the arms")
