@@ -23,7 +23,7 @@ def session_on(
 ) -> Iterator[Session]:
     """Open a session with the hosts that `kernels` names, each with the release and build id that it runs."""
     state: Any = {
-        name: SimpleNamespace(kernel_release=release, kernel_build_id=build_id)
+        name: SimpleNamespace(kernel_release=release, kernel_build_id=build_id, emulated=None)
         for name, (release, build_id) in kernels.items()
     }
     hosts = [host for host in lab.hosts if host.name in kernels]

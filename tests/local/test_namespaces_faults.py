@@ -18,12 +18,15 @@ from typing import Any
 
 import pytest
 import yaml
-from tests import factories
+from tests import factories, trusted_tool
 
+from zclab.analysis.document import RunDocument
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.paths import project_root
 from zclab.lab import inventory
 from zclab.lab.model import Lab
+from zclab.plan.plan import Plan
+from zclab.runs.records import Record
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 TOOL = "usr/local/bin/zclab-traffic"
@@ -47,18 +50,20 @@ class LabUnderTest:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
         )
 
-    def plan_of(self, **changes: Any) -> None:
+    def plan_of(self, **changes: Any) -> Plan:
         """Write the plan: two pairs of a zerocopy sender to a copying and to a mapping receiver."""
         plan = factories.plan(
             **{
                 "seconds": 2,
                 "warmup_seconds": 0.1,
                 "repeats": 2,
+                "repeat_invalid": {"per_measurement": 0},
                 "comparisons": [factories.comparison(a=("zerocopy", "copy"), b=("zerocopy", "map_once"))],
                 **changes,
             }
         )
         self.plan.write_text(yaml.safe_dump(plan.model_dump(mode="json")), encoding="utf-8")
+        return plan
 
     def run(self) -> tuple[int, dict[str, Any]]:
         """Carry the plan out; return the exit code and the run's document."""
@@ -141,10 +146,7 @@ def check(lab: LabUnderTest, fault: Callable[[], None], reason: str) -> dict[str
 
 @pytest.mark.parametrize(
     ("host", "reason"),
-    [
-        ("receiver1", r"^receiver: left no result: no message$"),
-        ("sender1", r"^sender: left no result: no message$"),
-    ],
+    [("receiver1", r"^receiver: left no result: Killed$"), ("sender1", r"^sender: left no result: Killed$")],
 )
 def test_an_end_is_killed(lab: LabUnderTest, host: str, reason: str) -> None:
     def kill() -> None:
@@ -172,25 +174,25 @@ def test_the_connection_is_reset(lab: LabUnderTest) -> None:
     assert found["gbit_per_s"] is None or found["seconds"] is not None
 
 
-def plant(lab: LabUnderTest, host: str, script: str) -> Callable[[], None]:
-    """Put a script in the place of a host's traffic tool; return what puts the tool back."""
-    tool = lab.lab.state_dir / "hosts" / host / TOOL
-    real = tool.with_name("real")
-    tool.rename(real)
-    tool.write_text(script, encoding="utf-8")
-    tool.chmod(0o755)
-
-    def put_back() -> None:
-        real.replace(tool)
-
-    return put_back
+def run_planted(lab: LabUnderTest, script: str) -> tuple[RunDocument, list[Record]]:
+    """Measure one pair with a script in the place of both hosts' tool; the tool is beside it, as `real`."""
+    tools = [namespaces.tree(lab.lab.state_dir, host) / TOOL for host in ("sender1", "receiver1")]
+    for tool in tools:
+        tool.rename(tool.with_name("real"))
+        tool.write_text(script, encoding="utf-8")
+        tool.chmod(0o755)
+    try:
+        return trusted_tool.measure(lab.lab, lab.plan_of(repeats=1), tools[0])
+    finally:
+        for tool in tools:
+            tool.with_name("real").replace(tool)
 
 
 SENDER = """#!/usr/bin/python3
-import socket, struct, sys
-if "--version" in sys.argv:
-    print("zclab-traffic planted")
-    sys.exit()
+import os, socket, struct, sys
+if sys.argv[1] != "send":
+    real = os.path.join(os.path.dirname(sys.argv[0]), "real")
+    os.execv(real, [real, *sys.argv[1:]])
 given = dict(zip(sys.argv[2:], sys.argv[3:]))
 there = (given["--peer"], int(given["--port"]))
 connection = socket.create_connection(there, source_address=(given["--bind"], 0))
@@ -206,29 +208,21 @@ connection.recv(1)
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        (
-            "connection.sendall(b'GET / HTTP/1.0' * 1000)",
-            r"receiver: stopped: .*waiting for the peer.*sender: left no result.*zero bytes",
-        ),
-        (
-            HELLO + "connection.shutdown(socket.SHUT_WR)",
-            r"receiver: .*without any payload.*zero bytes received",
-        ),
-        (HELLO + "connection.sendall(b'x' * 100000)", r"receiver: cut_short: .*sender: left no result"),
+        ("connection.sendall(b'GET / HTTP/1.0' * 1000)", r"stopped: .*waiting for the peer"),
+        (HELLO + "connection.shutdown(socket.SHUT_WR)", r"without any payload"),
+        (HELLO + "connection.sendall(b'x' * 100000)", r"^cut_short: "),
     ],
     ids=["garbage", "no payload", "garbage after the token"],
 )
 def test_a_peer_that_is_no_sender(lab: LabUnderTest, behaviour: str, reason: str) -> None:
-    lab.plan_of(repeats=1)
-    put_back = plant(lab, "sender1", SENDER.replace("{behaviour}", behaviour))
-    try:
-        status, document = lab.run()
-    finally:
-        put_back()
-    assert status == 4
-    assert len(document["measurements"]) == 2
-    for one in document["measurements"]:
-        assert re.search(reason, "; ".join(one["invalid_reasons"])), one["invalid_reasons"]
+    """The receiver ends by itself; the measurement is invalid by what explains it."""
+    document, records = run_planted(lab, SENDER.replace("{behaviour}", behaviour))
+    assert document.verdict == "invalid"
+    assert len(records) == 2
+    for one, record in zip(document.measurements, records, strict=True):
+        assert one.invalid_reasons == ["sender: left no result: no message"]
+        assert record.receiver is not None and record.receiver.document is not None
+        assert re.search(reason, f"{record.receiver.document.outcome}: {record.receiver.document.error}")
     assert lab.traffic("receiver1") == []
 
 
@@ -243,36 +237,33 @@ def test_a_mode_that_the_kernel_lacks_is_skipped(lab: LabUnderTest) -> None:
     assert {one["verdict"] for one in document["comparisons"]} == {"inconclusive"}
 
 
-@pytest.mark.parametrize(
-    ("option_memory", "reason"),
-    [
-        (None, r"locked-memory limit \(ulimit -l\) is \d+ KiB"),
-        (8192, r"net\.core\.optmem_max is \d+, the lab declares 1048576"),
-    ],
-    ids=["locked memory", "optmem"],
-)
-def test_no_buffers_names_the_limit(lab: LabUnderTest, option_memory: int | None, reason: str) -> None:
-    """Both limits give the same error, ENOBUFS; the reason names the right one, with the value to set."""
-    if option_memory is None:
-        # Root may lock what it likes, so the sender is made another user with little to lock.
-        user = "setpriv --reuid 65534 --clear-groups"
-        script = f'#!/bin/sh\nulimit -l 64\nexec {user} "$(dirname "$0")/real" "$@"\n'
-        put_back = plant(lab, "sender1", script)
-    else:
-        sysctl = ["ip", "netns", "exec", lab.namespace("sender1"), "sysctl", "-n"]
-        before = subprocess.run(
-            [*sysctl, "net.core.optmem_max"], capture_output=True, text=True, check=True
-        ).stdout
-        subprocess.run([*sysctl, "-w", f"net.core.optmem_max={option_memory // 64}"], check=True)
+def test_no_buffers_names_the_limit_of_locked_memory(lab: LabUnderTest) -> None:
+    """Root may lock what it likes, so the sender is made another user with little to lock."""
+    script = """#!/bin/sh
+real=$(dirname "$0")/real
+[ "$1" = send ] || exec "$real" "$@"
+ulimit -l 64
+exec setpriv --reuid 65534 --clear-groups "$real" "$@"
+"""
+    document, _ = run_planted(lab, script)
+    assert document.verdict == "invalid"
+    for one in document.measurements:
+        (reason,) = one.invalid_reasons
+        assert re.search(r"locked-memory limit \(ulimit -l\) is \d+ KiB", reason)
 
-        def put_back() -> None:
-            subprocess.run([*sysctl, "-w", f"net.core.optmem_max={before.strip()}"], check=True)
 
+def test_too_little_option_memory_is_named_before_it_is_used_up(lab: LabUnderTest) -> None:
+    sysctl = ["ip", "netns", "exec", lab.namespace("sender1"), "sysctl", "-n"]
+    before = subprocess.run(
+        [*sysctl, "net.core.optmem_max"], capture_output=True, text=True, check=True
+    ).stdout
+    subprocess.run([*sysctl, "-w", "net.core.optmem_max=128"], check=True)
     lab.plan_of(repeats=1)
     try:
         status, document = lab.run()
     finally:
-        put_back()
+        subprocess.run([*sysctl, "-w", f"net.core.optmem_max={before.strip()}"], check=True)
     assert status == 4
     for one in document["measurements"]:
-        assert re.search(reason, "; ".join(one["invalid_reasons"])), one["invalid_reasons"]
+        (reason,) = one["invalid_reasons"]
+        assert re.search(r"net\.core\.optmem_max is 128, the lab needs \d+$", reason)

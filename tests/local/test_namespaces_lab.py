@@ -25,25 +25,22 @@ from typing import Any
 import pytest
 import testinfra
 import yaml
-from tests import factories
+from tests import factories, trusted_tool
 
 from zclab.analysis import verdict
-from zclab.analysis.document import MeasurementDocument, RunDocument
-from zclab.analysis.verdict import MeasuringRun
+from zclab.analysis.document import RunDocument
 from zclab.backends.namespaces import lab as hosts
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import LabError, UsageError
 from zclab.base.paths import project_root, runs_dir
+from zclab.base.progress import quiet
 from zclab.host.ssh import Remote, RemoteError
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.measure import engine
-from zclab.measure.session import Session
 from zclab.plan.plan import Plan
 from zclab.runs import query
 from zclab.runs.folder import Run
 from zclab.traffic import binary
-from zclab.traffic.command import TRAFFIC
 
 SENDER, RECEIVER = "sender1", "receiver1"
 #: Seconds after which something counts as hung. Nothing depends on its being reached.
@@ -136,6 +133,11 @@ class LabUnderTest:
         document = Run(found.directory, verdict.RUN).document().model_dump(mode="json")
         shutil.rmtree(found.directory)
         return done, document
+
+    def runs(self) -> set[str]:
+        """Return the ids of the lab's runs: other tests may keep theirs beside them."""
+        own = str(self.directory)
+        return {one.directory.name for one in query.all_runs(quiet) if one.summary.lab_dir == own}
 
     def ssh(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command over OpenSSH."""
@@ -265,28 +267,8 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lying_tool(tmp_path_factory.mktemp("liar"))
 
 
-class Silent:
-    """Says nothing of a run's progress."""
-
-    def started(self, run: MeasuringRun, plan: Plan, overhead_seconds: float, boot_seconds: float) -> None:
-        pass
-
-    def measured(self, run: MeasuringRun, document: MeasurementDocument) -> None:
-        pass
-
-    def finished(self, run: MeasuringRun) -> None:
-        pass
-
-
 def witnessed(lab: LabUnderTest, tool: Path) -> RunDocument:
     """Measure map_once with a traffic tool that counts as the one that was built."""
-    digest = hashlib.sha256(tool.read_bytes()).hexdigest()
-
-    class Trusting(Session):
-        @staticmethod
-        def built_programs() -> dict[str, str]:
-            return {TRAFFIC: digest}
-
     comparison = {
         "name": "receive",
         "a": {"receive_mode": "copy", "send_mode": "zerocopy"},
@@ -294,10 +276,7 @@ def witnessed(lab: LabUnderTest, tool: Path) -> RunDocument:
         "metrics": {"gbit_per_s": []},
     }
     plan = Plan.model_validate({**PLAN, "name": "witness", "ip_versions": [6], "comparisons": [comparison]})
-    run = engine.execute(lab.lab, plan, Silent(), open_session=Trusting.open_declared)
-    document = run.document()
-    shutil.rmtree(run.directory)
-    return document
+    return trusted_tool.measure(lab.lab, plan, tool)[0]
 
 
 @pytest.mark.parametrize("host", [SENDER, RECEIVER])
@@ -432,7 +411,7 @@ def test_a_run_says_what_is_true_here(lab: LabUnderTest) -> None:
 @pytest.mark.parametrize(("redirect", "code"), [("| head -n 1", 0), (">/dev/full", 6)])
 def test_a_run_does_not_depend_on_its_output(redirect: str, code: int, lab: LabUnderTest) -> None:
     """The measurements are made and kept all the same; nobody may have read a line of it."""
-    began = {path.name for path in runs_dir().iterdir()}
+    began = lab.runs()
     script = f'"$@" {redirect}; exit "${{PIPESTATUS[0]}}"'
     zclab = str(Path(sys.executable).with_name("zclab"))
     done = subprocess.run(
@@ -443,7 +422,7 @@ def test_a_run_does_not_depend_on_its_output(redirect: str, code: int, lab: LabU
         timeout=LIMIT,
         check=False,
     )
-    (name,) = {path.name for path in runs_dir().iterdir()} - began
+    (name,) = lab.runs() - began
     found = query.find(name, pytest.fail)
     document = Run(found.directory, verdict.RUN).document()
     shutil.rmtree(found.directory)
@@ -458,7 +437,7 @@ FAULTS = [
     (RECEIVER, "ip link set data0 mtu 4160", "receiver1: MTU is 4160, the lab declares 4168", (4, 6)),
     (
         SENDER,
-        "ip -4 route change 198.18.1.0/30 dev data0 proto kernel scope link src 198.18.1.1",
+        "ip -4 route del 198.18.1.2/32 dev data0",
         "sender1: MTU of the route to 198.18.1.2 is that of the link, not 4148",
         (4,),
     ),

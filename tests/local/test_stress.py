@@ -411,8 +411,8 @@ def test_another_kernel_than_the_labs_is_not_stressed(bench: Bench) -> None:
 def test_the_command(bench: Bench) -> None:
     bench.monkeypatch.setattr(inventory, "load", lambda name: bench.lab)
     bench.monkeypatch.setattr(namespaces, "ready", lambda state_dir, names: True)
-    found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b")}
-    bench.monkeypatch.setattr(state, "snapshot", lambda remotes, hosts, lab: found)
+    found = {"receiver1": SimpleNamespace(kernel_release="6.1.90-zclab", kernel_build_id="b", emulated=None)}
+    bench.monkeypatch.setattr(state, "snapshot", lambda *_: found)
     bench.tell()
     done = CliRunner().invoke(cli.cli, ["stress", "--seed", str(SEED), "--seconds", "1", "--json"])
     assert done.exit_code == 0, done.output

@@ -19,8 +19,9 @@ from zclab.plan.schedule import ArmName
 from zclab.runs.records import Manifest, Record
 from zclab.traffic.document import TrafficDocument
 
-#: Measurements of an arm that it takes to tell which is odd among them.
-_FEWEST = 5
+#: Measurements of an arm that it takes to tell which is odd among them, and to have a median that one odd
+#: measurement does not move. Gates need more pairs than that anyway.
+_FEWEST, _FEWEST_OF_ARM = 5, 3
 _MIB = 2**20
 #: Share of their CPUs that the tools have to leave over for that of others to mean something.
 _LEAST_LEFT = 0.1
@@ -80,7 +81,7 @@ def _between(
     values = {
         arm: [value for end in ends if (value := quantity.of(end)) is not None] for arm, ends in arms.items()
     }
-    if bound is None or not values["a"] or not values["b"]:
+    if bound is None or min(map(len, values.values())) < _FEWEST_OF_ARM:
         return
     a, b = (statistics.median(values[arm]) for arm in ("a", "b"))
     low, high = min(a, b), max(a, b)
