@@ -75,4 +75,4 @@ docs: bootstrap
 # Lock the dependencies of pyproject.toml again (needs uv).
 lock:
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header \
-	    --python-version 3.11 -o requirements.lock
+	    --universal -o requirements.lock
