@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests import factories
+from tests.apt_repository import Repository, deb
 from tests.kernel_fake import tarball_of
 
 from zclab.base.errors import LabError, UsageError
+from zclab.debian.archive import archive
 from zclab.kernel.spec import PatchFile, TarballSource
 from zclab.suites.crosscheck import tools
 
@@ -134,7 +138,35 @@ def test_the_tree_is_the_labs_own() -> None:
         tools.kernel_tree(spaces.model_copy(update={"crosscheck": None}))
 
 
-def test_a_package_that_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "run", lambda command: "iperf3:\n  Installed: (none)\n  Candidate: (none)\n")
-    with pytest.raises(LabError, match=r"package iperf3: .* do not offer it: run `apt-get update`"):
+@pytest.fixture
+def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """The mirror of a machine of Debian 13, empty as yet."""
+    with tempfile.TemporaryDirectory(prefix="zc") as directory:
+        made = Repository(Path(directory))
+        monkeypatch.setattr(tools, "archive", lambda suite: archive(suite, made.machine("trixie")))
+        yield made
+        made.close()
+
+
+def test_a_package_that_is_not_offered(repository: Repository) -> None:
+    repository.publish("trixie", [])
+    repository.publish("bookworm", [deb(repository.directory, "iperf2", "1")])
+    closest = "Debian bookworm does not offer it: the closest that it offers is iperf2"
+    with pytest.raises(UsageError, match=f"^package iperf3: {closest}$"):
         tools.iperf3(quiet)
+
+
+def test_iperf3_is_of_the_oldest_release_that_hosts_run(repository: Repository) -> None:
+    files = {
+        "iperf3": "usr/bin/iperf3",
+        "libiperf0": "usr/lib/x/libiperf.so.0",
+        "libsctp1": "usr/lib/x/libsctp.so.1",
+    }
+    for suite in ("trixie", "bookworm"):
+        directory = repository.directory / suite
+        directory.mkdir()
+        debs = [deb(directory, name, f"1-{suite}", {path: b""}) for name, path in files.items()]
+        repository.publish(suite, debs)
+    found, version = tools.iperf3(quiet)
+    assert version == "iperf3 1-bookworm"
+    assert [file.name for file in found] == ["iperf3", "libiperf.so.0", "libsctp.so.1"]

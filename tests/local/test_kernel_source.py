@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import kernel_fake
+from tests.apt_repository import Repository, deb
 
-from zclab.base import process
 from zclab.base.errors import LabError, UsageError
+from zclab.debian.sources import HERE, Machine
 from zclab.kernel import source
 from zclab.kernel.spec import KernelVariant
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def resolve(data: dict[str, Any]) -> source.ResolvedSource:
-    return source.resolve(KernelVariant.model_validate({"source": data}).source)
+def resolve(data: dict[str, Any], machine: Machine = HERE) -> source.ResolvedSource:
+    return source.resolve(KernelVariant.model_validate({"source": data}).source, machine=machine)
 
 
 def nothing_left(cache: Path) -> bool:
@@ -117,48 +120,43 @@ def test_git_runs_no_commands(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-def test_debian_version_is_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "run", lambda command: "linux-source-9.9:\n  Candidate: 9.9.1-2\n")
-    monkeypatch.setattr(source, "require_tools", lambda *_: None)
-    assert (
-        resolve({"kind": "debian", "package": "linux-source-9.9"}).identity
-        == "debian linux-source-9.9 9.9.1-2"
-    )
-    pinned = resolve({"kind": "debian", "package": "linux-source-9.9", "version": "9.9.0-1"})
+@pytest.fixture
+def debian(tmp_path: Path) -> Iterator[Machine]:
+    """A machine of Debian 13, whose mirror has one kernel source for Debian 12 and another for 13."""
+    archive = Path(kernel_fake.tarball(tmp_path)["path"]).read_bytes()
+    with tempfile.TemporaryDirectory(prefix="zc") as directory:
+        repository = Repository(Path(directory))
+        for suite, name in {"bookworm": "linux-source-9.9", "trixie": "linux-source-9.91"}.items():
+            files = {f"usr/src/{name}.tar.xz": archive}
+            repository.publish(suite, [deb(repository.directory, name, f"{name[13:]}.1-2", files)])
+        yield repository.machine("trixie")
+        repository.close()
+
+
+def test_debian_version_is_the_candidate_of_the_suite(debian: Machine) -> None:
+    old = {"kind": "debian", "package": "linux-source-9.9", "suite": "bookworm"}
+    assert resolve(old, debian).identity == "debian linux-source-9.9 9.9.1-2"
+    pinned = resolve(old | {"version": "9.9.0-1"}, debian)
     assert pinned.identity == "debian linux-source-9.9 9.9.0-1"
+    newer = {"kind": "debian", "package": "linux-source-9.91"}
+    assert resolve(newer, debian).identity == "debian linux-source-9.91 9.91.1-2"
+    assert resolve(newer | {"suite": "trixie"}, debian).identity == resolve(newer, debian).identity
 
 
-def test_debian_unknown_package() -> None:
-    with pytest.raises(UsageError, match=r"linux-source-0.0: this machine's apt sources do not offer it"):
-        resolve({"kind": "debian", "package": "linux-source-0.0"})
+def test_debian_unknown_package(debian: Machine) -> None:
+    """apt would take the name for a pattern, and 9.91 for 9.9."""
+    asked = {"kind": "debian", "package": "linux-source-9.9"}
+    reason = "Debian trixie does not offer it: the closest that it offers is linux-source-9.91"
+    with pytest.raises(UsageError, match=f"^package linux-source-9.9: {reason}$"):
+        resolve(asked, debian)
+    with pytest.raises(UsageError, match=reason):
+        source.fetch(resolve(asked | {"version": "9.91.1-2"}, debian), print)
 
 
-def test_debian_package_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debian_package_is_unpacked(debian: Machine) -> None:
     """A package made here stands in for the real one; the kernel tests use the real one."""
-    root = tmp_path / "package"
-    (root / "DEBIAN").mkdir(parents=True)
-    control = (
-        "Package: linux-source-9.9",
-        "Version: 9.9",
-        "Architecture: all",
-        "Maintainer: t <t@t.invalid>",
-    )
-    (root / "DEBIAN/control").write_text("\n".join([*control, "Description: t", ""]))
-    (root / "usr/src").mkdir(parents=True)
-    archive = Path(kernel_fake.tarball(tmp_path)["path"])
-    archive.rename(root / "usr/src/linux-source-9.9.tar.xz")
-    subprocess.run(["dpkg-deb", "--build", root, tmp_path / "x.deb"], check=True, capture_output=True)
-    really_run = process.run
-
-    def run(command: list[str], cwd: Path | None = None, environment: Any = None) -> str:
-        if command[0] == "apt-get":
-            assert command[-1] == "linux-source-9.9=9.9" and cwd is not None
-            shutil.copy(tmp_path / "x.deb", cwd / "linux-source-9.9_9.9_all.deb")
-            return ""
-        return really_run(command, cwd, environment)
-
-    monkeypatch.setattr(source, "run", run)
-    tree = source.fetch(resolve({"kind": "debian", "package": "linux-source-9.9", "version": "9.9"}), print)
+    asked = {"kind": "debian", "package": "linux-source-9.9", "suite": "bookworm"}
+    tree = source.fetch(resolve(asked, debian), print)
     assert (tree / "Makefile").is_file() and not list(tree.glob(".*"))
 
 

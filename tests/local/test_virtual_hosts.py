@@ -71,8 +71,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabSpec:
     base = image.Image("k", cache / "image" / "k")
     base.directory.mkdir(parents=True)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(base.path), "1M"], check=True)
-    monkeypatch.setattr(image, "ensure", lambda disk_mib, on_progress: base)
-    monkeypatch.setattr(image, "find", lambda disk_mib: base)
+    monkeypatch.setattr(image, "ensure", lambda disk_mib, suite, on_progress: base)
+    monkeypatch.setattr(image, "find", lambda disk_mib, suite: base)
     monkeypatch.setattr(accel, "choose", lambda **_: Accelerator("tcg", "test"))
     program = emulator_program(tmp_path)
     program.write_text(f"#!{sys.executable}{EMULATOR}")
@@ -254,7 +254,7 @@ def test_an_existing_disk_keeps_its_base(spec: LabSpec, monkeypatch: pytest.Monk
     newer = image.Image("newer", image.images().path("newer"))
     newer.directory.mkdir()
     newer.path.write_text("")
-    monkeypatch.setattr(image, "ensure", lambda disk_mib, on_progress: newer)
+    monkeypatch.setattr(image, "ensure", lambda disk_mib, suite, on_progress: newer)
     lab.up(spec)
     known = [Host(spec.state_dir, one.name) for one in lab.status(spec.state_dir)]
     assert {host.image_record()["image_key"] for host in known} == {"k"}
@@ -333,7 +333,13 @@ def test_power_buttons(spec: LabSpec, capsys: pytest.CaptureFixture[str]) -> Non
 
 FACTS: dict[str, Any] = {
     "state_dir": "/state",
-    "virtual": {"memory_mib": 384, "cpus": 1, "disk_mib": 3072, "count_instructions": False},
+    "virtual": {
+        "memory_mib": 384,
+        "cpus": 1,
+        "disk_mib": 3072,
+        "suite": "bookworm",
+        "count_instructions": False,
+    },
     "hosts": [
         {"name": "s1", "peer": "r1", "nic_model": "virtio-net"},
         {"name": "s2", "peer": "r2", "nic_model": "virtio-net"},

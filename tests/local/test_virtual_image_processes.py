@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
+
+from zclab.backends.virtual import disk
 
 
 def test_a_tree_with_mounts_is_never_removed(tmp_path: Path) -> None:
@@ -55,3 +59,13 @@ def test_interrupted_command_takes_its_group_along(tmp_path: Path) -> None:
     child.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
     assert living(group) == []
+
+
+def test_file_system_is_written_at_its_offset(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/hello").write_text("hello")
+    raw = tmp_path / "raw"
+    disk.create(raw, 64)
+    command = disk.mke2fs_command(raw, 64, tmp_path / "root", uuid.UUID(int=7))
+    subprocess.run(command, check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"})
+    assert raw.read_bytes()[(1 << 20) + 1024 + 56 : (1 << 20) + 1024 + 58] == b"\x53\xef"

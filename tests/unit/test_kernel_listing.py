@@ -64,7 +64,7 @@ def test_what_is_built_from_what_and_how_big(made: BuiltArtifact) -> None:
     full, stock, mmap = found["full"], found["stock"], found["mmap"]
     assert (full.key, full.release, full.built_at) == (KEY, made.release, made.built_at)
     assert (full.package_bytes, full.disk_bytes, full.build_seconds) == (4_000_000, 150, 250.0)
-    assert (full.patches, full.source) == (["linux-6.1"], "linux-source-6.1 (newest)")
+    assert (full.patches, full.source) == (["linux-6.1"], "linux-source-6.1 of bookworm (newest)")
     assert full.fragments[-2:] == ["tcp-mmap", "tcp-zerocopy-stat"]
     assert (full.booted, full.default, stock.booted, stock.default) == (True, False, False, True)
     assert (stock.key, stock.package_bytes, stock.problem) == (None, None, None)

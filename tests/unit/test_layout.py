@@ -18,6 +18,7 @@ MOST_LINES = 700
 #: A package imports only packages above it.
 PACKAGES = [
     "base",
+    "debian",
     "kernel",
     "lab",
     "host",

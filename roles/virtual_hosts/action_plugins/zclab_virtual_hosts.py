@@ -29,9 +29,10 @@ class ActionModule(ActionBase):
                 "memory_mib": {"type": "int"},
                 "cpus": {"type": "int"},
                 "disk_mib": {"type": "int"},
+                "suite": {"type": "str"},
                 "count_instructions": {"type": "bool", "default": False},
             },
-            required_if=[("state", "up", ("hosts", "memory_mib", "cpus", "disk_mib"))],
+            required_if=[("state", "up", ("hosts", "memory_mib", "cpus", "disk_mib", "suite"))],
         )
         try:
             done = _apply(arguments, arguments["state"], check=bool(self._task.check_mode))

@@ -12,6 +12,7 @@ from zclab.kernel import artifact
 
 #: Parts of the cache that are rebuilt without a word whenever they are missing.
 _PLAIN_PARTS = {
+    "apt": "package lists of Debian",
     "ccache": "compiler output",
     "kernel/sources": "kernel sources",
     "kernel/build": "kernel build trees",

@@ -18,7 +18,7 @@ from zclab.base.files import full_disk_named, remove_tree, require_space, write_
 from zclab.base.locks import locked
 from zclab.base.paths import kernel_cache
 from zclab.base.process import require_tools, run
-from zclab.base.progress import Progress
+from zclab.base.progress import Progress, quiet
 from zclab.base.timing import Timing
 from zclab.kernel import artifact as store
 from zclab.kernel import compilation, drivers
@@ -121,7 +121,7 @@ def build(
     space, no tool, a compiler error). Nothing half-made stays.
     """
     require_tools(compilation.TOOLS, "building a kernel")
-    inputs = _read_inputs(variant, spec, requirements, host_config)
+    inputs = _read_inputs(variant, spec, requirements, host_config, on_progress)
     if found := _remembered(inputs):
         _remember(inputs, found.key)
         return BuildResult(found, changed=False)
@@ -142,14 +142,18 @@ def build(
 
 
 def _read_inputs(
-    variant: str, spec: KernelVariant, needs: Sequence[Requirement], host_config: str | None
+    variant: str,
+    spec: KernelVariant,
+    needs: Sequence[Requirement],
+    host_config: str | None,
+    on_progress: Progress = quiet,
 ) -> _Inputs:
     config = configuration.read_inputs(spec.config, host_config)
     configuration.asked(config.fragments)
     compiler, linker = compilation.toolchain()
     return _Inputs(
         variant=variant,
-        source=sources.resolve(spec.source),
+        source=sources.resolve(spec.source, on_progress),
         patches=patching.resolve(spec.patches),
         config=config,
         requirements=tuple(needs),

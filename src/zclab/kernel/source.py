@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zclab.base.errors import LabError, UsageError, ZclabError
+from zclab.base.errors import LabError, UsageError
 from zclab.base.files import require_space
 from zclab.base.paths import kernel_cache, project_root
 from zclab.base.process import NO_SPACE, CommandError, require_tools, run
-from zclab.base.progress import Progress
+from zclab.base.progress import Progress, quiet
 from zclab.base.store import Store
+from zclab.debian.archive import Archive, archive, complaint
+from zclab.debian.sources import HERE, Machine
 from zclab.kernel.spec import DebianSource, GitSource, Source, TarballSource
 
 # An unpacked tree takes 1.5 GB, its archive 0.15 GB.
@@ -35,11 +37,15 @@ _GIT_ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """One exact content: `identity` is part of an artifact's key, `ref` is what git fetches for it."""
+    """One exact content: `identity` is part of an artifact's key.
+
+    ref: what git fetches for it; archive: where a Debian package is downloaded.
+    """
 
     source: Source
     identity: str
     ref: str = ""
+    archive: Archive | None = None
 
     @property
     def directory(self) -> Path:
@@ -48,13 +54,17 @@ class ResolvedSource:
         return trees().path(f"{self.source.kind}-{digest}")
 
 
-def resolve(source: Source) -> ResolvedSource:
+def resolve(source: Source, on_progress: Progress = quiet, machine: Machine = HERE) -> ResolvedSource:
     """Return the exact content that a source means now, without fetching it.
+
+    A suite of Debian is not part of it: the same version is the same content in any.
 
     Raises UsageError when there is no such thing, LabError when that cannot be found out.
     """
     if isinstance(source, DebianSource):
-        return ResolvedSource(source, f"debian {source.package} {_debian_version(source)}")
+        offered = archive(source.suite, machine)
+        version = source.version or offered.candidate(source.package, on_progress)
+        return ResolvedSource(source, f"debian {source.package} {version}", archive=offered)
     if isinstance(source, GitSource):
         commit, ref = _git_commit(source)
         return ResolvedSource(source, f"git {commit}", ref)
@@ -71,7 +81,7 @@ def fetch(resolved: ResolvedSource, on_progress: Progress) -> Path:
     def make(tree: Path) -> None:
         require_space(tree.parent, SPACE_BYTES, "unpacking a kernel source")
         if isinstance(source, DebianSource):
-            _unpack_debian(source, resolved.identity.split()[-1], tree, on_progress)
+            _unpack_debian(source, resolved, tree, on_progress)
         elif isinstance(source, GitSource):
             _check_out(source, resolved, tree, on_progress)
         else:
@@ -94,34 +104,13 @@ def trees() -> Store:
 # --- a Debian source package
 
 
-def _debian_version(source: DebianSource) -> str:
-    if source.version:
-        return source.version
-    require_tools(["apt-cache"], "a kernel source of kind debian")
-    policy = run(["apt-cache", "policy", source.package])
-    found = re.search(r"^\s*Candidate: (\S+)", policy, re.MULTILINE)
-    if not found or found[1] == "(none)":
-        raise UsageError(
-            f"kernel source package {source.package}: this machine's apt sources do not offer it: "
-            "run `apt-get update`, or name one that `apt-cache search linux-source` lists"
-        )
-    return found[1]
-
-
-def _unpack_debian(source: DebianSource, version: str, tree: Path, on_progress: Progress) -> None:
-    require_tools(["apt-get", "dpkg-deb", "tar", "xz"], "a kernel source of kind debian")
-    on_progress(f"downloading {source.package} {version}")
+def _unpack_debian(source: DebianSource, resolved: ResolvedSource, tree: Path, on_progress: Progress) -> None:
+    require_tools(["dpkg-deb", "tar", "xz"], "a kernel source of kind debian")
+    version = resolved.identity.split()[-1]
     download = tree / ".download"
     download.mkdir()
-    command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", f"{source.package}={version}"]
-    try:
-        run(command, cwd=download)
-    except CommandError as error:
-        raise LabError(
-            f"kernel source package {source.package} {version}: apt-get cannot download it: "
-            f"run `apt-get update`, or set another version ({_last_complaint(error)})"
-        ) from error
-    (package,) = download.glob("*.deb")
+    assert resolved.archive is not None
+    package = resolved.archive.download(source.package, version, download, on_progress)
     on_progress(f"unpacking {source.package} {version}")
     run(["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2"', "sh", str(package), str(download)])
     package.unlink()
@@ -149,7 +138,7 @@ def _git_commit(source: GitSource) -> tuple[str, str]:
     except CommandError as error:
         raise LabError(
             f"kernel source {source.url}: git cannot read it: check the url and the network "
-            f"({_last_complaint(error)})"
+            f"({complaint(error)})"
         ) from error
     refs: dict[str, str] = {}
     for line in listing.splitlines():
@@ -174,7 +163,7 @@ def _check_out(source: GitSource, resolved: ResolvedSource, tree: Path, on_progr
     except CommandError as error:
         raise LabError(
             f"kernel source {source.url}: git cannot fetch {source.ref}: check the ref and the network "
-            f"({_last_complaint(error)})"
+            f"({complaint(error)})"
         ) from error
     fetched = _git(["-C", str(repository), "rev-parse", "FETCH_HEAD^{commit}"]).strip()
     if fetched != commit:
@@ -240,17 +229,10 @@ def _untar(archive: Path, tree: Path, what: str) -> None:
     except CommandError as error:
         if NO_SPACE in error.output:
             raise
-        raise UsageError(f"kernel source {what}: tar cannot unpack it ({_last_complaint(error)})") from error
+        raise UsageError(f"kernel source {what}: tar cannot unpack it ({complaint(error)})") from error
     tops = list(unpacked.iterdir())
     if len(tops) != 1 or not tops[0].is_dir():
         raise UsageError(f"kernel source {what}: it must hold one directory, it holds {len(tops)} things")
     for entry in tops[0].iterdir():
         entry.rename(tree / entry.name)
     shutil.rmtree(unpacked)
-
-
-def _last_complaint(error: ZclabError) -> str:
-    output = error.output if isinstance(error, CommandError) else str(error)
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    complaints = [line for line in lines if line.startswith(("E:", "fatal:", "error:", "tar:", "xz:"))]
-    return (complaints or lines or ["no output"])[0 if complaints else -1]

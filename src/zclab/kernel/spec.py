@@ -9,13 +9,19 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from zclab.base.model import Model
+from zclab.debian.archive import SUITE_NAME
 
 
 class DebianSource(Model):
-    """A source package of this machine's own Debian release, such as linux-source-6.1."""
+    """A source package of a Debian release, such as linux-source-6.1 of bookworm.
+
+    suite: a release with its security updates, or one suite alone (sid, trixie-backports); null: the release
+    that this machine runs. version: null for the newest.
+    """
 
     kind: Literal["debian"]
     package: str = Field(pattern=r"^linux-source-[a-z0-9.+-]+$")
+    suite: str | None = Field(default=None, pattern=SUITE_NAME)
     version: str | None = Field(default=None, pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from zclab.base.errors import UsageError
 from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, Role, SendMode
+from zclab.debian.archive import SUITE_NAME
 from zclab.kernel.spec import KernelVariant, Source
 from zclab.lab import link as link_math
 
@@ -106,7 +107,7 @@ class Tuning(Model):
 
 
 class Virtual(Model):
-    """The size of each virtual host.
+    """The size of each virtual host, and its Debian release (`suite`): the same whatever this machine runs.
 
     count_instructions: emulate it with a clock that counts executed instructions, one per nanosecond.
     """
@@ -114,6 +115,7 @@ class Virtual(Model):
     memory_mib: int = Field(ge=192)
     cpus: int = Field(default=1, ge=1)
     disk_mib: int = Field(default=3072, ge=1024)
+    suite: str = Field(default="bookworm", pattern=SUITE_NAME)
     count_instructions: bool = False
 
     @model_validator(mode="after")

@@ -107,7 +107,8 @@ def _entry(name: str, spec: KernelVariant, *, default: bool, booted: bool) -> Ke
 
 def _in_words(source: Source) -> str:
     if isinstance(source, DebianSource):
-        return f"{source.package} {source.version or '(newest)'}"
+        of_suite = f" of {source.suite}" if source.suite else ""
+        return f"{source.package}{of_suite} {source.version or '(newest)'}"
     if isinstance(source, GitSource):
         return f"{source.url} {source.ref}"
     return f"{source.path or source.url}"

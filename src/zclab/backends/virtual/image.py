@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base image: a small Debian that boots from its own disk, made from this machine's apt sources.
+"""The base image: a small Debian that boots from its own disk, made from the mirrors of this machine.
 
 An image is stored under the hash of everything that decides what is in it: the sources, the packages, the
 files and the steps. That the archive behind the sources has newer packages does not make a new image: prune
@@ -19,21 +19,23 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import tarfile
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from zclab.backends.virtual import apt_sources, disk
+from zclab.backends.virtual import disk
 from zclab.base import paths
-from zclab.base.environment import BUILD, of_child
+from zclab.base.environment import BUILD
 from zclab.base.errors import LabError
 from zclab.base.files import remove_tree, require_space
 from zclab.base.process import NO_SPACE, interruptible, privately, stream
 from zclab.base.progress import Progress, quiet
 from zclab.base.store import Store
+from zclab.debian import sources
+from zclab.debian.archive import archive
+from zclab.debian.sources import HERE, Machine
 
 # Raise it when a change below does not show in the other inputs.
 RECIPE = 1
@@ -56,6 +58,8 @@ PACKAGES = (
 # Measured while building one: the unpacked tree, its tar, the raw disk and the result lie side by side.
 NEEDED_MIB = 4096
 _GRACE_SECONDS = 20
+# What apt and dpkg say of a package that is not there.
+_LACKING = re.compile(r"(?:Unable to locate package |(?:Package|package) ')([a-z0-9][a-z0-9+.-]+)")
 _CUSTOMIZE = "zclab-customize"
 _GUEST = Path(__file__).parent / "guest"
 _NAMESPACE = uuid.UUID("6f5c7ab4-3f0e-4f0c-9a43-0c3a2f9f7b53")
@@ -91,13 +95,13 @@ def guest_files() -> dict[str, tuple[int, bytes]]:
     }
 
 
-def image_key(disk_mib: int, *, etc: Path = apt_sources.ETC) -> str:
+def image_key(disk_mib: int, suite: str, *, machine: Machine = HERE) -> str:
     """Return the name of the image that the present inputs make (16 hex digits)."""
     inputs = {
         "recipe": RECIPE,
         "disk_mib": disk_mib,
-        "suite": apt_sources.codename(etc),
-        "sources": apt_sources.debian_sources(etc),
+        "suite": suite,
+        "sources": sources.debian_sources(suite, machine),
         "packages": PACKAGES,
         "customize": (_GUEST / "customize.sh").read_text(),
         "files": {
@@ -107,20 +111,21 @@ def image_key(disk_mib: int, *, etc: Path = apt_sources.ETC) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def find(disk_mib: int) -> Image | None:
+def find(disk_mib: int, suite: str) -> Image | None:
     """Return the image of the present inputs if the cache has it."""
-    key = image_key(disk_mib)
+    key = image_key(disk_mib, suite)
     image = Image(key, images().path(key))
     return image if image.path.is_file() else None
 
 
-def ensure(disk_mib: int, on_progress: Progress = quiet) -> Image:
+def ensure(disk_mib: int, suite: str, on_progress: Progress = quiet) -> Image:
     """Return the base image of the present inputs, and build it if the cache does not have it.
 
-    disk_mib: size of the guests' disk in MiB. Raises LabError, whose text names the log when there is one.
+    disk_mib: size of the guests' disk in MiB; suite: their Debian release. Raises LabError, whose text names
+    the log when there is one.
     Two callers at once build once; a build that is interrupted leaves nothing behind.
     """
-    key = image_key(disk_mib)
+    key = image_key(disk_mib, suite)
     image = Image(key, images().path(key))
     failed_log = images().directory / f"failed-{key}.log"
     started = time.monotonic()
@@ -128,7 +133,7 @@ def ensure(disk_mib: int, on_progress: Progress = quiet) -> Image:
     def make(work: Path) -> None:
         require_space(work.parent, NEEDED_MIB << 20, "building the base image")
         try:
-            _build(work, key, disk_mib, on_progress)
+            _build(work, key, disk_mib, suite, on_progress)
         except LabError:
             with contextlib.suppress(OSError):
                 shutil.copyfile(work / "build.log", failed_log)
@@ -190,13 +195,12 @@ def _users(image: Image) -> list[Path]:
     return [disk_path for note in notes if (disk_path := Path(note.read_text())).is_file()]
 
 
-def _build(work: Path, key: str, disk_mib: int, on_progress: Progress) -> None:
+def _build(work: Path, key: str, disk_mib: int, suite: str, on_progress: Progress) -> None:
     """Leave base.qcow2, image.json and build.log in `work`, and nothing else."""
     fs_uuid = uuid.uuid5(_NAMESPACE, key)
     tar, root, raw, log = work / "root.tar", work / "root", work / "disk.raw", work / "build.log"
-    suite = apt_sources.codename()
     source_file = work / "debian.sources"
-    source_file.write_text(apt_sources.debian_sources())
+    source_file.write_text(sources.debian_sources(suite))
 
     def step(what: str, command: list[str], **env: str) -> None:
         on_progress(f"image: {what}")
@@ -206,11 +210,18 @@ def _build(work: Path, key: str, disk_mib: int, on_progress: Progress) -> None:
     # In unshare mode the mapped user has to reach the temporary directory; home directories are often closed.
     temporary = {"TMPDIR": str(work)} if as_root else {}
     mmdebstrap = mmdebstrap_command(suite, root if as_root else tar, source_file, fs_uuid, as_root=as_root)
-    step(
-        f"installing Debian {suite} into a new tree",
-        privately(mmdebstrap) if as_root else mmdebstrap,
-        **temporary,
-    )
+    try:
+        step(
+            f"installing Debian {suite} into a new tree",
+            privately(mmdebstrap) if as_root else mmdebstrap,
+            **temporary,
+        )
+    except LabError as error:
+        found = _LACKING.search(str(error))
+        if found is None:
+            raise
+        lacks = archive(suite).lacks(found[1], on_progress)
+        raise LabError(f"base image: package {found[1]}: {lacks}") from error
     disk.create(raw, disk_mib)
     mke2fs = disk.mke2fs_command(raw, disk_mib, root, fs_uuid)
     if not as_root:
@@ -246,6 +257,8 @@ def mmdebstrap_command(
     """
     debconf = "grub-pc grub-pc/install_devices_empty boolean true"
     unpack = f'echo {_guest_archive()} | base64 -d | tar -xz --no-same-owner -C "$1"'
+    # apt takes a name that it does not know for a pattern of names.
+    exactly = f'chroot "$1" dpkg --status {" ".join(PACKAGES)} >/dev/null'
     customize = f'sh "$1/{_CUSTOMIZE}" "$1" {fs_uuid} && rm "$1/{_CUSTOMIZE}"'
     return [
         "mmdebstrap",
@@ -254,9 +267,10 @@ def mmdebstrap_command(
         "--dpkgopt=force-unsafe-io",
         f"--format={'directory' if as_root else 'tar'}",
         f"--include={','.join(PACKAGES)}",
-        *(f"--aptopt={option}" for option in _apt_transport_options()),
+        *(f"--aptopt={option}" for option in sources.transport_options()),
         f"--essential-hook={unpack}",
         f'--essential-hook=echo {debconf} | chroot "$1" debconf-set-selections',
+        f"--customize-hook={exactly}",
         f"--customize-hook={customize}",
         suite,
         str(target),
@@ -276,24 +290,6 @@ def _guest_archive() -> str:
     return base64.b64encode(gzip.compress(buffer.getvalue(), mtime=0)).decode()
 
 
-def _apt_transport_options() -> list[str]:
-    """Return this machine's apt settings on how archives are reached (proxies, certificates)."""
-    try:
-        dump = subprocess.run(
-            ["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"],
-            env=of_child(),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    wanted = re.compile(
-        r"Acquire::(https?|ftp)::.*(Proxy|CaInfo|CaPath|Verify|SslCert|SslKey)|Acquire::Retries", re.I
-    )
-    return [line for line in dump.splitlines() if wanted.match(line) and not line.endswith('"";')]
-
-
 def _run(
     what: str, command: list[str], log: Path, on_progress: Progress, env: dict[str, str], *, failed_log: Path
 ) -> None:
@@ -303,7 +299,7 @@ def _run(
         nonlocal last_error
         if line.startswith("I: ") and "hook in shell" not in line:
             on_progress(f"image: {line[3:]}")
-        elif line.startswith(("E:", "mke2fs:", "qemu-img:")) or NO_SPACE in line:
+        elif line.startswith(("E:", "mke2fs:", "qemu-img:", "dpkg-query:")) or NO_SPACE in line:
             last_error = last_error or line.removeprefix("E:").strip()
 
     status = stream(

@@ -43,13 +43,14 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class LabSpec:
-    """What a lab declares of its virtual hosts; sizes in MiB."""
+    """What a lab declares of its virtual hosts; sizes in MiB, `suite` is their Debian release."""
 
     state_dir: Path
     hosts: tuple[HostSpec, ...]
     memory_mib: int = 384
     cpus: int = 1
     disk_mib: int = 3072
+    suite: str = "bookworm"
     count_instructions: bool = False
 
     @classmethod
@@ -62,7 +63,9 @@ class LabSpec:
             )
             sizes = {key: int(facts["virtual"][key]) for key in ("memory_mib", "cpus", "disk_mib")}
             counting = bool(facts["virtual"]["count_instructions"])
-            spec = cls(Path(facts["state_dir"]).resolve(), hosts, **sizes, count_instructions=counting)
+            suite = str(facts["virtual"]["suite"])
+            state_dir = Path(facts["state_dir"]).resolve()
+            spec = cls(state_dir, hosts, **sizes, suite=suite, count_instructions=counting)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"virtual hosts: the lab's facts are incomplete: {error!r}") from error
         for host in spec.hosts:
@@ -107,7 +110,7 @@ def up(spec: LabSpec, on_progress: Progress = quiet) -> Outcome:
     """
     with interruptible(), lab_lock(spec.state_dir, on_progress):
         outcome = Outcome()
-        base = image.ensure(spec.disk_mib, on_progress)
+        base = image.ensure(spec.disk_mib, spec.suite, on_progress)
         if base.built:
             outcome.changes.append(f"built the base image {base.key}")
             outcome.timings.append(Timing("image", base.seconds))
@@ -119,7 +122,7 @@ def up(spec: LabSpec, on_progress: Progress = quiet) -> Outcome:
 
 def pending(spec: LabSpec) -> list[str]:
     """Return what `up` would do, one line each, without doing any of it."""
-    changes = [] if image.find(spec.disk_mib) else ["build the base image"]
+    changes = [] if image.find(spec.disk_mib, spec.suite) else ["build the base image"]
     accelerator = accel.choose(counting=spec.count_instructions)
     for declared in spec.hosts:
         host = Host(spec.state_dir, declared.name)

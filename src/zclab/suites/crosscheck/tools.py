@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from zclab.base.errors import LabError, UsageError
 from zclab.base.paths import cache_dir
-from zclab.base.process import CommandError, require_tools, run
+from zclab.base.process import require_tools, run
 from zclab.base.progress import Progress
 from zclab.base.store import Store
+from zclab.debian.archive import Archive, archive
 from zclab.kernel import programs
 from zclab.kernel.programs import Program
 from zclab.kernel.spec import Patch, Source
@@ -28,6 +29,8 @@ _PROGRAM = Program(
     companions=(_COMPANION,),
     options=("-Wl,--wrap=mmap",),
 )
+SUITE = "bookworm"
+"""The Debian release of these programs: those of an older release run on hosts of a newer one, too."""
 #: iperf3 and those of its libraries that a host cannot be expected to have, by package.
 _PACKAGES = {
     "iperf3": "usr/bin/iperf3",
@@ -44,7 +47,7 @@ class Tools(NamedTuple):
 
 
 def prepare(lab: Lab, on_progress: Progress) -> Tools:
-    """Return tcp_mmap, built from the tree that the lab builds, and iperf3 of this machine's Debian release.
+    """Return tcp_mmap, built from the tree that the lab builds, and Debian's iperf3.
 
     Raises:
         LabError: a source or a package cannot be had, or does not compile.
@@ -93,37 +96,29 @@ def tcp_mmap(source: Source, patches: tuple[Patch, ...], on_progress: Progress) 
 
 
 def iperf3(on_progress: Progress) -> tuple[list[Path], str]:
-    """Return iperf3 and its libraries, as this machine's Debian release has them, and their version.
+    """Return iperf3 and its libraries, as Debian's release SUITE has them, and their version.
 
-    They are unpacked and not installed. Raises LabError when apt-get cannot download them.
+    They are unpacked and not installed.
+
+    Raises:
+        LabError: they cannot be downloaded.
+        UsageError: the release lacks one of them.
     """
-    require_tools(["apt-cache", "apt-get", "dpkg-deb"], _WHAT_FOR)
-    version = _candidate("iperf3")
+    require_tools(["dpkg-deb"], _WHAT_FOR)
+    offered = archive(SUITE)
+    version = offered.candidate("iperf3", on_progress)
     key = f"iperf3-{re.sub(r'[^A-Za-z0-9.+-]', '_', version)}"
-    _store().ensure(key, lambda making: _unpack(making, on_progress), on_progress)
+    _store().ensure(key, lambda making: _unpack(making, offered, on_progress), on_progress)
     return sorted(_store().path(key).iterdir()), f"iperf3 {version}"
 
 
-def _candidate(package: str) -> str:
-    found = re.search(r"^\s*Candidate: (\S+)", run(["apt-cache", "policy", package]), re.MULTILINE)
-    if not found or found[1] == "(none)":
-        raise LabError(f"package {package}: this machine's apt sources do not offer it: run `apt-get update`")
-    return found[1]
-
-
-def _unpack(making: Path, on_progress: Progress) -> None:
-    on_progress(f"downloading {', '.join(_PACKAGES)}")
+def _unpack(making: Path, offered: Archive, on_progress: Progress) -> None:
     work = making / "work"
     work.mkdir()
-    try:
-        run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *_PACKAGES], cwd=work)
-    except CommandError as error:
-        raise LabError(
-            f"packages {', '.join(_PACKAGES)}: apt-get cannot download them: run `apt-get update` ({error})"
-        ) from error
     for package, pattern in _PACKAGES.items():
-        (archive,) = work.glob(f"{package}_*.deb")
-        run(["dpkg-deb", "--extract", str(archive), str(work / package)])
+        version = offered.candidate(package, on_progress)
+        deb = offered.download(package, version, work, on_progress)
+        run(["dpkg-deb", "--extract", str(deb), str(work / package)])
         files = sorted((work / package).glob(pattern))
         if not files:
             raise LabError(f"package {package}: has no {pattern}: tell who maintains the cross-check")
