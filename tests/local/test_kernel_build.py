@@ -75,6 +75,11 @@ def test_artifact_is_whole(source: dict[str, Any], cache: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{40}", made.build_id)
     assert made.patches[0].name.endswith("answer.patch") and made.objects == 1
     assert any("packaging" in line for line in lines)
+    said = [
+        n for n, line in enumerate(lines) if re.search(r"about \d+ objects to compile: about \d+ min", line)
+    ]
+    later = [n for n, line in enumerate(lines) if "objects compiled" in line or "packaging" in line]
+    assert len(said) == 1 and later and said[0] < min(later)
     assert leftovers(cache) == []
 
 

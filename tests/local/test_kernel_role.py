@@ -28,7 +28,13 @@ Play = Callable[..., tuple[int, str]]
 def play(tmp_path: Path) -> Play:
     """Return a function that runs the role with a spec on localhost and gives status and output."""
 
-    def run(spec: dict[str, Any], *more: str, inspect: bool = False, **variables: Any) -> tuple[int, str]:
+    def run(
+        spec: dict[str, Any],
+        *more: str,
+        inspect: bool = False,
+        hosts: dict[str, Any] | None = None,
+        **variables: Any,
+    ) -> tuple[int, str]:
         role = {
             "role": "kernel_build",
             "kernel_build_variant": "stock",
@@ -55,7 +61,7 @@ def play(tmp_path: Path) -> Play:
             task = {"ansible.builtin.include_role": {"name": "kernel_build", "tasks_from": "inspect"}}
             plays.insert(0, {"hosts": "all", "gather_facts": False, "tasks": [task]})
         (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
-        inventory = {"all": {"hosts": {"virtio9": {"ansible_connection": "local"}}}}
+        inventory = hosts or {"all": {"hosts": {"virtio9": {"ansible_connection": "local"}}}}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
         command = [str(project_root() / ".venv/bin/ansible-playbook"), str(tmp_path / "play.yml")]
         done = subprocess.run(
@@ -92,6 +98,25 @@ def test_role_builds_once_and_sets_the_fact(play: Play, tmp_path: Path) -> None:
     assert status == 0 and outcome(output) == "ok"
     status, output = play(spec, "--check")
     assert status == 0 and outcome(output) == "ok"
+
+
+def test_base_host_is_the_receivers_configuration(play: Play, tmp_path: Path) -> None:
+    """The sender comes first in the inventory, and has another configuration."""
+
+    def seen(config: str) -> dict[str, Any]:
+        return {"__kernel_build_host": {"required": [], "running_config": config}}
+
+    senders = {"a_sender": seen("CONFIG_EXT4_FS=y\n")}
+    receivers = {"b_receiver": seen("CONFIG_EXT4_FS=m\n"), "c_receiver": seen("CONFIG_NET=y\n")}
+    hosts = {"senders": {"hosts": senders}, "receivers": {"hosts": receivers}}
+    spec = {"source": kernel_fake.tarball(tmp_path), "config": {"base": "host"}}
+    status, output = play(spec, hosts=hosts)
+    assert status == 0, output
+    fact = json.loads((tmp_path / "fact.json").read_text())
+    assert "CONFIG_EXT4_FS=m" in (Path(fact["directory"]) / "config").read_text()
+    receivers |= {"b_receiver": seen(""), "c_receiver": seen("")}
+    status, output = play(spec, hosts=hosts)
+    assert status != 0 and "no running configuration is known: the receiver must be up" in output
 
 
 def test_role_asks_for_what_inspected_hosts_need(play: Play, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zclab.base.errors import InvalidError, LabError
-from zclab.kernel import artifact, compilation
+from zclab.kernel import artifact, build, compilation
 from zclab.kernel.compilation import Compilation
 from zclab.kernel.patches import PatchText, blamed
 
@@ -197,3 +197,12 @@ def test_half_an_artifact_is_none() -> None:
     assert artifact.lookup(made.key) == made
     (made.directory / "artifact.json").write_text('{"key": "x"}')
     assert artifact.lookup(made.key) is None
+
+
+@pytest.mark.parametrize(
+    ("objects", "processors", "words"),
+    [(11000, 2, "about 58 min on 2 processors"), (1358, 2, "about 7 min"), (20, 8, "about 1 min on 8")],
+)
+def test_what_a_build_takes_is_said_beforehand(objects: int, processors: int, words: str) -> None:
+    said = build._outlook(objects, processors)
+    assert said.startswith(f"about {objects} objects to compile: ") and words in said

@@ -83,12 +83,15 @@ def test_file_base(tmp_path: Path) -> None:
     assert got["CONFIG_EXT4_FS"] == "y" and got["CONFIG_NET"] == "y" and "CONFIG_BASE" not in got
 
 
-def test_host_base(tmp_path: Path) -> None:
-    """The distribution's key files go; a fragment still has the last word."""
-    host = (
+@pytest.mark.parametrize("kind", ["host", "file"])
+def test_a_distributions_configuration_as_base(tmp_path: Path, kind: str) -> None:
+    """Its key files go; a fragment still has the last word."""
+    text = (
         'CONFIG_EXT4_FS=m\nCONFIG_SYSTEM_TRUSTED_KEYS="debian/certs/x.pem"\nCONFIG_LOCALVERSION="-1-amd64"\n'
     )
-    got = configure(tmp_path, "CONFIG_NET=y\n", base="host", host=host)
+    (tmp_path / "base.config").write_text(text)
+    base = "host" if kind == "host" else {"file": str(tmp_path / "base.config")}
+    got = configure(tmp_path, "CONFIG_NET=y\n", base=base, host=text)
     assert got["CONFIG_EXT4_FS"] == "m" and got["CONFIG_NET"] == "y"
     assert got["CONFIG_SYSTEM_TRUSTED_KEYS"] == '""' and got["CONFIG_LOCALVERSION"] == '""'
 
@@ -97,6 +100,14 @@ def test_host_base_forgives_its_own_adjustments_only(tmp_path: Path) -> None:
     """The fake tree has no module signatures to switch off; what a user asks for is checked as ever."""
     with pytest.raises(InvalidError, match="CONFIG_TYPO"):
         configure(tmp_path, "CONFIG_TYPO=y\n", base="host", host="CONFIG_NET=y\n")
+
+
+def test_a_file_and_a_host_with_one_configuration_make_one_kernel(tmp_path: Path) -> None:
+    text = 'CONFIG_A=y\nCONFIG_LOCALVERSION="-1"\n'
+    (tmp_path / "base.config").write_text(text)
+    model = KernelConfig.model_validate({"base": {"file": str(tmp_path / "base.config")}})
+    from_file = config.read_inputs(model, None)
+    assert from_file.digest() == config.read_inputs(KernelConfig(base="host"), text).digest()
 
 
 def test_host_base_is_stable(tmp_path: Path) -> None:

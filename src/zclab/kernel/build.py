@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -36,6 +37,8 @@ _MANY_MODULES = 500
 
 # Objects compiled per option that is set, for a configuration that was never built here.
 _OBJECTS_PER_OPTION = 1.8
+# Measured with gcc 12 and an empty compiler cache: 1358 objects in 427 s on two processors.
+_CPU_SECONDS_PER_OBJECT = 0.63
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,7 @@ def _make_artifact(
     started = time.monotonic()
     expected = _expected_objects(config_sha256, plain)
     what = f"kernel {inputs.variant}"
+    on_progress(f"{what}: {_outlook(expected, os.cpu_count() or 1)}")
     steps = compilation.Compilation(tree, suffix, log, what, expected, on_progress, inputs.patches)
     steps.compile()
     clock.lap("kernel compile")
@@ -274,6 +278,15 @@ def _make_artifact(
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     store.write(directory, made)
+
+
+def _outlook(objects: int, processors: int) -> str:
+    """Return what a build will take, for who has to wait for it."""
+    minutes = objects * _CPU_SECONDS_PER_OBJECT / processors / 60
+    return (
+        f"about {objects} objects to compile: about {max(1, round(minutes))} min on {processors} processors, "
+        "less for what the compiler's cache has"
+    )
 
 
 def _expected_objects(config_sha256: str, config: str) -> int:

@@ -19,7 +19,7 @@ _SET = re.compile(r'(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s"#]+)\s*(?:#.*)?')
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
 # Settings that say who built a kernel rather than what it is.
 _NOISE = {"CONFIG_LOCALVERSION", "CONFIG_LOCALVERSION_AUTO", "CONFIG_BUILD_SALT"}
-# A configuration taken from a host names its distribution's signing keys: this fragment undoes that.
+# A whole configuration names its distribution's signing keys: this fragment undoes that.
 _HOST_FRAGMENT = "from-host"
 
 
@@ -51,23 +51,27 @@ class ConfigInputs:
 def read_inputs(config: KernelConfig, host_config: str | None) -> ConfigInputs:
     """Return the texts that a configuration is made from; raise UsageError for a file that is not there.
 
-    `host_config` is the configuration of the host that will boot the kernel, wanted when the base is "host".
+    `host_config` is the configuration of the receiver that will boot the kernel, wanted when the base is
+    "host".
     """
     names = list(config.fragments)
-    base, base_text = "file", ""
+    if config.base in ("tinyconfig", "defconfig"):
+        return ConfigInputs(str(config.base), "", _fragments(names))
     if isinstance(config.base, HostConfigBase):
         base_text = _read(config.base.file, "config.base.file")
-    elif config.base == "host":
+    else:
         if not host_config:
             raise UsageError(
-                "kernel config base host: no running configuration is known: a host must be up, with "
+                "kernel config base host: no running configuration is known: the receiver must be up, with "
                 "/proc/config.gz or /boot/config-<release>; or choose another base"
             )
-        base_text = without_noise(host_config)
-        names.insert(0, _HOST_FRAGMENT)
-    else:
-        base = config.base
-    return ConfigInputs(base, base_text, tuple((name, _read(name, "config.fragments")) for name in names))
+        base_text = host_config
+    # A file is a distribution's configuration, too, in most cases.
+    return ConfigInputs("file", without_noise(base_text), _fragments([_HOST_FRAGMENT, *names]))
+
+
+def _fragments(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _read(name, "config.fragments")) for name in names)
 
 
 def _read(name: str, key: str) -> str:
