@@ -42,6 +42,7 @@ STEPS = (
     Step("zclab run --up --lab instructions", "what the series costs in instructions"),
     Step("zclab down --lab instructions", "its hosts are not needed any more", cleanup=True),
     Step("zclab down", "its hosts are not needed any more", cleanup=True),
+    Step("python -m zclab.jobs.other_release", "`make lab` as the first command on the other Debian release"),
     Step("pytest -m nightly tests", "the project's own tests that take too long for CI"),
 )
 
