@@ -194,6 +194,15 @@ def test_hooks_do_not_need_this_checkout() -> None:
     assert max(len(word) for word in command) < 100_000
 
 
+def test_the_packages_are_seen_to_be_the_named_ones() -> None:
+    """apt takes a name that it does not know for a pattern, and installs what matches."""
+    command = image.mmdebstrap_command("trixie", Path("/t"), Path("/s"), uuid.UUID(int=1), as_root=True)
+    hooks = [word for word in command if word.startswith("--customize-hook=")]
+    asked = hooks[0].partition(" dpkg --status ")[2].removesuffix(" >/dev/null").split()
+    included = next(word for word in command if word.startswith("--include="))
+    assert asked == included.removeprefix("--include=").split(",") == list(image.PACKAGES)
+
+
 # ---------------------------------------------------------------------------------------------- disk
 
 
