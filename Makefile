@@ -58,7 +58,7 @@ yamllint:
 	$(BIN)/yamllint --strict .
 
 shellcheck:
-	shellcheck scripts/* .ci/run src/zclab/backends/namespaces/sshd_in_netns.sh
+	shellcheck scripts/bootstrap .ci/run src/zclab/backends/namespaces/sshd_in_netns.sh
 
 ansible-lint:
 	$(BIN)/ansible-lint --offline --strict </dev/null
