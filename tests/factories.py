@@ -234,6 +234,7 @@ def traffic_document(
     receiver = end == "receive"
     mapped = int(window_bytes * 0.998) if mode.startswith("map") else 0
     counted = {
+        "longest_pause_s": 0.001,
         "bytes": window_bytes,
         "mapped_bytes": mapped if receiver else None,
         "copied_bytes": window_bytes - mapped if receiver else None,

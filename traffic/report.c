@@ -410,7 +410,7 @@ static void put_window(struct json *json, const struct session *sessions, int st
 {
     const struct counters counters = in_window(sessions, streams);
     bool complete = true;
-    int64_t longest = 0;
+    int64_t longest = 0, pause = 0;
 
     for (int stream = 0; stream < streams; stream++) {
         const struct window *window = &sessions[stream].window;
@@ -418,10 +418,12 @@ static void put_window(struct json *json, const struct session *sessions, int st
 
         complete = complete && window->complete;
         longest = length > longest ? length : longest;
+        pause = window->longest_pause_ns > pause ? window->longest_pause_ns : pause;
     }
     json_open(json, "window");
     json_bool(json, "complete", true, complete);
     json_seconds(json, "seconds", known, longest);
+    json_seconds(json, "longest_pause_s", known, pause);
     put_bytes(json, known, receiver, &counters);
     json_close(json);
 }

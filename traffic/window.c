@@ -60,9 +60,13 @@ void window_tick(struct window *window, int fd, const struct counters *counters,
     } else if (window->state == WINDOW_WARMUP && now - window->first_ns >= window->warmup_ns) {
         snapshot_take(window, &window->open, fd, counters, true);
         window->state = WINDOW_OPEN;
-    } else if (window->state == WINDOW_OPEN && window->length_ns &&
-               now - window->open.at_ns >= window->length_ns) {
-        window_close(window, fd, counters, true);
+        window->turn_ns = window->open.at_ns;
+    } else if (window->state == WINDOW_OPEN) {
+        if (now - window->turn_ns > window->longest_pause_ns)
+            window->longest_pause_ns = now - window->turn_ns;
+        window->turn_ns = now;
+        if (window->length_ns && now - window->open.at_ns >= window->length_ns)
+            window_close(window, fd, counters, true);
     }
 }
 

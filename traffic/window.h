@@ -50,6 +50,8 @@ struct window {
     bool complete; /* closed at its planned end, not by a failure or a stop */
     struct snapshot open;
     struct snapshot close;
+    int64_t turn_ns;          /* when the stream last looked after its window */
+    int64_t longest_pause_ns; /* the longest time between two such looks while it was open */
 };
 
 /* Called just before the first payload byte. */

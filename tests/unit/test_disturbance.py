@@ -22,6 +22,7 @@ BOUNDS = {
     "segment_bytes_factor": 1.02,
     "softnet_share": 0.01,
     "foreign_packets_per_s": 100,
+    "pause_s": 0.1,
     "within_arm_factor": 3,
 }
 CELL = "receive-262144-unpaced"
@@ -68,6 +69,14 @@ DISTURBED: dict[str, tuple[dict[str, Any], str]] = {
         },
         f"{SENDER}: time without room in the receiver's window",
     ),
+    "a receiver that was stopped for a while": (
+        {f"{R}.window.longest_pause_s": 0.3},
+        f"{RECEIVER}: the longest pause of an end (s)",
+    ),
+    "a sender that was stopped for a while": (
+        {f"{S}.window.longest_pause_s": 0.3},
+        f"{SENDER}: the longest pause of an end (s)",
+    ),
     "a slow link": ({f"{S}.tcp.rtt_us": 5000}, f"{SENDER}: round-trip time"),
     "losses": ({f"{S}.tcp.total.retransmits": 600}, f"{SENDER}: retransmitted segments"),
     "short segments": ({f"{S}.tcp.total.data_segs_out": 900000}, f"{SENDER}: bytes per segment"),
@@ -110,6 +119,20 @@ def test_an_odd_measurement_of_an_arm() -> None:
 
 def test_what_was_not_recorded_is_not_judged() -> None:
     assert found(factories.records(manifest())) == []
+
+
+def test_what_comes_and_goes_in_both_arms_is_no_difference() -> None:
+    """A hog beside every second measurement or so: the medians are far apart, by chance."""
+    of = manifest()
+    seen = {"a": 0, "b": 0}
+    records = []
+    for one in honest(of) * 3:
+        arm = one.planned.arm
+        seen[arm] += 1
+        busy = seen[arm] <= (10 if arm == "b" else 8)
+        records.append(changed(one, {f"{R}.host_cpu.per_cpu": BUSY}) if busy else one)
+    assert seen == {"a": 18, "b": 18}
+    assert found(records, of) == []
 
 
 def test_a_disturbed_comparison_is_invalid_and_says_why() -> None:

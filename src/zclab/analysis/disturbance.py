@@ -8,10 +8,11 @@ compared with the other measurements of the same arm.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import NamedTuple
 
+from zclab.analysis import statistics
 from zclab.analysis.ends import bulk, growth, states
 from zclab.base.groups import grouped
 from zclab.lab.model import Disturbance
@@ -83,14 +84,24 @@ def _between(
     }
     if bound is None or min(map(len, values.values())) < _FEWEST_OF_ARM:
         return
-    a, b = (statistics.median(values[arm]) for arm in ("a", "b"))
+    a, b = (median(values[arm]) for arm in ("a", "b"))
     low, high = min(a, b), max(a, b)
-    if high > low * bound if quantity.factor else high - low > bound:
+    apart = high > low * bound if quantity.factor else high - low > bound
+    if apart and not _by_chance(values["a"], values["b"]):
         more = "A" if a > b else "B"
         yield (
             f"{host}: {quantity.name} differs between the arms: A {a:.3g}, B {b:.3g}: "
             f"something disturbed arm {more} (disturbance.{quantity.bound} {bound:g})"
         )
+
+
+def _by_chance(a: list[float], b: list[float]) -> bool:
+    """Say whether arms that are alike may be as far apart: what comes and goes in both moves a median, too.
+
+    So few as have no interval are not given that benefit.
+    """
+    enough = min(len(a), len(b)) >= statistics.FEWEST_PAIRS
+    return enough and statistics.rank_p_value(a, b) > statistics.FALSE_ALARM
 
 
 def _within(
@@ -102,13 +113,13 @@ def _within(
     }
     if bound is None or len(values) < _FEWEST:
         return
-    median = statistics.median(values.values())
-    odd = {name: value for name, value in values.items() if not median / bound <= value <= median * bound}
+    middle = median(values.values())
+    odd = {name: value for name, value in values.items() if not middle / bound <= value <= middle * bound}
     for name, value in [*odd.items()][:1]:
         others = f", and of {len(odd) - 1} others" if len(odd) > 1 else ""
         yield (
             f"{host}: {quantity.name} of {name} is {value:.3g}, the median of arm {arm.upper()} is "
-            f"{median:.3g}{others}: something disturbed it (disturbance.{quantity.bound} {bound:g})"
+            f"{middle:.3g}{others}: something disturbed it (disturbance.{quantity.bound} {bound:g})"
         )
 
 
@@ -118,6 +129,10 @@ def _within(
 def _window(end: _End) -> float | None:
     planned, seconds = end.record.planned.seconds, end.document.window.seconds
     return seconds / planned if seconds else None
+
+
+def _pause(end: _End) -> float | None:
+    return end.document.window.longest_pause_s
 
 
 def _foreign_cpu(end: _End) -> float | None:
@@ -217,6 +232,7 @@ def _acknowledgements(end: _End) -> float | None:
 
 _BETWEEN_ARMS = (
     _Quantity("the length of its window", "window_share", False, _window),
+    _Quantity("the longest pause of an end (s)", "pause_s", False, _pause),
     _Quantity("foreign CPU time", "foreign_cpu_share", False, _foreign_cpu),
     _Quantity("stolen CPU time", "stolen_cpu_share", False, _stolen_cpu),
     _Quantity(

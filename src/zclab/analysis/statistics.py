@@ -306,9 +306,14 @@ def p_value(ratios: Sequence[float]) -> float:
 
 def shift_p_value(a: Sequence[float], b: Sequence[float]) -> float:
     """Return how likely unpaired samples as far apart as these are alike (scipy.stats.mannwhitneyu)."""
+    return rank_p_value(list(_logs(a)), list(_logs(b)))
+
+
+def rank_p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return how likely samples of two populations that are alike have ranks so unlike."""
     from scipy import stats
 
-    return float(stats.mannwhitneyu(_logs(a), _logs(b)).pvalue)
+    return float(stats.mannwhitneyu(a, b).pvalue)
 
 
 def spread(centred: Array) -> float:

@@ -147,9 +147,10 @@ class Disturbance(Model):
     plan), stolen_cpu_share,
     receive_window_limited_share (the sender had to wait for room in the receiver's window). Others:
     foreign_cpu_share of what the traffic threads left over of their CPUs (the CPU time of others there),
-    retransmitted_share of segments, softnet_share of packets, foreign_packets_per_s. A factor bounds how many
-    times the larger may be the smaller: rtt_factor, segment_bytes_factor. within_arm_factor: how far one
-    measurement may be from its own arm's median in system calls and acknowledgements per MiB.
+    retransmitted_share of segments, softnet_share of packets, foreign_packets_per_s, pause_s (the longest
+    time in which an end did nothing, such as a process that was stopped). A factor bounds how many times the
+    larger may be the smaller: rtt_factor, segment_bytes_factor. within_arm_factor: how far one measurement
+    may be from its own arm's median in system calls and acknowledgements per MiB.
     """
 
     window_share: float | None = Field(default=None, gt=0)
@@ -161,6 +162,7 @@ class Disturbance(Model):
     segment_bytes_factor: float | None = Field(default=None, gt=1)
     softnet_share: float | None = Field(default=None, gt=0)
     foreign_packets_per_s: float | None = Field(default=None, gt=0)
+    pause_s: float | None = Field(default=None, gt=0)
     within_arm_factor: float | None = Field(default=None, gt=1)
 
 

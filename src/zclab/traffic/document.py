@@ -32,7 +32,13 @@ class Bytes(Model):
 
 
 class Window(Bytes, RpcWindow):
-    """The measured window with its bytes."""
+    """The measured window with its bytes.
+
+    longest_pause_s: the longest time in it between two turns of a stream, in which it looks for data or room
+    and moves some; null in documents of an older tool.
+    """
+
+    longest_pause_s: float | None = None
 
 
 class ProcessCpu(Model):
