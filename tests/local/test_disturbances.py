@@ -440,7 +440,7 @@ def test_nothing_stays_behind(lab: LabUnderTest) -> None:
         assert not list(lab.file(host, "/tmp").glob("zclab-*"))
         deadline = time.monotonic() + LIMIT
         while found := monitors(lab, host):
-            assert time.monotonic() < deadline, found
+            assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found]
             time.sleep(0.05)
 
 

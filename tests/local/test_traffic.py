@@ -91,6 +91,7 @@ def test_what_was_not_measured_is_null(lab: Lab) -> None:
     assert got["window"] == {
         "complete": False,
         "seconds": None,
+        "longest_pause_s": None,
         "bytes": None,
         "mapped_bytes": None,
         "copied_bytes": None,

@@ -65,7 +65,7 @@ monitor_socket() {{
 }}
 monitor=
 trap 'kill $monitor 2>/dev/null; rm -f "$file"' EXIT
-trap 'exit 1' HUP INT TERM
+trap 'exit 1' HUP INT PIPE TERM
 file=$(mktemp -t zclab-watch.XXXXXX) && exec 3<"$file" 4>"$file" || exit 1
 rm -f "$file"
 ip -o monitor link address route >&4 2>&1 </dev/null 3<&- 4<&- &
