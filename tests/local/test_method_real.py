@@ -95,7 +95,8 @@ def effects(document: dict[str, Any]) -> list[str | None]:
     return [one["effect"] for one in document["comparisons"] if one["name"] != "aa"]
 
 
-@pytest.mark.parametrize(("comparisons", "most"), [(3, 1), pytest.param(40, 2, marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # hundreds of measurements, which a machine with other work may disturb in one arm
+@pytest.mark.parametrize(("comparisons", "most"), [(3, 1), (40, 2)])
 def test_equal_arms_are_rarely_called_different(lab: LabUnderTest, comparisons: int, most: int) -> None:
     document, _ = lab.measure(comparisons_of(*[{}] * comparisons))
     found = effects(document)
