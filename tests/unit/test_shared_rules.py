@@ -13,11 +13,13 @@ import yaml
 from pydantic import ValidationError
 from tests.role_modules import load
 
+from zclab.analysis import declared_state
 from zclab.base.paths import project_root
 from zclab.host import state
 from zclab.lab import link
 from zclab.lab.model import Limits
 
+zclab_ethtool = load("link_tuning/module_utils/zclab_ethtool.py")
 zclab_host = load("common/module_utils/zclab_host.py")
 zclab_link = load("link_tuning/library/zclab_link.py")
 zclab_limits = load("host_limits/library/zclab_limits.py")
@@ -53,3 +55,8 @@ def test_low_water_mark(case: dict[str, Any]) -> None:
     else:
         with pytest.raises(ValidationError, match="where the kernel caps it"):
             Limits.model_validate(declared)
+
+
+def test_names_of_offloads() -> None:
+    """What the role sets by a short name is looked for by the same long one."""
+    assert declared_state.OFFLOADS == zclab_ethtool.OFFLOAD_NAMES

@@ -142,12 +142,12 @@ def _tuning(host: Host, snapshot: Snapshot) -> Iterator[str]:
     if snapshot.link_counters is None:
         return
     interface, tuning = host.data_interface, host.tuning
-    offloads, coalescing = snapshot.offloads, snapshot.coalescing
-    if tuning.offloads and offloads is None:
+    if tuning.offloads and snapshot.offloads is None:
         yield f"offloads of {interface} are not known: {_said(snapshot, f'ethtool -k {interface}')}"
-    for name, wanted in tuning.offloads.items() if offloads is not None else ():
+    offloads = snapshot.offloads or {}
+    for name, wanted in tuning.offloads.items() if snapshot.offloads is not None else ():
         shown = OFFLOADS.get(name, name)
-        is_on = offloads.get(shown) if offloads else None
+        is_on = offloads.get(shown)
         if is_on is None:
             yield f"{interface} has no offload {shown}, the lab declares it"
         elif is_on != wanted:
@@ -161,10 +161,11 @@ def _tuning(host: Host, snapshot: Snapshot) -> Iterator[str]:
         for queue, cpus in (snapshot.receive_cpus or {}).items():
             if cpus != wanted_cpus:
                 yield f"packets of {interface} {queue} go to CPUs {cpus}, the lab declares {wanted_cpus}"
-    if tuning.coalescing and coalescing is None:
+    if tuning.coalescing and snapshot.coalescing is None:
         yield f"coalescing of {interface} is not known: {_said(snapshot, f'ethtool -c {interface}')}"
-    for name, value in tuning.coalescing.items() if coalescing else ():
-        found = coalescing.get(name) if coalescing else None
+    coalescing = snapshot.coalescing or {}
+    for name, value in tuning.coalescing.items() if snapshot.coalescing is not None else ():
+        found = coalescing.get(name)
         if found != value:
             is_now = "unknown" if found is None else found
             yield f"{interface} has {name} {is_now}, the lab declares {value}"

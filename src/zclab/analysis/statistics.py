@@ -279,10 +279,6 @@ def narrow(interval: Interval, precision: float) -> bool:
     return half is not None and half <= precision
 
 
-#: Pairs up to which the exact distribution of the signed ranks is used, as scipy does by itself.
-_LARGEST_TABLE = 50
-
-
 def p_value(ratios: Sequence[float]) -> float:
     """Return how likely ratios as one-sided as these are between equal arms (scipy.stats.wilcoxon).
 
@@ -300,7 +296,7 @@ def p_value(ratios: Sequence[float]) -> float:
     if not np.any(logs) or len(ratios) < 2:
         return 1.0
     # By itself it would draw permutations where two ratios are equal; the table errs to the safe side there.
-    method: Literal["exact", "approx"] = "exact" if len(ratios) <= _LARGEST_TABLE else "approx"
+    method: Literal["exact", "approx"] = "exact" if len(ratios) <= _COUNTED else "approx"
     return float(stats.wilcoxon(logs, method=method).pvalue)
 
 
