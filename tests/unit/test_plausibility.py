@@ -89,6 +89,26 @@ for end in ("receiver", "sender"):
     edit(
         f"missing CPU of the {end}", {f"{cpu}.system_s": None}, f"{end}: its system CPU time was not measured"
     )
+    edit(
+        f"no CPU of the {end} by its threads' clock",
+        {f"{cpu}.thread_s": 0.0},
+        f"{end}: its CPU time is 0.000 s by the clock",
+    )
+    edit(
+        f"half the CPU of the {end} by its threads' clock",
+        {f"{cpu}.thread_s": 0.5},
+        f"{end}: its CPU time is 0.500 s by the clock",
+    )
+    edit(
+        f"a pause of the {end} beyond its window",
+        {f"{end}.document.window.longest_pause_s": 3.0},
+        f"{end}: its longest pause was 3.000 s, in a window of 2.000 s",
+    )
+    edit(
+        f"a negative pause of the {end}",
+        {f"{end}.document.window.longest_pause_s": -1.0},
+        f"{end}: its longest pause was -1.000 s",
+    )
     edit(f"CPU of the {end} above its window", {f"{cpu}.user_s": 2.5}, f"{end}: its CPU time is 3.250 s")
     edit(f"{end}: another tool", {f"{end}.document.version": "0.0.9"}, "is version 0.0.9 of the traffic tool")
     edit(

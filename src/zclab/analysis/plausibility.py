@@ -161,6 +161,9 @@ def _of_end(manifest: Manifest, record: Record, name: str, document: Document) -
     room = planned.seconds * _WINDOW_SHARE + _WINDOW_SECONDS
     if planned.bytes is None and abs(seconds - planned.seconds) > room:
         yield f"its window lasted {seconds:.3f} s, planned were {planned.seconds:g} s"
+    pause = document.window.longest_pause_s if isinstance(document, TrafficDocument) else None
+    if pause is not None and not 0 <= pause <= seconds:
+        yield f"its longest pause was {pause:.3f} s, in a window of {seconds:.3f} s"
     yield from _cpu(document, seconds, planned.streams)
     yield from _host_cpu(document, seconds)
     yield from _tcp(document)
@@ -184,6 +187,10 @@ def _cpu(document: Document, seconds: float, threads: int) -> Iterator[str]:
     most = min(threads, cpus) if cpus else threads
     if sum(known) > most * (seconds * (1 + _CPU_SHARE) + _CPU_SECONDS):
         yield f"its CPU time is {sum(known):.3f} s, {most} CPUs have {most * seconds:.3f} s in its window"
+    # Both clocks are of the same threads; getrusage lags by up to a tick of each.
+    exact, room = document.cpu.thread_s, sum(known) * _CPU_SHARE + threads * _CPU_SECONDS
+    if exact is not None and (exact <= 0 or abs(exact - sum(known)) > room):
+        yield f"its CPU time is {exact:.3f} s by the clock of its threads, {sum(known):.3f} s by getrusage"
     for switches in (document.cpu.voluntary_context_switches, document.cpu.involuntary_context_switches):
         if switches is not None and switches < 0:
             yield f"counted {switches} context switches"
