@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import statistics as plain_statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from zclab.analysis import statistics
@@ -25,11 +27,13 @@ class Point(NamedTuple):
     value: float
 
 
-class Samples(NamedTuple):
+@dataclass(frozen=True)
+class Samples:
     """What a cell's measurements gave by one metric.
 
     points: in the order of time, without those that have no positive figure. by_boot: each point is a boot's,
-    and points of the two arms are not paired. level: the confidence at which intervals are computed.
+    and points of the two arms are not paired. level: the confidence at which intervals are computed. What is
+    derived from them is computed once.
     """
 
     points: list[Point]
@@ -40,7 +44,7 @@ class Samples(NamedTuple):
         """Return the figures of one arm."""
         return [one.value for one in self.points if one.arm == arm]
 
-    @property
+    @cached_property
     def ratios(self) -> list[float]:
         """The ratio of B to A of each pair in which both have a figure; empty where arms are not paired."""
         if self.by_boot:
@@ -49,7 +53,7 @@ class Samples(NamedTuple):
         both = [{one.arm: one.value for one in by_pair[pair]} for pair in sorted(by_pair)]
         return [arms["b"] / arms["a"] for arms in both if len(arms) == 2]
 
-    @property
+    @cached_property
     def repeats(self) -> list[float]:
         """The ratio of each two neighbouring figures of one arm, in blocks A B B A: they differ by noise."""
         if self.by_boot:
@@ -98,7 +102,7 @@ class Samples(NamedTuple):
             return statistics.shift_interval(self.of("a"), self.of("b"), level or self.level)
         return statistics.sample_interval(self.ratios, level or self.level)
 
-    @property
+    @cached_property
     def p_value(self) -> float | None:
         """How likely a difference as sure as this is between equal arms; null of nothing."""
         if not self.size:
