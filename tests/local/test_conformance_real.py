@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import factories
+from tests.namespaces_lab import NamespacesLab
 
-from zclab.backends.namespaces import lab as namespaces
 from zclab.base.paths import project_root
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 from zclab.runs import query
 from zclab.runs.manifest import SCHEMA_VERSION
 from zclab.suites import probe_command
@@ -33,16 +30,11 @@ BIN = Path(sys.executable).parent
 LIMIT = 300
 
 
-class LabUnderTest:
+class LabUnderTest(NamespacesLab):
     """A copy of the namespaces inventory with a state of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces-conformance"
-        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
-
-    @property
-    def lab(self) -> Lab:
-        return inventory.parse(self.directory, factories.listing(self.directory))
+        super().__init__(directory, "namespaces-conformance")
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -58,7 +50,7 @@ class LabUnderTest:
         """Return the command lines of all that Python runs on the hosts: the probe, its rows, the sink."""
         found = []
         for host in self.lab.hosts:
-            name = namespaces.namespace(self.lab.state_dir, host.name)
+            name = self.namespace(host.name)
             listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
             for pid in listed.stdout.split():
                 try:

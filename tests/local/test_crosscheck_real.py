@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import factories
+from tests.namespaces_lab import NamespacesLab
 
-from zclab.backends.namespaces import lab as namespaces
 from zclab.base.paths import project_root
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 BIN = Path(sys.executable).parent
@@ -28,16 +25,8 @@ LIMIT = 60
 TOOLS = ("tcp_mmap", "iperf3", "zclab-traffic")
 
 
-class LabUnderTest:
+class LabUnderTest(NamespacesLab):
     """A copy of the namespaces inventory with a state of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces"
-        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
-
-    @property
-    def lab(self) -> Lab:
-        return inventory.parse(self.directory, factories.listing(self.directory))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [str(BIN / "zclab"), *arguments, "--lab", str(self.directory)]
@@ -58,7 +47,7 @@ class LabUnderTest:
         """Return the tools that run on the hosts: pid and name."""
         found = {}
         for host in self.lab.hosts:
-            name = namespaces.namespace(self.lab.state_dir, host.name)
+            name = self.namespace(host.name)
             listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
             for pid in map(int, listed.stdout.split()):
                 try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,19 +19,18 @@ from typing import Any, ClassVar
 
 import pytest
 from tests import factories
+from tests.namespaces_lab import NamespacesLab
 from tests.trusted_tool import Silent
 
 from zclab.analysis import validity
 from zclab.analysis.document import RunDocument
 from zclab.backends.namespaces import lab as namespaces
-from zclab.base.paths import project_root
 from zclab.host.ssh import Completed
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 from zclab.measure import engine
 from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
+from zclab.runs import folder
 from zclab.runs.records import Manifest, Record
 
 SENDER, RECEIVER = "sender1", "receiver1"
@@ -90,41 +88,30 @@ class Disturbed(Session):
             happens.join()
 
 
-class LabUnderTest:
+class LabUnderTest(NamespacesLab):
     """A namespaces lab with a state of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces"
-        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
-
-    @property
-    def lab(self) -> Lab:
-        return inventory.parse(self.directory, factories.listing(self.directory))
 
     def zclab(self, command: str) -> None:
         tool = [str(Path(sys.executable).with_name("zclab")), command, "--lab", str(self.directory)]
         done = subprocess.run(tool, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert done.returncode == 0, str(done)
 
-    def netns(self, host: str) -> str:
-        return namespaces.namespace(self.lab.state_dir, host)
-
     def on(self, host: str, *command: str) -> None:
         """Run a command in a host's network namespace."""
-        subprocess.run(["ip", "netns", "exec", self.netns(host), *command], check=True, timeout=LIMIT)
+        subprocess.run(["ip", "netns", "exec", self.namespace(host), *command], check=True, timeout=LIMIT)
 
     def start(self, host: str, *command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["ip", "netns", "exec", self.netns(host), *command])
+        return subprocess.Popen(["ip", "netns", "exec", self.namespace(host), *command])
 
     def file(self, host: str, path: str) -> Path:
         return namespaces.tree(self.lab.state_dir, host) / path.lstrip("/")
 
     def measure(self, plan: Plan, during: Callable[[], None], mode: str = "map_once") -> RunDocument:
         opener: Any = type("Opened", (Disturbed,), {"during": staticmethod(during), "mode": mode})
-        run = engine.execute(self.lab, plan, Silent(), open_session=opener.open_declared)
-        document = run.document()
-        shutil.rmtree(run.directory)
-        return document
+        with pytest.MonkeyPatch.context() as patch:
+            # Other files clear the project's runs/ meanwhile.
+            patch.setattr(folder, "runs_dir", lambda: self.directory.parent / "runs")
+            return engine.execute(self.lab, plan, Silent(), open_session=opener.open_declared).document()
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +164,8 @@ def second_link(lab: LabUnderTest, version: int) -> Iterator[None]:
     """Join the hosts by another veth pair, with host routes to each other's data address over it."""
     pair = lab.lab.pair()
     subprocess.run(
-        ["ip", "link", "add", "side0", "mtu", "4168", "netns", lab.netns(SENDER), "type", "veth"]
-        + ["peer", "name", "side0", "netns", lab.netns(RECEIVER)],
+        ["ip", "link", "add", "side0", "mtu", "4168", "netns", lab.namespace(SENDER), "type", "veth"]
+        + ["peer", "name", "side0", "netns", lab.namespace(RECEIVER)],
         check=True,
     )
     try:
@@ -258,7 +245,7 @@ def test_frames_that_no_protocol_wants(lab: LabUnderTest) -> None:
 
 
 def lab_counter(lab: LabUnderTest, host: str, name: str) -> int:
-    command = ["ip", "netns", "exec", lab.netns(host), "cat", f"/sys/class/net/data0/statistics/{name}"]
+    command = ["ip", "netns", "exec", lab.namespace(host), "cat", f"/sys/class/net/data0/statistics/{name}"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.namespaces_lab import NamespacesLab
 
-from zclab.base.paths import project_root, runs_dir
+from zclab.base.paths import runs_dir
 from zclab.plan import plan as plans
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
@@ -34,12 +35,8 @@ pytestmark = [
 ]
 
 
-class LabUnderTest:
+class LabUnderTest(NamespacesLab):
     """A copy of the namespaces inventory with a state of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces"
-        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
 
     def zclab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("zclab")), *arguments]

@@ -19,12 +19,11 @@ from typing import Any
 import pytest
 import yaml
 from tests import factories, trusted_tool
+from tests.namespaces_lab import NamespacesLab
 
 from zclab.analysis.document import RunDocument
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.paths import project_root
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 from zclab.plan.plan import Plan
 from zclab.runs.records import Record
 
@@ -32,17 +31,12 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="net
 TOOL = "usr/local/bin/zclab-traffic"
 
 
-class LabUnderTest:
+class LabUnderTest(NamespacesLab):
     """A copy of the namespaces inventory with a state of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces"
-        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
+        super().__init__(directory)
         self.plan = directory / "plan.yml"
-
-    @property
-    def lab(self) -> Lab:
-        return inventory.parse(self.directory, factories.listing(self.directory))
 
     def zclab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("zclab")), *arguments]
@@ -74,9 +68,6 @@ class LabUnderTest:
         shutil.rmtree(project_root() / "runs" / found[1])
         assert shown.returncode == done.returncode
         return done.returncode, json.loads(shown.stdout)
-
-    def namespace(self, host: str) -> str:
-        return namespaces.namespace(self.lab.state_dir, host)
 
     def traffic(self, host: str) -> list[int]:
         """Return the pids of the traffic tool on a host."""

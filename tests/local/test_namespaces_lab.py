@@ -25,7 +25,8 @@ from typing import Any
 import pytest
 import testinfra
 import yaml
-from tests import factories, trusted_tool
+from tests import trusted_tool
+from tests.namespaces_lab import NamespacesLab
 
 from zclab.analysis import verdict
 from zclab.analysis.document import RunDocument
@@ -35,8 +36,6 @@ from zclab.base.errors import LabError, UsageError
 from zclab.base.paths import project_root, runs_dir
 from zclab.base.progress import quiet
 from zclab.host.ssh import Remote, RemoteError
-from zclab.lab import inventory
-from zclab.lab.model import Lab
 from zclab.plan.plan import Plan
 from zclab.runs import query
 from zclab.runs.folder import Run
@@ -77,22 +76,17 @@ pytestmark = [
 ]
 
 
-class LabUnderTest:
+class LabUnderTest(NamespacesLab):
     """A copy of the inventory with a state of its own, below a path with a space in it and below /tmp."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory / "inventory" / "namespaces"
-        shutil.copytree(project_root() / "inventory" / "namespaces", self.directory)
+        super().__init__(directory)
         plan = directory / "short.yml"
         plan.write_text(yaml.safe_dump(PLAN), encoding="utf-8")
         settings = self.directory / "group_vars" / "all" / "lab.yml"
         data = yaml.safe_load(settings.read_text(encoding="utf-8")) | {"zclab_plan": str(plan)}
         settings.write_text(yaml.safe_dump(data), encoding="utf-8")
         self.machine = machine()
-
-    @property
-    def lab(self) -> Lab:
-        return inventory.parse(self.directory, factories.listing(self.directory))
 
     @property
     def spec(self) -> hosts.LabSpec:
