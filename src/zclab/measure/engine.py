@@ -149,8 +149,8 @@ class _Engine:
     def _make(self, planned: Measurement, step: Step | None = None) -> None:
         boot = (step.cells[0].name, planned.boot) if step and planned.boot is not None else None
         self._switch(planned.kernel_variant or self.lab.kernel_variant, boot)
-        base_id = planned.id.removesuffix(f"-again{planned.attempt}")
-        planned = planned.model_copy(update={"order": self._orders[base_id]})
+        order = self._orders[schedule.first_attempt_id(planned)]
+        planned = planned.model_copy(update={"order": order})
         record = self._measure(planned)
         self.run.append(record)
         self._made[planned.id] = document = measurement.document(self.manifest, record)
