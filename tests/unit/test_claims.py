@@ -126,6 +126,11 @@ def test_published_figures_are_kept() -> None:
     known = claims.load()
     assert known["F4"].reference["receiver_usec_per_mib_ratio"] == 0.37
     assert len(known["F2"].reference["usec_per_mib"]) == len(known["F3"].reference["usec_per_mib"]) == 4
+    for name in ("F2", "F3"):
+        published = known[name].reference
+        mib = known["F1"].reference["mib_per_run"]
+        per_mib = [round(count / mib, 4) for count in published["context_switches"]]
+        assert published["context_switches_per_mib"] == per_mib
 
 
 @pytest.mark.parametrize("key", ["unchekced", "source"])

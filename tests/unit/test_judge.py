@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tests import factories
 from tests.factories import RECEIVER, SENDER, changed
 
@@ -18,6 +19,7 @@ from zclab.base import exit_codes
 from zclab.base.exit_codes import Verdict
 from zclab.host.snapshot import Snapshot
 from zclab.kernel.identity import KernelIdentity
+from zclab.lab.model import Threshold
 from zclab.plan import schedule
 from zclab.plan.schedule import Measurement
 from zclab.runs.records import Manifest, Record
@@ -1406,3 +1408,63 @@ def test_figures_of_a_ping_pong() -> None:
 )
 def test_a_ping_pong_that_is_another_than_planned(changes: dict[str, Any], reason: str) -> None:
     assert reasons(ping_pong(**changes)) == [reason]
+
+
+# ------------------------------------------------------------------------------- counts that are only shown
+
+SWITCHES = "receiver_context_switches_per_mib"
+
+
+def switching(**plan: Any) -> Manifest:
+    metrics = {"gbit_per_s": ["F2"], SWITCHES: ["F2", "F3"]}
+    return factories.manifest(
+        plan=factories.plan(comparisons=[factories.comparison(metrics=metrics)], **plan)
+    )
+
+
+def test_no_context_switch_at_all_is_a_figure() -> None:
+    """Of which there is no ratio; it makes nothing invalid, and counts in the median."""
+    manifest = switching()
+    none = dict.fromkeys(
+        (f"receiver.document.cpu.{name}_context_switches" for name in ("voluntary", "involuntary")), 0
+    )
+    records = [
+        factories.changed(one, none) if one.planned.arm == "b" else one for one in factories.records(manifest)
+    ]
+    document = run(manifest, records)
+    (found,) = (one for one in document.comparisons if one.metric == SWITCHES)
+    assert (document.verdict, found.verdict, found.invalid_reasons) == ("pass", None, [])
+    assert found.median_a == pytest.approx(1000 / 1024)
+    assert (found.median_b, found.ratio_median, found.n) == (0, None, 0)
+
+
+def test_no_measuring_goes_on_for_a_count() -> None:
+    """Context switches that vary keep no comparison from ending; equal arms are not compared by them."""
+    manifest = switching(repeats={"at_least": 8, "at_most": 12}, precision=0.05, aa_pairs=8)
+    path = "receiver.document.cpu.voluntary_context_switches"
+    records = [
+        factories.changed(one, {path: 1 + 997 * (number % 5)})
+        for number, one in enumerate(factories.records(manifest))
+        if one.planned.pair < 8
+    ]
+    document = run(manifest, records)
+    assert document.problems == []
+    (found,) = (one for one in document.comparisons if one.metric == SWITCHES)
+    assert (found.stopped, found.precision_wanted) == ("narrow", None)
+    assert {one.metric for one in document.equal_arms} == {"gbit_per_s"}
+
+
+def test_a_count_is_not_bounded() -> None:
+    with pytest.raises(ValidationError, match=f"{SWITCHES} is shown beside other figures and never judged"):
+        Threshold.model_validate(factories.threshold(metric=SWITCHES))
+
+
+def test_a_gate_without_figures_is_not_kept() -> None:
+    """A figure that a lab need not have is null in all: its gate is no pass."""
+    metric = "sender_host_usec_per_mib"
+    plan = factories.plan(comparisons=[factories.comparison(metrics={metric: []})])
+    manifest = factories.manifest(plan=plan, thresholds=[factories.threshold(metric=metric)], shared_cpu=True)
+    document = run(manifest)
+    (found,) = document.comparisons
+    assert (found.gated, found.verdict, document.verdict) == (True, "inconclusive", "inconclusive")
+    assert found.inconclusive_because == "its figures were not measured"

@@ -52,6 +52,33 @@ def test_a_passed_run() -> None:
     assert "emulated" not in text
 
 
+SWITCHES = "receiver_context_switches_per_mib"
+
+
+def with_switches() -> Manifest:
+    metrics = {"gbit_per_s": ["F2", "F3"], SWITCHES: ["F2", "F3"]}
+    return factories.manifest(plan=factories.plan(comparisons=[factories.comparison(metrics=metrics)]))
+
+
+def test_figures_are_shown_beside_the_published_ones() -> None:
+    rows = [line.strip(" │┃").split("│") for line in shown(with_switches()).splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    # 1000 of a window of 1024 MiB; medians of the four published runs of each receiver.
+    name = "receive-262144-unpaced"
+    assert [name, SWITCHES, "0.98", "0.98", "1.91", "2.00"] in cells
+    assert [name, "gbit_per_s", "4.29", "4.29", "33.77", "34.35"] in cells
+    assert "Beside the published" not in shown(factories.manifest())
+
+
+def test_a_count_that_was_not_measured_is_no_zero() -> None:
+    manifest = with_switches()
+    path = "receiver.document.cpu.voluntary_context_switches"
+    found = [factories.changed(one, {path: None}) for one in factories.records(manifest)]
+    text = shown(manifest, found)
+    assert f"{SWITCHES} was not measured" in text
+    assert "verdict: invalid" in text
+
+
 def test_equal_arms_are_shown_as_a_a() -> None:
     text = shown(factories.manifest(plan=factories.plan(aa_pairs=8, repeats=8)))
     rows = [line.strip(" │┃").split()[:1] for line in text.splitlines()]

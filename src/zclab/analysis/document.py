@@ -32,7 +32,9 @@ class Cpu(Model):
     `user_s` and `system_s` are the traffic threads' own (getrusage), `thread_s` their sum by the clock of
     each thread; `usec_per_mib` is made of it, or where an older tool has none, of the two. `host_busy_s` is
     the whole host's (/proc/stat) less an idle baseline of the same length, `softirq_s` its softirq time.
-    What is the host's is null where hosts share their CPUs.
+    What is the host's is null where hosts share their CPUs. `context_switches_per_mib` are the traffic
+    threads' own, voluntary and not; published are those of a run of 32768 MiB (claims F1 to F3), so that a
+    published figure divided by 32768 compares.
     """
 
     user_s: float | None
@@ -47,6 +49,7 @@ class Cpu(Model):
     instructions_per_mib: float | None
     host_cycles_per_mib: float | None
     host_instructions_per_mib: float | None
+    context_switches_per_mib: float | None = None
     perf_unavailable: str | None
     per_cpu: list[OneCpu] | None
     softirqs: dict[str, int] | None

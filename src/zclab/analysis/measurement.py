@@ -131,6 +131,7 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
         instructions_per_mib=_per_mib(executed, moved),
         host_cycles_per_mib=_per_mib(cpus.cycles if cpus else None, moved),
         host_instructions_per_mib=_per_mib(cpus.instructions if cpus else None, moved),
+        context_switches_per_mib=_per_mib(_context_switches(end), moved),
         perf_unavailable=end.perf.unavailable if end.perf else None,
         per_cpu=host.per_cpu if host else None,
         softirqs=host.softirqs if host else None,

@@ -55,7 +55,7 @@ def needs(document: RunDocument, plan: Plan, smallest_effect: float) -> list[Nee
     found = []
     for cell in schedule.cells(plan):
         members = [one for one in final if one.comparison == cell.name and one.phase == "compare"]
-        for metric in cell.metrics:
+        for metric in cell.judged_metrics:
             drawn = samples.of_cell(plan, cell, members, metric)
             spread = drawn.spread
             if spread is None:

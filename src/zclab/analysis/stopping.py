@@ -54,7 +54,7 @@ def is_sufficient(plan: Plan, cell: Cell, members: Iterable[MeasurementDocument]
         return True
     if plan.precision is None:
         return False
-    found = [samples.of_cell(plan, cell, own, metric).interval() for metric in cell.metrics]
+    found = [samples.of_cell(plan, cell, own, metric).interval() for metric in cell.judged_metrics]
     return all(narrow(interval, plan.precision) for interval in found if interval is not None)
 
 

@@ -211,8 +211,8 @@ class _Judged:
             arm_a=None if arm else _arm_name(cell, "a"),
             arm_b=_arm_name(cell, arm or "b"),
             n=count,
-            median_a=median(found.of("a")),
-            median_b=median(found.of("b")),
+            median_a=median(_figures(found, members, metric, "a")),
+            median_b=median(_figures(found, members, metric, "b")),
             ratio_median=interval.estimate if interval else None,
             ratio_ci95=(interval.low, interval.high) if interval else (None, None),
             threshold=_bound(threshold),
@@ -227,7 +227,7 @@ class _Judged:
             coverage=None if half is None else statistics.CONFIDENCE,
             n_boots=count if found.by_boot else None,
             precision=half,
-            precision_wanted=plan.precision,
+            precision_wanted=None if METRICS[metric].shown_only else plan.precision,
             host_cpu=host,
             contradiction=_contradiction(metric, interval, host) if arm is None else None,
             p_value=found.p_value if arm is None else None,
@@ -262,8 +262,10 @@ class _Judged:
         if skipped := next((one.skipped for one in members if one.skipped), None):
             return "inconclusive", f"skipped: {skipped}"
         bound = _bound(threshold)
-        if threshold is None or bound is None or interval is None:
+        if threshold is None or bound is None:
             return None, None
+        if interval is None:
+            return "inconclusive", "its figures were not measured"
         if self._differ:
             return "inconclusive", f"equal arms differ: {', '.join(one.metric for one in self._differ)}"
         if interval.low is None:
@@ -301,6 +303,14 @@ class _Judged:
         if other is None or interval is None:
             return None
         return OtherFigure(metric=other, ratio=interval.estimate, ratio_ci95=(interval.low, interval.high))
+
+
+def _figures(found: Samples, members: list[MeasurementDocument], metric: Metric, arm: ArmName) -> list[float]:
+    """Return the figures of an arm: of a count also those that are 0, of which there is no ratio."""
+    if not METRICS[metric].shown_only:
+        return found.of(arm)
+    values = [metric_value(one, metric) for one in members if one.arm == arm]
+    return [value for value in values if value is not None]
 
 
 def median(values: list[float]) -> float | None:
@@ -356,7 +366,7 @@ def _invalid_reasons(
             value = metric_value(one, metric)
             if value is None:
                 reasons.append(f"{one.id}: {metric} was not measured")
-            elif value <= 0:
+            elif value <= 0 and not METRICS[metric].shown_only:
                 reasons.append(f"{one.id}: {metric} is {value:g}: a ratio needs a figure above 0")
     return reasons
 

@@ -17,6 +17,7 @@ Metric = Literal[
     "sender_host_cycles_per_mib",
     "receiver_instructions_per_mib",
     "sender_instructions_per_mib",
+    "receiver_context_switches_per_mib",
     "rpcs_per_s",
     "rpcs_per_cpu_s",
     "system_calls_per_rpc",
@@ -27,6 +28,7 @@ class MetricKind(NamedTuple):
     """A metric: its unit, whether it is a cost of CPU, whether it means something at a fixed pace.
 
     `everywhere`: every lab can give it. `rpc`: belongs to request/reply measurements, not to bulk ones.
+    `shown_only`: a count that may be 0: it is shown beside others, and neither judged nor waited for.
     """
 
     unit: str
@@ -34,6 +36,7 @@ class MetricKind(NamedTuple):
     paced: bool = True
     everywhere: bool = True
     rpc: bool = False
+    shown_only: bool = False
 
 
 METRICS: dict[Metric, MetricKind] = {
@@ -48,6 +51,7 @@ METRICS: dict[Metric, MetricKind] = {
     "sender_host_cycles_per_mib": MetricKind("cycles_per_mib", everywhere=False),
     "receiver_instructions_per_mib": MetricKind("instructions_per_mib", everywhere=False),
     "sender_instructions_per_mib": MetricKind("instructions_per_mib", everywhere=False),
+    "receiver_context_switches_per_mib": MetricKind("context_switches_per_mib", cpu=False, shown_only=True),
     "rpcs_per_s": MetricKind("rpcs_per_s", cpu=False, rpc=True),
     "rpcs_per_cpu_s": MetricKind("rpcs_per_cpu_s", rpc=True),
     "system_calls_per_rpc": MetricKind("system_calls", cpu=False, rpc=True),

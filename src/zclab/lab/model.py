@@ -201,6 +201,8 @@ class Threshold(Model):
     def _one_bound_in_its_unit(self) -> Threshold:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("needs exactly one of at_least and at_most")
+        if METRICS[self.metric].shown_only:
+            raise ValueError(f"{self.metric} is shown beside other figures and never judged: bound another")
         wanted = METRICS[self.metric].unit if self.arm else "ratio"
         if self.unit != wanted:
             raise ValueError(f"unit is {self.unit!r}, but this threshold is in {wanted!r}")

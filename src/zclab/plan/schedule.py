@@ -89,6 +89,11 @@ class Cell(NamedTuple):
         return self.arms["a"].pace_gbit_per_s is not None
 
     @property
+    def judged_metrics(self) -> list[Metric]:
+        """The metrics without those that are only shown beside others."""
+        return [metric for metric in self.metrics if not METRICS[metric].shown_only]
+
+    @property
     def kernels(self) -> tuple[str | None, str | None]:
         """The kernels of both arms."""
         return self.arms["a"].kernel_variant, self.arms["b"].kernel_variant
@@ -207,7 +212,7 @@ def _sharing_arm_a(plan: Plan) -> list[list[Cell]]:
 
 
 def _without_claims(members: list[Cell]) -> dict[Metric, list[str]]:
-    return {metric: [] for cell in members for metric in cell.metrics}
+    return {metric: [] for cell in members for metric in cell.judged_metrics}
 
 
 def _arm_label(cell: Cell) -> str:

@@ -20,7 +20,7 @@ from zclab.base.metrics import Metric
 from zclab.base.timing import Timing
 from zclab.plan import schedule
 from zclab.plan.plan import AA, Plan
-from zclab.report import receive_designs
+from zclab.report import published, receive_designs
 from zclab.report.terminal import new_table, print_line, print_reports, styled
 
 
@@ -98,6 +98,8 @@ def show(console: Console, document: RunDocument) -> None:
         if table.row_count:
             console.print(table)
     console.print(_comparisons_table(document.comparisons))
+    if (beside := published.table(document)).row_count:
+        console.print(beside)
     if (by_design := receive_designs.table(document)) is not None:
         console.print(by_design)
         for sentence in receive_designs.sentences(document):
