@@ -110,7 +110,7 @@ class LabUnderTest:
     [
         (
             "virtual",
-            ["build the base image", "start sender1", "start receiver1", "kernel stock: absent -> built"],
+            ["build the base image", "start sender1", "start receiver1", "kernel full: absent -> built"],
         ),
         ("namespaces", ["would be: sender1: made network namespace", "would be: receiver1: made network"]),
     ],

@@ -381,7 +381,7 @@ def test_run_narrows_a_plan(engine: Engine, zclab: Zclab, monkeypatch: pytest.Mo
     assert engine.plan.message_bytes == [4096, 65536]
     assert engine.plan.pace_gbit_per_s == [None, 0.5]
     assert (engine.plan.seconds, engine.plan.repeats.at_most) == (2, 3)
-    assert {one.name for one in engine.plan.comparisons} == {"receive", "both"}
+    assert {one.name for one in engine.plan.comparisons} == {"receive", "mapping", "both"}
 
 
 def test_run_takes_a_plan(engine: Engine) -> None:
@@ -441,11 +441,11 @@ def test_up(zclab: Zclab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "virtual is up; changed: receiver1 0, sender1 2" in done.out
     assert "kernel compile" in done.out
     zclab("up", "--promote", "--lab", "connectx3")
-    zclab("up", "--kernel", "full")
+    zclab("up", "--kernel", "stock")
     assert asked == [
-        ("site", "virtual", "stock", {}),
-        ("site", "connectx3", "stock", {"zclab_promote": True}),
         ("site", "virtual", "full", {}),
+        ("site", "connectx3", "full", {"zclab_promote": True}),
+        ("site", "virtual", "stock", {}),
     ]
 
 

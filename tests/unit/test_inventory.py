@@ -19,8 +19,10 @@ from tests import factories
 
 from zclab.base.errors import UsageError
 from zclab.base.paths import project_root
+from zclab.kernel import config as kernel_config
 from zclab.lab import connection, inventory
 from zclab.lab.model import Lab
+from zclab.plan import plan as plans
 
 LABS = sorted(path.parent.name for path in (project_root() / "inventory").glob("*/hosts.yml"))
 Edit = Callable[[Any], None]
@@ -169,7 +171,7 @@ def test_only_one_lab_counts_instructions() -> None:
 def test_facts_hold_what_roles_read() -> None:
     facts = factories.lab("virtual").facts()
     assert facts["expectations"]["link"] == {"ip_version": 6, "mtu": 4168, "speed_mbps": None}
-    assert facts["kernel"]["variant"] == "stock"
+    assert facts["kernel"]["variant"] == "full"
     assert facts["kernel_variants"]["stock"]["source"]["kind"] == "debian"
     assert {"name", "kind", "lab_dir", "state_dir", "hosts", "limits"} <= set(facts)
     assert facts["host_by_name"]["receiver1"]["peer_address"] == "fd5a:6c61:62:1::1"
@@ -976,3 +978,19 @@ def test_what_only_virtual_hosts_have_is_refused_elsewhere(
     (mine.directory / file).touch()
     mine.edit(file, path, value)
     assert mine.problem().startswith(f"mine/{file}: {path}: ")
+
+
+@pytest.mark.parametrize("name", inventory.names())
+def test_every_mapping_arm_of_a_main_job_has_bounds(name: str) -> None:
+    """Without them each of its measurements would be invalid."""
+    lab = factories.lab(name)
+    plan = plans.of_lab(lab)
+    bounds = lab.expectations.validity.mapped_fraction
+    for one in plan.comparisons:
+        for arm in (one.a, one.b):
+            if arm.receive_mode != "copy":
+                assert arm.send_mode in bounds[arm.receive_mode], (one.name, arm)
+    if any(
+        kernel_config.asks_for(one.config, "CONFIG_TCP_MMAP_CONSUME") for one in lab.kernel_variants.values()
+    ):
+        assert bounds["map_each"]["copy"].at_least is not None

@@ -173,7 +173,7 @@ class _Silent:
 
 @pytest.fixture
 def pretended(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
-    lab = factories.lab()
+    lab = factories.lab().with_kernel("stock")
     hosts = [host.model_copy(update={"nic_model": None}) for host in lab.hosts]
     return Pretended(lab.model_copy(update={"state_dir": tmp_path / "state", "hosts": hosts}), monkeypatch)
 

@@ -310,16 +310,76 @@ def test_a_plan_of_the_project_loads(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["virtual", "connectx3"])
 def test_the_main_job_of_a_lab(name: str) -> None:
-    """Receive copy against map_once, send copy against zerocopy, each paced and unpaced, enough to decide."""
+    """Receive copy against map_once and map_each, those two, send copy against zerocopy, enough to decide."""
     plan = plans.load(factories.lab(name).plan)
     arms = {
         (one.a.receive_mode, one.b.receive_mode, one.a.send_mode, one.b.send_mode) for one in plan.comparisons
     }
     assert ("copy", "map_once", "copy", "copy") in arms
+    assert ("copy", "map_each", "copy", "copy") in arms
+    assert ("map_each", "map_once", "copy", "copy") in arms
     assert ("copy", "copy", "copy", "zerocopy") in arms
     assert None in plan.pace_gbit_per_s
     assert any(pace is not None for pace in plan.pace_gbit_per_s)
     assert plan.repeats.at_least >= 6
+
+
+MAP_EACH = {"receive_map_each", "mapping"}
+
+
+@pytest.mark.parametrize("name", ["virtual", "connectx3"])
+def test_the_lab_boots_what_its_main_job_measures(name: str) -> None:
+    lab = factories.lab(name)
+    assert lab.kernel_variant == "full"
+    plan = plans.of_lab(lab)
+    assert plan.left_out == {}
+    assert {one.name for one in plan.comparisons} >= MAP_EACH
+
+
+@pytest.mark.parametrize("name", ["virtual", "connectx3"])
+def test_what_a_kernel_is_built_without_is_left_out_and_said(name: str) -> None:
+    """With --kernel, and where an inventory names that kernel."""
+    plan = plans.of_lab(factories.lab(name).with_kernel("stock"))
+    assert plan.left_out == dict.fromkeys(
+        sorted(MAP_EACH, reverse=True), "kernel stock is built without map_each (CONFIG_TCP_MMAP_CONSUME)"
+    )
+    assert {one.name for one in plan.comparisons} == {
+        one.name for one in plans.load(factories.lab(name).plan).comparisons
+    } - MAP_EACH
+    assert plan.settled(6, 1).select(seconds=1).left_out == plan.left_out
+
+
+def test_the_kernel_of_an_arm_counts_for_it(tmp_path: Path) -> None:
+    lab = factories.lab().model_copy(update={"plan": "instructions", "kernel_variant": "stock"})
+    assert plans.of_lab(lab).left_out == {}
+    arms = {"a": {"kernel": "mmap"}, "b": {"kernel": "stock"}}
+    modes = {"receive_mode": "map_each", "send_mode": "copy"}
+    other = {"name": "other", **{arm: modes | kernel for arm, kernel in arms.items()}}
+    comparisons = [other | {"metrics": {"gbit_per_s": []}}, factories.comparison()]
+    lab = factories.lab().model_copy(update={"plan": str(_file(tmp_path, comparisons=comparisons))})
+    assert plans.of_lab(lab).left_out == {
+        "other": "kernel stock is built without map_each (CONFIG_TCP_MMAP_CONSUME)"
+    }
+
+
+def test_a_plan_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    comparisons = [factories.comparison(b=("copy", "map_each"))]
+    lab = factories.lab().model_copy(update={"plan": str(_file(tmp_path, comparisons=comparisons))})
+    assert plans.of_lab(lab).comparisons
+    with pytest.raises(
+        UsageError, match=r"nothing to measure: kernel stock is built without map_each"
+    ) as said:
+        plans.of_lab(lab.with_kernel("stock"))
+    assert "\n" not in str(said.value)
+
+
+def test_what_is_left_out_is_not_declared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="left_out: is found by zclab"):
+        plans.load(str(_file(tmp_path, left_out={"receive": "I say so"})))
+
+
+def test_a_plan_that_was_asked_for_by_name_is_measured_as_it_is() -> None:
+    assert {one.name for one in plans.load("virtual").comparisons} >= MAP_EACH
 
 
 def _file(tmp_path: Path, **changes: Any) -> Path:

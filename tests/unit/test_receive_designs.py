@@ -85,3 +85,27 @@ def test_a_run_without_designs_has_none() -> None:
     manifest = factories.manifest()
     document = verdict.judge(manifest, factories.records(manifest))
     assert receive_designs.table(document) is None and receive_designs.sentences(document) == []
+
+
+def test_the_main_job_has_one_row_of_what_was_compared() -> None:
+    """Its copying arms at another pace, or to a zerocopy sender, are not of that row."""
+    changes = {"seconds": factories.WINDOW_SECONDS, "integrity_bytes": 0, "aa_pairs": 0}
+    whole = plan.load("virtual").select(seed=1, ip_versions=[6])
+    manifest = factories.manifest(
+        plan=whole.model_copy(update=changes | {"pace_gbit_per_s": [None, 5.0, 5.5, 6.0]}),
+        validity=_expected().model_copy(update={"mapped_fraction": _anything()}),
+    )
+    made = []
+    for planned in schedule.measurements(manifest.plan):
+        other = planned.pace_gbit_per_s is not None or planned.send_mode == "zerocopy"
+        cost = 0.9 if other else costs(0.6, 0.4)[planned.receive_mode]
+        made.append(factories.record(planned, receiver_cpu_s=cost))
+    document = verdict.judge(manifest, made)
+    assert all(one.valid for one in document.measurements)
+    table = receive_designs.table(document)
+    assert table is not None
+    (row,) = ([column._cells[at] for column in table.columns] for at in range(table.row_count))
+    mib = factories.WINDOW_BYTES / factories.MIB
+    figures = [f"{costs(0.6, 0.4)[mode] * 1e6 / mib:.0f}" for mode in ("copy", "map_each", "map_once")]
+    assert row == ["reuses", "524288", *figures, "-"]
+    assert len(receive_designs.sentences(document)) == 1

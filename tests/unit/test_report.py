@@ -79,6 +79,13 @@ def test_a_count_that_was_not_measured_is_no_zero() -> None:
     assert "verdict: invalid" in text
 
 
+def test_what_is_left_out_is_one_line() -> None:
+    reason = "kernel stock is built without map_each"
+    plan = factories.plan(left_out={"receive_map_each": reason, "mapping": reason})
+    assert f"left out: receive_map_each, mapping: {reason}\n" in shown(factories.manifest(plan=plan))
+    assert "left out" not in shown(factories.manifest())
+
+
 def test_equal_arms_are_shown_as_a_a() -> None:
     text = shown(factories.manifest(plan=factories.plan(aa_pairs=8, repeats=8)))
     rows = [line.strip(" │┃").split()[:1] for line in text.splitlines()]

@@ -237,7 +237,10 @@ class ComparisonDocument(Model):
 
 
 class RunDocument(BaseManifest):
-    """What `zclab show --json` prints of a run of kind run."""
+    """What `zclab show --json` prints of a run of kind run.
+
+    left_out: comparisons of the lab's plan that were not made, and why.
+    """
 
     kind: Literal["run"] = "run"
     exit_code: int
@@ -248,4 +251,5 @@ class RunDocument(BaseManifest):
     equal_arms: list[EqualArms] = []
     remeasured: int = 0
     seed: int | None
+    left_out: dict[str, str] = {}
     problems: list[str]

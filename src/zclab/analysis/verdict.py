@@ -59,6 +59,7 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         verdicts.append("fail")
     common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
+    found |= {"left_out": manifest.plan.left_out}
     found |= {"equal_arms": equal, "remeasured": sum(one.attempt > 0 for one in measurements)}
     found |= manifest.judged(*verdicts)
     return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)

@@ -104,6 +104,13 @@ def asked(fragments: Sequence[tuple[str, str]]) -> dict[str, Ask]:
     return asks
 
 
+def asks_for(config: KernelConfig, option: str) -> bool:
+    """Return whether the fragments of a configuration set an option to y; UsageError for a missing file."""
+    fragments = [(name, _read(name, "config.fragments")) for name in config.fragments]
+    ask = asked(fragments).get(option)
+    return ask is not None and ask.value == "y"
+
+
 def values(text: str) -> dict[str, str]:
     """Return the options of a whole configuration that are set, with their values as written."""
     return {found[1]: found[2] for line in text.splitlines() if (found := _SET.fullmatch(line.strip()))}

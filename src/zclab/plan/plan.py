@@ -14,11 +14,14 @@ from zclab.base.errors import UsageError
 from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, SendMode, first_problem
 from zclab.base.paths import project_root
+from zclab.kernel import config as kernel_config
 from zclab.lab.link import PAGE_BYTES
 from zclab.lab.model import Lab
 from zclab.plan import claims
 from zclab.traffic.document import RpcMode
 
+#: Receive modes that only some kernels have, and the option of the kernel series that they need.
+MODE_OPTIONS: dict[ReceiveMode, str] = {"map_each": "CONFIG_TCP_MMAP_CONSUME"}
 #: The name of the cell that compares an arm with itself.
 AA = "aa"
 
@@ -129,6 +132,7 @@ class Plan(Model):
     boot_measurements: measurements of each cell within such a boot.
     ip_versions: null for the lab's own.
     profile_event: the perf event by which each arm is profiled once, such as cycles.
+    left_out: the comparisons that the lab's own plan has, too, and why they are not made. Not in files.
     """
 
     name: str
@@ -152,6 +156,7 @@ class Plan(Model):
     comparisons: list[PlannedComparison] = []
     rpc_comparisons: list[RpcComparison] = []
     profile_event: str | None = None
+    left_out: dict[str, str] = {}
 
     @field_validator(
         "message_bytes",
@@ -258,6 +263,8 @@ def load(name_or_path: str) -> Plan:
         raise UsageError(f"{path}: a plan is a mapping of keys, such as the ones in {directory}")
     if renamed := renamed_keys.problem(data):
         raise UsageError(": ".join([str(path), *renamed]))
+    if data.get("left_out"):
+        raise UsageError(f"{path}: left_out: is found by zclab, not declared: remove it")
     plan = _validated(str(path), {"name": path.stem, **data})
     documented = set(claims.load())
     for field in ("comparisons", "rpc_comparisons"):
@@ -274,8 +281,10 @@ def load(name_or_path: str) -> Plan:
 def of_lab(lab: Lab) -> Plan:
     """Return the lab's own plan, after checking that each of its thresholds bounds something in it.
 
+    Comparisons with a mode that the lab's kernel is not built for are left out (`Plan.left_out`).
+
     Raises:
-        UsageError: the plan is missing, or a threshold bounds nothing in it.
+        UsageError: the plan is missing, a threshold bounds nothing in it, or the kernel can do none of it.
     """
     plan = load(lab.plan)
     compared = {one.name: one.metrics for one in plan.every()}
@@ -296,7 +305,23 @@ def of_lab(lab: Lab) -> Plan:
             )
         if unknown := set(threshold.claims) - set(claims.load()):
             raise UsageError(f"{place}: docs/claims.yml has no claim {', '.join(sorted(unknown))}")
-    return plan
+    return _without_missing_modes(plan, lab)
+
+
+def _without_missing_modes(plan: Plan, lab: Lab) -> Plan:
+    """Return the plan without comparisons that need an mmap() which a kernel of the lab does not have."""
+    left_out = {}
+    for one in plan.comparisons:
+        for arm in (one.a, one.b):
+            variant = arm.kernel or lab.kernel_variant
+            option = MODE_OPTIONS.get(arm.receive_mode)
+            declared = lab.kernel_variants.get(variant or "")
+            if declared and option and not kernel_config.asks_for(declared.config, option):
+                left_out[one.name] = f"kernel {variant} is built without {arm.receive_mode} ({option})"
+    kept = [one for one in plan.comparisons if one.name not in left_out]
+    if not kept and not plan.rpc_comparisons:
+        raise UsageError(f"{lab.name}: plan {plan.name}: nothing to measure: {next(iter(left_out.values()))}")
+    return plan.model_copy(update={"comparisons": kept, "left_out": left_out})
 
 
 def _validated(place: str, data: object) -> Plan:

@@ -112,6 +112,8 @@ def show(console: Console, document: RunDocument) -> None:
     print_reports(console, document.console_reports)
     for line in _comparison_lines(document.comparisons):
         print_line(console, line)
+    for line in _left_out_lines(document):
+        print_line(console, line)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
     # What makes all else doubtful comes first.
@@ -158,6 +160,12 @@ def _comparison_lines(comparisons: list[ComparisonDocument]) -> list[str]:
                     f"{place}: precision not reached: {reached} where {one.precision_wanted:.1%} was asked"
                 )
     return list(dict.fromkeys(found))
+
+
+def _left_out_lines(document: RunDocument) -> list[str]:
+    """Return a line for each reason for which comparisons of the lab's plan were not made."""
+    by_reason = grouped(document.left_out, lambda name: document.left_out[name])
+    return [f"left out: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def _explained(document: RunDocument) -> str:

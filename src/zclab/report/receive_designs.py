@@ -15,10 +15,13 @@ from typing import NamedTuple
 from rich.table import Table
 
 from zclab.analysis.document import MeasurementDocument, RunDocument
+from zclab.analysis.metric_values import value as metric_value
+from zclab.base.groups import grouped
+from zclab.base.metrics import Metric
 from zclab.report.terminal import new_table
 
 DESIGNS = ("copy", "map_each", "map_once", "map_once_hybrid")
-_METRIC = "receiver_usec_per_mib"
+_METRIC: Metric = "receiver_usec_per_mib"
 
 
 class ReaderComparison(NamedTuple):
@@ -37,11 +40,19 @@ class ReaderComparison(NamedTuple):
 def table(document: RunDocument) -> Table | None:
     """Return the receiver's CPU per MiB by reader, bytes per call and design; None if not compared."""
     cells: dict[tuple[bool, int], dict[str, list[float]]] = {}
+    designs = {"map_each", "map_once"}
+    by_comparison = grouped(_valid_transfers(document), lambda one: one.comparison)
+    compared = {
+        _setting(members[0])
+        for members in by_comparison.values()
+        if designs <= {one.receive_mode for one in members}
+    }
     for one in _valid_transfers(document):
-        if one.receiver_cpu is not None and one.receiver_cpu.usec_per_mib is not None:
+        cost = metric_value(one, _METRIC)
+        if cost is not None and _setting(one) in compared:
             row = cells.setdefault((one.keep_bytes > 0, one.chunk_bytes), {})
-            row.setdefault(one.receive_mode, []).append(one.receiver_cpu.usec_per_mib)
-    if not any("map_each" in row and "map_once" in row for row in cells.values()):
+            row.setdefault(one.receive_mode, []).append(cost)
+    if not cells:
         return None
     label = "emulated µs/MiB" if document.emulated else "µs/MiB"
     title = f"Receiver CPU by receive design ({label}, medians)"
@@ -50,6 +61,11 @@ def table(document: RunDocument) -> Table | None:
         figures = [f"{statistics.median(row[name]):.0f}" if name in row else "-" for name in DESIGNS]
         made.add_row("keeps" if keeps else "reuses", str(size), *figures)
     return made
+
+
+def _setting(one: MeasurementDocument) -> tuple[str, float | None, int]:
+    """Return what else has to be equal for designs to be compared."""
+    return one.send_mode, one.pace_gbit_per_s, one.message_bytes
 
 
 def sentences(document: RunDocument) -> list[str]:
