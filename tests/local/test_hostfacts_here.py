@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.ssh_server import SshServer
 from tests.unit.test_hostfacts import SAID
 
 from zclab.host import facts as hostfacts
+from zclab.host import placement
 from zclab.host import state as hoststate
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Remote, RemoteError
@@ -85,3 +87,31 @@ def test_another_kernel_has_no_artifact_key(remote: Remote) -> None:
     state = Snapshot.model_validate(factories.snapshot(factories.RECEIVER, kernel_build_id="00"))
     facts = hostfacts.facts(remote, loopback(), factories.lab(), factories.ARTIFACT, state)
     assert facts.artifact_key is None
+
+
+def test_the_placement_of_this_machine(remote: Remote) -> None:
+    """Loopback has no device, so no interrupts, and nothing of it is steered."""
+    host = loopback().model_copy(update={"traffic_cpus": [0]})
+    found = placement.read(remote, host)
+    assert (found.traffic_cpus, found.interrupts) == ([0], None)
+    assert found.rps_cpus == {"rx-0": []} and found.rps_flow_cnt == {"rx-0": 0}
+    assert found.kernel_arguments == Path("/proc/cmdline").read_text(encoding="utf-8").split()
+    unpinned = placement.read(remote, loopback()).traffic_cpus
+    assert unpinned == sorted(os.sched_getaffinity(0))
+    absent = placement.read(remote, loopback().model_copy(update={"traffic_cpus": [4095]}))
+    assert absent.traffic_cpus is None
+    none = placement.read(remote, loopback().model_copy(update={"data_interface": "nosuch0"}))
+    assert (none.interrupts, none.rps_cpus, none.rps_flow_cnt) == (None, None, None)
+
+
+def test_the_interrupts_of_a_device_of_this_machine(remote: Remote) -> None:
+    """Those that have a handler; others never come."""
+    found: dict[int, list[int]] = {}
+    for path in Path("/sys/class/net").iterdir():
+        host = loopback().model_copy(update={"data_interface": path.name})
+        found |= placement.read(remote, host).interrupts or {}
+    if not found:
+        pytest.skip("no interface of this machine shows its interrupts")
+    for number, cpus in found.items():
+        affinity = Path(f"/proc/irq/{number}/smp_affinity_list").read_text(encoding="utf-8").strip()
+        assert cpus == hoststate.cpu_list(affinity)

@@ -23,7 +23,7 @@ from zclab.backends.virtual import lab as hosts
 from zclab.backends.virtual.lab import HostStatus
 from zclab.base.errors import LabError, UsageError
 from zclab.deploy import state as deploy_state
-from zclab.host import console
+from zclab.host import console, placement
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Host, Lab
@@ -65,6 +65,7 @@ class Pretended:
         self.lab = lab
         self.state = {host.name: self._snapshot(host) for host in lab.hosts}
         self.made: list[str] = []
+        self.placements: Iterator[str | None] = iter(())
 
         class Pretending(_Session):
             pretended = self
@@ -141,10 +142,10 @@ class _Session(Session):
 
     pretended: ClassVar[Pretended]
 
-    @staticmethod
-    def connect(lab: Lab, hosts: Sequence[Host]) -> AbstractContextManager[dict[str, Any]]:
+    @classmethod
+    def connect(cls, lab: Lab, hosts: Sequence[Host]) -> AbstractContextManager[dict[str, Any]]:
         assert [host.name for host in hosts] == MEMBERS
-        return contextlib.nullcontext({name: _Silent() for name in MEMBERS})
+        return contextlib.nullcontext({name: _Silent(cls.pretended) for name in MEMBERS})
 
     @staticmethod
     def built_programs() -> dict[str, str]:
@@ -163,6 +164,15 @@ class _Session(Session):
 
 class _Silent:
     """A connection over which nothing of interest is said."""
+
+    def __init__(self, pretended: Pretended) -> None:
+        self._pretended = pretended
+
+    def run(self, command: str) -> Completed:
+        assert command == placement.command(self._pretended.lab.pair().sender)
+        if (found := next(self._pretended.placements)) is None:
+            raise RemoteError("sender1: is gone")
+        return Completed(0, found, "")
 
     def output(self, command: str) -> str:
         return "driver:\n" if "echo driver:" in command else "zclab-traffic 0.1.0"
@@ -633,3 +643,47 @@ def test_options_of_a_ping_pong(pretended: Pretended) -> None:
         assert (found["--request-bytes"], found["--reply-bytes"]) == ("1", "2")
         assert found["--mode"] == planned.receive_mode
         assert "--streams" not in found
+
+
+# ------------------------------------------------------------------------------ the conditions of a plan
+
+HALT, POLL = "cmdline:idle=halt", "cmdline:idle=poll"
+CONDITIONED = Plan.model_validate(
+    {**PLAN.model_dump(), "preconditions": {"sender": {"kernel_arguments": ["idle=halt"]}}}
+)
+
+
+@pytest.mark.parametrize(
+    ("printed", "met", "found"),
+    [
+        ([HALT, HALT], True, "idle=halt"),
+        ([HALT, POLL], False, "idle=poll"),
+        ([POLL, HALT], False, "idle=poll"),
+        ([HALT, None], None, None),
+        ([None, HALT], None, None),
+    ],
+    ids=["as published", "changed meanwhile", "changed back", "gone afterwards", "gone before"],
+)
+def test_conditions_are_read_back_before_and_after(
+    printed: list[str | None], met: bool | None, found: str | None, pretended: Pretended
+) -> None:
+    pretended.placements = iter(printed)
+    run = pretended.execute(CONDITIONED, Told())
+    assert len(run.manifest().placements["sender1"]) == 2
+    (one,) = run.document().preconditions
+    assert (one.host, one.what, one.met, one.found) == ("sender1", "idle=halt", met, found)
+
+
+def test_a_resumed_run_keeps_what_was_read_before(pretended: Pretended) -> None:
+    """A condition that did not hold when the run began did not hold for it."""
+    pretended.placements = iter([POLL, HALT, HALT])
+    pretended.fails_at = {3: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        pretended.execute(CONDITIONED, Told())
+    run = Run(query.find("latest", pytest.fail).directory, RUN)
+    pretended.execute(CONDITIONED, Told(), run)
+    document = run.document()
+    assert len(run.manifest().placements["sender1"]) == 3
+    (one,) = document.preconditions
+    assert (one.met, one.found) == (False, "idle=poll")
+    assert document.chain is not None and document.chain.state == "whole"

@@ -86,6 +86,17 @@ def test_what_is_left_out_is_one_line() -> None:
     assert "left out" not in shown(factories.manifest())
 
 
+def test_conditions_that_do_not_hold_are_named() -> None:
+    conditions = {"sender": {"rps": False, "kernel_arguments": ["idle=halt"]}}
+    plan = factories.plan(preconditions=conditions)
+    placements = {factories.SENDER: [{"rps_cpus": {"rx-0": [1]}}]}
+    gates = [factories.threshold()]
+    text = shown(factories.manifest(plan=plan, placements=placements, thresholds=gates))
+    assert "sender1: RPS: off was asked, found: on\n" in text
+    assert "sender1: idle=halt: a kernel argument was asked, it cannot be read\n" in text
+    assert "not as published: sender1: RPS, idle=halt" in text
+
+
 def test_equal_arms_are_shown_as_a_a() -> None:
     text = shown(factories.manifest(plan=factories.plan(aa_pairs=8, repeats=8)))
     rows = [line.strip(" │┃").split()[:1] for line in text.splitlines()]

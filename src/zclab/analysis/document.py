@@ -236,10 +236,24 @@ class ComparisonDocument(Model):
     reference: dict[str, Any]
 
 
+class PreconditionDocument(Model):
+    """One condition of a plan on one host: what it is about, what was wanted, and the worst that was found.
+
+    found: null if it cannot be read. met: null if it is not known.
+    """
+
+    host: str
+    what: str
+    wanted: str
+    found: str | None
+    met: bool | None
+
+
 class RunDocument(BaseManifest):
     """What `zclab show --json` prints of a run of kind run.
 
-    left_out: comparisons of the lab's plan that were not made, and why.
+    preconditions: of the plan, each with what was read back. left_out: comparisons of the lab's plan that
+    were not made, and why.
     """
 
     kind: Literal["run"] = "run"
@@ -251,5 +265,6 @@ class RunDocument(BaseManifest):
     equal_arms: list[EqualArms] = []
     remeasured: int = 0
     seed: int | None
+    preconditions: list[PreconditionDocument] = []
     left_out: dict[str, str] = {}
     problems: list[str]

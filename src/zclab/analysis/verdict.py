@@ -10,7 +10,7 @@ import statistics as plain_statistics
 from collections.abc import Mapping
 from typing import Literal
 
-from zclab.analysis import disturbance, measurement, samples, statistics
+from zclab.analysis import disturbance, measurement, preconditions, samples, statistics
 from zclab.analysis.document import (
     ComparisonDocument,
     EqualArms,
@@ -59,7 +59,7 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
         verdicts.append("fail")
     common = {name: getattr(manifest, name) for name in BaseManifest.model_fields}
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
-    found |= {"left_out": manifest.plan.left_out}
+    found |= {"preconditions": preconditions.judged(manifest), "left_out": manifest.plan.left_out}
     found |= {"equal_arms": equal, "remeasured": sum(one.attempt > 0 for one in measurements)}
     found |= manifest.judged(*verdicts)
     return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)
@@ -177,6 +177,7 @@ class _Judged:
         self._manifest = manifest
         self._equal = equal
         self._disturbed = disturbed
+        self._unmet = preconditions.unmet(preconditions.judged(manifest))
         self._differ = [one for one in equal.values() if one.differ]
 
     def comparison(
@@ -194,7 +195,7 @@ class _Judged:
         arm = threshold.arm if threshold else None
         interval = found.level_of(arm) if arm else found.interval()
         count = len(found.of(arm)) if arm else found.size
-        because = _not_gated(self._manifest, metric, threshold, members, bool(found.points))
+        because = self._unmet or _not_gated(self._manifest, metric, threshold, members, bool(found.points))
         resolution = None if arm or found.by_boot else statistics.resolution(found.ratios, found.repeats)
         invalid = _invalid_reasons(metric, members, found, whole=whole)
         invalid += self._disturbed.get(cell.name, [])

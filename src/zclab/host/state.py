@@ -225,7 +225,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _cpu_list(text: str) -> list[int]:
+def cpu_list(text: str) -> list[int]:
     """Return the numbers in a list of CPUs as the kernel writes it: 0-3,8."""
     found: list[int] = []
     for part in filter(None, text.split(",")):
@@ -234,7 +234,7 @@ def _cpu_list(text: str) -> list[int]:
     return found
 
 
-def _cpu_mask(text: str) -> list[int]:
+def cpu_mask(text: str) -> list[int]:
     """Return the numbers in a mask of CPUs as the kernel writes it: 00000000,00000003."""
     mask = int(text.replace(",", ""), 16)
     return [cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1]
@@ -351,7 +351,7 @@ def parse(text: str, host: Host, lab: Lab) -> Snapshot:
     qdiscs = answer("tc ")
     dropped = sum(int(count) for count in re.findall(r"\(dropped (\d+),", "\n".join(qdiscs.lines)))
     steering = {
-        file.split("/")[-2]: _cpu_mask(values[0])
+        file.split("/")[-2]: cpu_mask(values[0])
         for file, values in files.items()
         if file.startswith(f"{directory}/queues/")
     }
@@ -399,7 +399,7 @@ def parse(text: str, host: Host, lab: Lab) -> Snapshot:
             else int(locked)
             if locked.isdigit()
             else None,
-            online_cpus=_cpu_list(files[_ONLINE][0]) if _ONLINE in files else None,
+            online_cpus=cpu_list(files[_ONLINE][0]) if _ONLINE in files else None,
             cpus=_cpus(stat.lines) if stat.status == 0 else None,
             softnet=_softnet(files[_SOFTNET]) if _SOFTNET in files else None,
             tcp_drops=_tcp_drops(files.get(_NETSTAT, [])),

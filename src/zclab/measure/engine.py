@@ -25,6 +25,7 @@ from zclab.base.errors import UsageError
 from zclab.base.model import first_problem
 from zclab.deploy import state as deploy_state
 from zclab.host import facts as hostfacts
+from zclab.host import placement
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.kernel.identity import KernelIdentity
@@ -86,7 +87,9 @@ def execute(
         reporter.started(run, run.manifest().plan, backend.overhead_seconds, backend.boot_seconds)
         try:
             with session.recording(run):
+                _note_placements(session, run)
                 _Engine(session, run, reporter, boot).carry_out(records)
+                _note_placements(session, run)
         finally:
             reporter.finished(run)
     return run
@@ -246,6 +249,21 @@ def manifest_fields(session: Session, plan: Plan) -> dict[str, Any]:
         ],
         "versions": common["versions"] | {"traffic": tool},
     }
+
+
+def _note_placements(session: Session, run: MeasuringRun) -> None:
+    """Keep how the hosts are set up now, where the plan asks for it; of one that is gone nothing is known."""
+    manifest = run.manifest()
+    found = dict(manifest.placements)
+    for host in session.members:
+        if host.role in manifest.plan.preconditions:
+            try:
+                read = placement.read(session.remotes[host.name], host)
+            except RemoteError:
+                read = placement.Placement()
+            found[host.name] = [*found.get(host.name, []), read]
+    if found != manifest.placements:
+        run.update(placements=found)
 
 
 def _check_resumed(run: MeasuringRun, fresh: Manifest, *, reboots: bool) -> None:

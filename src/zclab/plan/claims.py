@@ -14,14 +14,13 @@ from zclab.base.paths import project_root
 
 
 class Claim(Model):
-    """One claim: `reference` holds the documents' figures, `unchecked` why no check serves it yet."""
+    """One claim: `reference` holds the documents' figures, `note` what else there is to know."""
 
     id: str
     kind: Literal["semantic", "figure"]
     text: str
     note: str | None = None
     reference: dict[str, Any] = {}
-    unchecked: str | None = None
 
 
 def load() -> dict[str, Claim]:

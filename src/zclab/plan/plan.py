@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from zclab.base import renamed_keys
 from zclab.base.errors import UsageError
 from zclab.base.metrics import METRICS, Metric
-from zclab.base.model import Model, ReceiveMode, SendMode, first_problem
+from zclab.base.model import Model, ReceiveMode, Role, SendMode, first_problem
 from zclab.base.paths import project_root
 from zclab.kernel import config as kernel_config
 from zclab.lab.link import PAGE_BYTES
@@ -89,6 +89,21 @@ class RpcComparison(Model):
         return self
 
 
+class Preconditions(Model):
+    """What has to hold on a host for a plan's comparisons to be gated; what is left out (null) is not asked.
+
+    traffic_cpus: the CPUs that the traffic threads may run on. interrupt_cpus: those that take the data
+    interface's interrupts. rps, rfs: whether packets are steered to other CPUs (Linux:
+    Documentation/networking/scaling.rst). kernel_arguments: words of the kernel's command line.
+    """
+
+    traffic_cpus: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    interrupt_cpus: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    rps: bool | None = None
+    rfs: bool | None = None
+    kernel_arguments: list[str] = []
+
+
 class Repeats(Model):
     """Number of pairs, or of boots of each kernel: at least, and at most while the interval is too wide."""
 
@@ -132,6 +147,8 @@ class Plan(Model):
     boot_measurements: measurements of each cell within such a boot.
     ip_versions: null for the lab's own.
     profile_event: the perf event by which each arm is profiled once, such as cycles.
+    preconditions: what is read back from the host of a role before and after the measurements; where it does
+        not hold, comparisons are shown and not gated.
     left_out: the comparisons that the lab's own plan has, too, and why they are not made. Not in files.
     """
 
@@ -156,6 +173,7 @@ class Plan(Model):
     comparisons: list[PlannedComparison] = []
     rpc_comparisons: list[RpcComparison] = []
     profile_event: str | None = None
+    preconditions: dict[Role, Preconditions] = {}
     left_out: dict[str, str] = {}
 
     @field_validator(

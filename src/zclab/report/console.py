@@ -112,7 +112,7 @@ def show(console: Console, document: RunDocument) -> None:
     print_reports(console, document.console_reports)
     for line in _comparison_lines(document.comparisons):
         print_line(console, line)
-    for line in _left_out_lines(document):
+    for line in [*_precondition_lines(document), *_left_out_lines(document)]:
         print_line(console, line)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
@@ -160,6 +160,16 @@ def _comparison_lines(comparisons: list[ComparisonDocument]) -> list[str]:
                     f"{place}: precision not reached: {reached} where {one.precision_wanted:.1%} was asked"
                 )
     return list(dict.fromkeys(found))
+
+
+def _precondition_lines(document: RunDocument) -> list[str]:
+    """Return a line for each condition of the plan that did not hold, or is not known to have held."""
+    return [
+        f"{one.host}: {one.what}: {one.wanted} was asked, "
+        + ("it cannot be read" if one.found is None else f"found: {one.found}")
+        for one in document.preconditions
+        if not one.met
+    ]
 
 
 def _left_out_lines(document: RunDocument) -> list[str]:

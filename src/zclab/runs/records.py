@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from zclab.base.model import Model
+from zclab.host.placement import Placement
 from zclab.host.snapshot import HostFacts, Snapshot
 from zclab.kernel.identity import KernelIdentity
 from zclab.lab.model import Expectations, Host, Limits
@@ -56,7 +57,8 @@ class Manifest(BaseManifest):
     """What a run was: everything that judging its records again needs.
 
     `other_kernels` are those that arms of the plan boot, by variant. `limits` is what the lab declares of
-    its hosts; null in runs before schema version 5.
+    its hosts; null in runs before schema version 5. `placements` are what was read of the plan's
+    preconditions, by host, each time that measuring began or ended.
     """
 
     kind: Literal["run"] = "run"
@@ -64,5 +66,6 @@ class Manifest(BaseManifest):
     expectations: Expectations
     pair: list[Host]
     limits: Limits | None = None
+    placements: dict[str, list[Placement]] = {}
     other_kernels: dict[str, KernelIdentity] = {}
     hosts: list[HostFacts]
