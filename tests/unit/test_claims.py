@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tests import factories
 
+from zclab.base.errors import UsageError
 from zclab.base.paths import project_root
 from zclab.plan import claims
 from zclab.plan import plan as plans
@@ -83,6 +84,37 @@ def test_every_claim_is_there_once() -> None:
 @pytest.mark.parametrize("claim", sorted(WANTED))
 def test_a_claim_is_checked(claim: str) -> None:
     assert claim in served()
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_each_figure_is_gated_or_the_inventory_says_why_not(lab: str) -> None:
+    expected = factories.lab(lab).expectations
+    gated = {claim for one in expected.thresholds for claim in one.claims}
+    figures = {name for name, claim in claims.load().items() if claim.kind == "figure"}
+    assert figures == (gated & figures) | {*expected.not_gated}
+    assert not gated & {*expected.not_gated}
+    plans.of_lab(factories.lab(lab))
+
+
+def test_a_threshold_that_no_plan_of_the_lab_measures_gates_nothing() -> None:
+    """What `gated` above counts is bound to a comparison of the plan by `of_lab`."""
+    expected = factories.lab("connectx3").expectations
+    plan = plans.of_lab(factories.lab("connectx3"))
+    assert {one.comparison for one in expected.thresholds} <= {one.name for one in plan.every()}
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("F99", "zclab_not_gated.F99: docs/claims.yml has no claim F99"),
+        ("F4", "zclab_not_gated.F4: a threshold names the claim"),
+    ],
+)
+def test_what_is_said_not_to_be_gated_is_checked(claim: str, words: str) -> None:
+    lab = factories.lab("connectx3")
+    expected = lab.expectations.model_copy(update={"not_gated": {claim: "no"}})
+    with pytest.raises(UsageError, match=words):
+        plans.of_lab(lab.model_copy(update={"expectations": expected}))
 
 
 def test_checks_name_claims_that_exist() -> None:

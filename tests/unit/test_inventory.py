@@ -994,3 +994,9 @@ def test_every_mapping_arm_of_a_main_job_has_bounds(name: str) -> None:
         kernel_config.asks_for(one.config, "CONFIG_TCP_MMAP_CONSUME") for one in lab.kernel_variants.values()
     ):
         assert bounds["map_each"]["copy"].at_least is not None
+
+
+def test_reasons_for_what_is_not_gated_judge_nothing() -> None:
+    lab = factories.lab("virtual")
+    assert lab.expectations.not_gated["F6"]
+    assert set(lab.expectations.not_gated) == {f"F{number}" for number in range(1, 11)}

@@ -1468,3 +1468,12 @@ def test_a_gate_without_figures_is_not_kept() -> None:
     (found,) = document.comparisons
     assert (found.gated, found.verdict, document.verdict) == (True, "inconclusive", "inconclusive")
     assert found.inconclusive_because == "its figures were not measured"
+
+
+def test_a_claim_that_is_not_gated_says_why() -> None:
+    document = run(factories.manifest(not_gated={"F4": "no bound holds here"}))
+    reasons = {one.metric: one.not_gated_because for one in document.comparisons}
+    assert reasons == {
+        "receiver_usec_per_mib": "no bound holds here",
+        "gbit_per_s": "not declared by the lab",
+    }

@@ -195,7 +195,9 @@ class _Judged:
         arm = threshold.arm if threshold else None
         interval = found.level_of(arm) if arm else found.interval()
         count = len(found.of(arm)) if arm else found.size
-        because = self._unmet or _not_gated(self._manifest, metric, threshold, members, bool(found.points))
+        because = self._unmet or _not_gated(
+            self._manifest, cell, metric, threshold, members, bool(found.points)
+        )
         resolution = None if arm or found.by_boot else statistics.resolution(found.ratios, found.repeats)
         invalid = _invalid_reasons(metric, members, found, whole=whole)
         invalid += self._disturbed.get(cell.name, [])
@@ -405,6 +407,7 @@ def _is_emulated(manifest: Manifest, metric: Metric) -> bool:
 
 def _not_gated(
     manifest: Manifest,
+    cell: Cell,
     metric: Metric,
     threshold: Threshold | None,
     members: list[MeasurementDocument],
@@ -417,4 +420,8 @@ def _not_gated(
     without = {cpu.perf_unavailable for one in members for cpu in (one.receiver_cpu, one.sender_cpu) if cpu}
     if METRICS[metric].unit == "cycles_per_mib" and not measured and without - {None}:
         return f"not counted: {'; '.join(sorted(filter(None, without)))}"
-    return None if threshold else "not declared by the lab"
+    if threshold:
+        return None
+    said = manifest.expectations.not_gated
+    reasons = dict.fromkeys(said[claim] for claim in cell.metrics[metric] if claim in said)
+    return "; ".join(reasons) or "not declared by the lab"

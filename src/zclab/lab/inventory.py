@@ -26,7 +26,7 @@ from zclab.lab import addresses, connection
 from zclab.lab.model import KINDS, Host, Lab
 
 # What an inventory declares under zclab_NAME: fields of a lab, on which every host must agree, and of a host.
-_EXPECTED = ("link", "validity", "thresholds", "smallest_effect")
+_EXPECTED = ("link", "validity", "thresholds", "not_gated", "smallest_effect")
 _LAB_FIELDS = (
     *("kind", "plan", "limits", "virtual", "kernel_variant", "kernel_variants"),
     *(*_EXPECTED, "crosscheck"),

@@ -215,12 +215,14 @@ class Expectations(Model):
     """What a lab declares of its measurements: what makes one count, and what it has to show.
 
     shared_cpu: the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them.
+    not_gated: the claims that no threshold gates here, and why.
     counts_instructions: the hosts' CPU times count instructions, a billion a second.
     """
 
     link: Link
     validity: Validity
     thresholds: list[Threshold]
+    not_gated: dict[str, Annotated[str, Field(min_length=1)]] = {}
     smallest_effect: float = Field(gt=0, lt=1)
     rcvlowat_bytes: int = Field(gt=0)
     shared_cpu: bool = False

@@ -323,7 +323,19 @@ def of_lab(lab: Lab) -> Plan:
             )
         if unknown := set(threshold.claims) - set(claims.load()):
             raise UsageError(f"{place}: docs/claims.yml has no claim {', '.join(sorted(unknown))}")
+    _check_not_gated(lab)
     return _without_missing_modes(plan, lab)
+
+
+def _check_not_gated(lab: Lab) -> None:
+    """Raise UsageError for a claim that is said not to be gated, and is, or that there is none of."""
+    gated = {claim for one in lab.expectations.thresholds for claim in one.claims}
+    for claim in lab.expectations.not_gated:
+        place = f"{lab.name}: zclab_not_gated.{claim}"
+        if claim not in claims.load():
+            raise UsageError(f"{place}: docs/claims.yml has no claim {claim}")
+        if claim in gated:
+            raise UsageError(f"{place}: a threshold names the claim: take one of them away")
 
 
 def _without_missing_modes(plan: Plan, lab: Lab) -> Plan:

@@ -83,6 +83,7 @@ def _lock_report(manifest: BaseManifest) -> str:
 def _expected(expectations: Expectations) -> dict[str, Any]:
     """Return what a lab expects: each value by its key in an inventory, a threshold by what it bounds."""
     data = expectations.model_dump(mode="json")
+    del data["not_gated"]  # it judges nothing
     found: dict[str, Any] = {}
     for one in data.pop("thresholds"):
         where = [one["comparison"], one["metric"]]
