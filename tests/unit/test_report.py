@@ -104,6 +104,14 @@ def test_equal_arms_are_shown_as_a_a() -> None:
     assert ["aa"] not in rows
 
 
+def test_arm_a_is_above_arm_b_whichever_was_measured_first() -> None:
+    manifest = factories.manifest()
+    records = [one for one in factories.records(manifest) if one.planned.phase == "compare"]
+    b_first = sorted(records, key=lambda one: one.planned.arm, reverse=True)
+    rows = [line.split("│")[2].strip() for line in shown(manifest, b_first).splitlines() if "6/6" in line]
+    assert rows == ["a", "b"]
+
+
 def test_an_emulated_run_says_so() -> None:
     text = shown(factories.manifest(emulated=True, thresholds=[factories.threshold()]))
     assert "emulated: CPU figures are the emulator's" in text

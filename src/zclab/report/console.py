@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -210,7 +210,7 @@ def _arms_table(document: RunDocument) -> Table:
     figures = ("valid", "Gbit/s", "mapped", *costs, "retransmits", "copied")
     table = new_table("Measurements (medians)", ("comparison", "arm", "send", "receive"), figures)
     bulk = [one for one in document.measurements if one.phase in ("compare", "aa") and one.rpc is None]
-    for (comparison, arm), members in grouped(bulk, _arm).items():
+    for (comparison, arm), members in _arms(bulk):
         first = members[0]
         copied = [one.completions.copied for one in members if one.completions]
         retransmitted = [
@@ -234,8 +234,13 @@ def _arms_table(document: RunDocument) -> Table:
     return table
 
 
-def _arm(one: MeasurementDocument) -> tuple[str, str]:
-    return one.comparison, one.arm
+def _arms(
+    measurements: Iterable[MeasurementDocument],
+) -> Iterator[tuple[tuple[str, str], list[MeasurementDocument]]]:
+    """Yield each arm of each comparison with its measurements, arm A first, whichever was measured first."""
+    for comparison, members in grouped(measurements, lambda one: one.comparison).items():
+        for arm, own in sorted(grouped(members, lambda one: one.arm).items()):
+            yield (comparison, arm), own
 
 
 def show_pilot(console: Console, plan: Plan, needs: list[Need]) -> None:
@@ -282,7 +287,7 @@ def _rpc_table(document: RunDocument) -> Table:
     figures = ("valid", "RPC/s", "RPC/s per CPU-s", "calls per RPC", "p50 µs", "p99 µs", "p99.99 µs")
     table = new_table("Ping-pong (medians)", ("comparison", "arm", "receive"), figures)
     calls = [one for one in document.measurements if one.rpc is not None]
-    for (comparison, arm), members in grouped(calls, _arm).items():
+    for (comparison, arm), members in _arms(calls):
         latencies = [one.rpc.latency_us for one in members if one.rpc and one.rpc.latency_us]
         table.add_row(
             comparison,
