@@ -22,7 +22,7 @@ from zclab.base.paths import project_root
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Array]
-DRAWS = 10_000
+DRAWS = 40_000
 FEW_DRAWS = 2_000
 SEED = 20180416
 #: What arm B really costs, in logs of A's.
@@ -263,7 +263,7 @@ def within(rows: dict[str, list[float]], low: float, high: float) -> None:
 @pytest.mark.nightly
 def test_pairs() -> None:
     rows = {name: [coverage_of_pairs(name, n, DRAWS) for n in COUNTS] for name in NOISES}
-    within(rows, 0.94, 0.975)
+    within(rows, 0.94, 0.972)  # 97 %, and 2.5 deviations of 40,000 draws
     documented(table("noise of one measurement", [f"n = {n}" for n in COUNTS], rows))
 
 
@@ -278,16 +278,18 @@ def test_pairs_until_the_interval_is_narrow() -> None:
 def test_boots() -> None:
     spreads = {f"{100 * one:g} % between boots": one for one in BOOT_SPREADS}
     rows = {name: [coverage_of_boots(one, n, DRAWS) for n in BOOTS] for name, one in spreads.items()}
-    within(rows, 0.94, 0.975)
+    # Four boots of each kernel have 70 orders, of which two lie outside: the level is 97.1 %.
+    within({name: row[:1] for name, row in rows.items()}, 0.94, 0.975)
+    within({name: row[1:] for name, row in rows.items()}, 0.94, 0.97)
     documented(table("boots of each kernel", [f"n = {n}" for n in BOOTS], rows))
     calls = {name: [false_calls_of_boots(one, n, DRAWS) for n in BOOTS[1:]] for name, one in spreads.items()}
-    within(calls, 0.0, 0.0125)  # 1 %, and 2.5 deviations of 10,000 draws
+    within(calls, 0.0, 0.0113)  # 1 %, and 2.5 deviations of 40,000 draws
 
 
 @pytest.mark.nightly
 def test_false_calls() -> None:
     rows = {name: [false_calls_of_pairs(name, n, DRAWS) for n in COUNTS[1:]] for name in NOISES}
-    within(rows, 0.0, 0.0125)
+    within(rows, 0.0, 0.0113)
     documented(table("noise of one measurement", [f"n = {n}" for n in COUNTS[1:]], rows))
 
 
@@ -297,7 +299,7 @@ def test_one_arm() -> None:
         name: list(itertools.chain(*(passes_at_the_bound(name, n, DRAWS) for n in (8, 12, 20, 30))))
         for name in DRIFTS
     }
-    within({name: row[::2] for name, row in rows.items()}, 0.0, 0.034)  # 3 %, and 2.5 deviations
+    within({name: row[::2] for name, row in rows.items()}, 0.0, 0.03)
     heads = [head for n in (8, 12, 20, 30) for head in (f"n = {n}", "without")]
     documented(table("drift of the host", heads, rows))
 
