@@ -70,6 +70,7 @@ def test_artifact_is_whole(source: dict[str, Any], cache: Path) -> None:
         "build.log",
         "config",
         f"linux-image-{made.release}_1_amd64.deb",
+        "vmlinux",
     ]
     assert json.loads((made.directory / "artifact.json").read_text()) == made.model_dump(mode="json")
     assert re.fullmatch(r"[0-9a-f]{40}", made.build_id)

@@ -161,6 +161,7 @@ OPTIONS = {
     "two": ["CONFIG_P", "CONFIG_Q"],
     "z": ["y"],
 }
+EXT4 = ("ext4", "root filesystem")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,9 @@ OPTIONS = {
         ),
         ({"CONFIG_E1000E": "m"}, "e1000e", "NIC", None),
         ({"CONFIG_EXT4_FS": "m"}, "ext4", "root filesystem", r"ext4 built in, .* CONFIG_EXT4_FS is m: add"),
-        ({"CONFIG_EXT4_FS": "m", "CONFIG_BLK_DEV_INITRD": "y"}, "ext4", "root filesystem", None),
+        ({"CONFIG_EXT4_FS": "m", "CONFIG_BLK_DEV_INITRD": "y", "CONFIG_MODULES": "y"}, *EXT4, None),
+        # It could load an initrd, and none is made for a kernel without modules.
+        ({"CONFIG_EXT4_FS": "m", "CONFIG_BLK_DEV_INITRD": "y"}, *EXT4, r"ext4 built in, .* is m: add"),
         ({"CONFIG_EXT4_FS": "y"}, "ext4", "root filesystem", None),
         ({"CONFIG_Q": "m"}, "two", "root disk", r"two built in, .* CONFIG_Q is m"),
         ({"CONFIG_P": "m", "CONFIG_Q": "y"}, "two", "root disk", None),
@@ -190,3 +193,13 @@ def test_required_drivers(got: dict[str, str], driver: str, purpose: Any, words:
     with pytest.raises(InvalidError, match=f"kernel variant stock: .*{words}") as caught:
         drivers.check(got, OPTIONS, [requirement], "stock")
     assert "\n" not in str(caught.value)
+
+
+def test_an_option_that_has_to_be_built_in_is_named() -> None:
+    needed = {"CONFIG_VETH": "a link", "CONFIG_NET_NS": "a guest"}
+    drivers.check_built_in({"CONFIG_VETH": "y", "CONFIG_NET_NS": "y"}, needed, "stock")
+    for got, value in (({"CONFIG_VETH": "y"}, "n"), ({"CONFIG_VETH": "y", "CONFIG_NET_NS": "m"}, "m")):
+        with pytest.raises(
+            InvalidError, match=rf"variant stock: CONFIG_NET_NS is {value}, and a guest needs"
+        ):
+            drivers.check_built_in(got, needed, "stock")

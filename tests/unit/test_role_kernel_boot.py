@@ -525,7 +525,9 @@ def test_a_later_file_that_sets_the_default_is_refused(fake: FakeHost) -> None:
 
 
 def test_package_is_described(tmp_path: Path) -> None:
-    deb = make_deb(tmp_path, MINE, "CONFIG_X=y\nCONFIG_BLK_DEV_INITRD=y\n")
+    without_modules = make_deb(tmp_path, MINE, "CONFIG_X=y\nCONFIG_BLK_DEV_INITRD=y\n")
+    assert not install.describe_package(without_modules, MINE)["wants_initrd"]
+    deb = make_deb(tmp_path, MINE, "CONFIG_X=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_MODULES=y\n")
     package = install.describe_package(deb, MINE)
     assert package["image_sha256"] == hashlib.sha256(f"image {MINE}".encode()).hexdigest()
     assert package["wants_initrd"]

@@ -51,7 +51,9 @@ def describe_package(deb: Path, release: str) -> dict[str, Any]:
                     if name.startswith("boot/vmlinuz-"):
                         package["image_sha256"] = hashlib.sha256(data).hexdigest()
                     else:
-                        package["wants_initrd"] = b"\nCONFIG_BLK_DEV_INITRD=y\n" in data
+                        # As zclab.kernel.drivers says it: an initrd is there to load modules.
+                        options = (b"\nCONFIG_BLK_DEV_INITRD=y\n", b"\nCONFIG_MODULES=y\n")
+                        package["wants_initrd"] = all(option in data for option in options)
         except tarfile.TarError:
             unpack.kill()
             reason = unpack.stderr.read().decode(errors="replace").strip().splitlines()

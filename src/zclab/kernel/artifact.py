@@ -23,7 +23,10 @@ from zclab.base.store import Store
 from zclab.kernel.identity import Artifact
 
 # Raise it when the same inputs are to give another kernel or package than before.
-RECIPE = 1
+RECIPE = 2
+
+#: The uncompressed kernel in the directory of an artifact: ELF, with symbols, without debug data.
+VMLINUX = "vmlinux"
 
 # A play that got an artifact copies it to its hosts a little later, in another process.
 _JUST_USED_SECONDS = 3600.0
@@ -54,8 +57,13 @@ class BuiltArtifact(Artifact):
 
     @property
     def directory(self) -> Path:
-        """Return where the package, the configuration and the build log lie."""
+        """Return where the package, the uncompressed kernel, the configuration and the build log lie."""
         return artifacts().path(self.key)
+
+    @property
+    def vmlinux(self) -> Path:
+        """Return the uncompressed kernel."""
+        return self.directory / VMLINUX
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from zclab.base.errors import LabError
 from zclab.base.files import full_disk_named, remove_tree, require_space, write_whole
@@ -59,6 +60,7 @@ class _Inputs:
     patches: tuple[patching.PatchText, ...]
     config: configuration.ConfigInputs
     requirements: tuple[Requirement, ...]
+    built_in: Mapping[str, str]
     compiler: str
     linker: str
 
@@ -75,7 +77,7 @@ class _Inputs:
             self.source.identity,
             patches,
             self.config.digest(),
-            needs,
+            [*needs, *sorted(self.built_in)],
             self.compiler,
             self.linker,
         ]
@@ -113,18 +115,21 @@ def build(
     requirements: Sequence[Requirement] = (),
     host_config: str | None = None,
     on_progress: Progress = print,
+    *,
+    built_in: Mapping[str, str] = MappingProxyType({}),
 ) -> BuildResult:
     """Return the artifact of a variant; build it if there is none.
 
     `requirements` are the drivers that the hosts cannot boot without, `host_config` is their running
     configuration (for config base "host"), `on_progress` gets a line of progress every few seconds.
+    `built_in` are options (CONFIG_...) that have to be y, with what needs them, in words.
 
     Raises UsageError (a source, patch or fragment that does not exist or does not fit), InvalidError (a
     configuration that is not what was asked for, or that the hosts could not boot), LabError (no network, no
     space, no tool, a compiler error). Nothing half-made stays.
     """
     require_tools(compilation.TOOLS, "building a kernel")
-    inputs = _read_inputs(variant, spec, requirements, host_config, on_progress)
+    inputs = _read_inputs(variant, spec, requirements, host_config, on_progress, built_in)
     if found := _remembered(inputs):
         _remember(inputs, found.key)
         return BuildResult(found, changed=False)
@@ -150,6 +155,7 @@ def _read_inputs(
     needs: Sequence[Requirement],
     host_config: str | None,
     on_progress: Progress = quiet,
+    built_in: Mapping[str, str] = MappingProxyType({}),
 ) -> _Inputs:
     config = configuration.read_inputs(spec.config, host_config)
     configuration.asked(config.fragments)
@@ -160,6 +166,7 @@ def _read_inputs(
         patches=patching.resolve(spec.patches),
         config=config,
         requirements=tuple(needs),
+        built_in=built_in,
         compiler=compiler,
         linker=linker,
     )
@@ -172,7 +179,7 @@ def _memo(inputs: _Inputs) -> Path:
 
 def _remember(inputs: _Inputs, key: str) -> None:
     """Keep the key of these inputs, for hosts like these and for who asks whether it was built at all."""
-    for each in (inputs, replace(inputs, requirements=())):
+    for each in (inputs, replace(inputs, requirements=(), built_in={})):
         if not _memo(each).is_file() or _memo(each).read_text(encoding="ascii") != f"{key}\n":
             write_whole(_memo(each), key + "\n")
 
@@ -207,6 +214,7 @@ def _build_in(tree: Path, inputs: _Inputs, on_progress: Progress) -> BuildResult
     names = [need.driver for need in inputs.requirements]
     if names:
         drivers.check(options, drivers.options_of(tree, names), inputs.requirements, inputs.variant)
+    drivers.check_built_in(options, inputs.built_in, inputs.variant)
     plain = configuration.without_noise(text)
     key = store.artifact_key(inputs.source.identity, inputs.records, plain, inputs.compiler, inputs.linker)
     clock.lap("kernel configuration")
@@ -243,7 +251,7 @@ def _make_artifact(
     steps = compilation.Compilation(tree, suffix, log, what, expected, on_progress, inputs.patches)
     steps.compile()
     clock.lap("kernel compile")
-    package = steps.package()
+    package = steps.package(initrd=drivers.wants_initrd(configuration.values(text)))
     clock.lap("kernel package")
     release = (out / "include/config/kernel.release").read_text(encoding="ascii").strip()
     if not release.endswith(suffix):
@@ -259,6 +267,8 @@ def _make_artifact(
     shutil.copy(package, directory / package.name)
     shutil.copy(out / ".config", directory / "config")
     shutil.copy(log, directory / "build.log")
+    # With its symbols: what runs in the exact lab is named by them.
+    run(["objcopy", "--strip-debug", str(out / "vmlinux"), str(directory / store.VMLINUX)])
     made = BuiltArtifact(
         key=key,
         variant=inputs.variant,

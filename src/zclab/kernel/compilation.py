@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zclab.base.environment import BUILD, Environment
 from zclab.base.errors import InvalidError, LabError
-from zclab.base.files import full_disk
+from zclab.base.files import full_disk, write_whole
 from zclab.base.paths import cache_dir
 from zclab.base.process import NO_SPACE, run, stream
 from zclab.base.progress import Progress
@@ -22,9 +22,12 @@ OUT = "zclab-out"
 
 TOOLS = (
     *("bc", "bison", "ccache", "cpio", "dpkg-buildpackage", "fakeroot", "flex", "gcc", "kmod", "ld", "make"),
-    *("openssl", "patch", "readelf", "rsync", "tar", "xz"),
+    *("objcopy", "openssl", "patch", "readelf", "rsync", "tar", "xz"),
 )
 """The programs that a build calls."""
+
+# How scripts/package/builddeb decides what the package's scripts tell a host.
+_INITRD_RULE = "INITRD=$(if_enabled_echo CONFIG_BLK_DEV_INITRD Yes No)"
 
 _REPORT_SECONDS = 5.0
 _OBJECT = re.compile(r"  (?:CC|AS)(?: \[M\])? +\S")
@@ -120,15 +123,30 @@ class Compilation:
             )
         self._on_progress(f"{self._what}: {self.objects} objects compiled, {self._elapsed()}")
 
-    def package(self) -> Path:
-        """Make the packages and return the one with the kernel; raise LabError."""
+    def package(self, *, initrd: bool) -> Path:
+        """Make the packages and return the one with the kernel; raise LabError.
+
+        initrd: whether a host is to make an initrd when it installs the package.
+        """
         self._on_progress(f"{self._what}: packaging")
+        if not initrd:
+            self._ask_for_no_initrd()
         self._step([*make_command(), f"-j{len(os.sched_getaffinity(0))}", "bindeb-pkg"])
         # bindeb-pkg puts its results beside the build directory.
         packages = [path for path in self._tree.glob("linux-image-*.deb") if "-dbg_" not in path.name]
         if len(packages) != 1:
             raise LabError(f"{self._what}: bindeb-pkg made {len(packages)} packages: see {self._log}")
         return packages[0]
+
+    def _ask_for_no_initrd(self) -> None:
+        """Have the package tell the host's hooks so: it asks for one whenever the kernel could load one.
+
+        A source that decides in another way keeps it: a host then makes an initrd that nothing needs.
+        """
+        script = self._tree / "scripts/package/builddeb"
+        if script.is_file() and _INITRD_RULE in (text := script.read_text(encoding="utf-8")):
+            # Replaced, not changed: the file is shared with the tree that this one was linked from.
+            write_whole(script, text.replace(_INITRD_RULE, "INITRD=No"), mode=0o755)
 
     def _step(self, command: Sequence[str]) -> None:
         self._error, self._compiler_error, full = "", False, False

@@ -62,9 +62,9 @@ def check(
 ) -> None:
     """Raise InvalidError, one line, when a configuration lacks a required driver.
 
-    Disk and file system must be built in when the kernel has no initrd that could load them.
+    Disk and file system must be built in when there is no initrd that could load them.
     """
-    has_initrd = config.get("CONFIG_BLK_DEV_INITRD") == "y"
+    has_initrd = wants_initrd(config)
     for requirement in requirements:
         candidates = options[requirement.driver]
         values = [config.get(option, "n") if option != "y" else "y" for option in candidates]
@@ -80,6 +80,24 @@ def check(
             raise InvalidError(
                 f"{need} built in, as there is no initrd, and {option} is m: add {option}=y or "
                 "CONFIG_BLK_DEV_INITRD=y to a fragment of its config"
+            )
+
+
+def wants_initrd(config: Mapping[str, str]) -> bool:
+    """Return whether a host makes an initrd for a kernel: to load modules, which a kernel may not have."""
+    return config.get("CONFIG_BLK_DEV_INITRD") == config.get("CONFIG_MODULES") == "y"
+
+
+def check_built_in(config: Mapping[str, str], needed: Mapping[str, str], variant: str) -> None:
+    """Raise InvalidError, one line, for the first option that has to be y and is not.
+
+    needed: what each option (CONFIG_...) is needed for.
+    """
+    for option, purpose in needed.items():
+        if (value := config.get(option, "n")) != "y":
+            raise InvalidError(
+                f"kernel variant {variant}: {option} is {value}, and {purpose} needs it built in: "
+                f"add {option}=y to a fragment of its config"
             )
 
 

@@ -9,10 +9,11 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from zclab.base.model import Model, Role
+from zclab.debian.archive import SUITE_NAME
 
 #: What joins the two network namespaces: a veth pair, or two e1000e NICs on one hub.
 Link = Literal["veth", "e1000e"]
-#: The programs that a guest has: what a transfer and the state around it need; or those and Python, for the probes.
+#: The programs that a guest has: what a transfer and the state around it need; or those, and Python.
 Programs = Literal["traffic", "probes"]
 
 
@@ -20,7 +21,7 @@ class Step(Model):
     """One step of the list that init carries out, in order.
 
     do: "start" a process, "await" a line of what it prints, "write" a line to its standard input, or "end":
-    close its standard input and wait until it ends. Init ends the list's remaining processes after the last step.
+    close its standard input and wait until it ends. What the list does not end is killed after the last step.
     """
 
     do: Literal["start", "await", "write", "end"]
@@ -39,7 +40,7 @@ class Step(Model):
 
 
 class Output(Model):
-    """What one process printed, and its exit status: 128 + N if a signal N ended it, null if init killed it."""
+    """What one process printed, and its exit status: 128 + N if signal N ended it, null if init killed it."""
 
     status: int | None
     stdout: str
@@ -64,25 +65,34 @@ class Limits(Model):
 
 
 class Guest(Model):
-    """What one boot is made from: a kernel artifact, by key; the link; and the seed of its random numbers."""
+    """What one boot is made from: a kernel artifact, by key; the link; and the seed of its random numbers.
+
+    suite: the Debian release that its programs come from. files: more files, by their paths in the guest, such
+    as the traffic tool; each is executable. locked_memory_kib: the limit of every process, null: the kernel's.
+    """
 
     artifact_key: str
     link: Link
     seed: int = Field(ge=0, lt=2**32)
+    suite: str = Field(default="bookworm", pattern=SUITE_NAME)
     programs: Programs = "traffic"
+    files: dict[str, Path] = {}
+    locked_memory_kib: int | Literal["unlimited"] | None = None
+    memory_mib: int = Field(default=1024, ge=192)
 
 
 class Execution(NamedTuple):
     """One boot that ended well.
 
     outputs: of each process that was started, by name. console: the file with what the kernel printed.
-    cpu_seconds: of the emulator's process, not part of the digest. digest: sha256 in hex over the console and
-    all that init printed.
+    programs: the key of the guest's programs. cpu_seconds: of the emulator's process, not part of the digest.
+    digest: sha256 in hex over the console and all that init printed.
     """
 
     outputs: dict[str, Output]
     console: Path
     emulator: EmulatorFacts
+    programs: str
     cpu_seconds: float
     digest: str
 
