@@ -238,7 +238,7 @@ def lying_tool(directory: Path) -> Path:
         text = path.read_text(encoding="utf-8")
         assert text.count(honest) == 1
         path.write_text(text.replace(honest, lie), encoding="utf-8")
-    built: Path = binary.build(directory / "traffic", directory / "cache")["path"]
+    built: Path = binary.build(directory / "traffic", directory / "cache").path
     return built
 
 

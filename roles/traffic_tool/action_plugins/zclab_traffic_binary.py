@@ -10,9 +10,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from zclab.base.c_program import MODE
 from zclab.base.errors import ZclabError
 from zclab.base.paths import cache_dir, project_root
-from zclab.traffic.binary import MODE, binary_path, build
+from zclab.traffic.binary import binary_path, build
 
 
 class ActionModule(ActionBase):
@@ -32,11 +33,11 @@ class ActionModule(ActionBase):
             built = build(directory, cache_dir())
         except ZclabError as error:
             return {**result, "failed": True, "msg": str(error)}
-        content = built["path"].read_bytes()
-        result.update(path=str(built["path"]), sha256=hashlib.sha256(content).hexdigest(), changed=False)
-        if built["changed"]:
-            Display().display(f"built {built['path']} in {built['seconds']} s")
-            result["zclab_timing"] = {"part": "traffic tool compile", "seconds": built["seconds"]}
+        content = built.path.read_bytes()
+        result.update(path=str(built.path), sha256=hashlib.sha256(content).hexdigest(), changed=False)
+        if built.changed:
+            Display().display(f"built {built.path} in {built.seconds} s")
+            result["zclab_timing"] = {"part": "traffic tool compile", "seconds": built.seconds}
         # One command, and no module, when nothing differs; an emulated host takes seconds to start Python.
         file = shlex.quote(dest)
         question = f"test ! -L {file} && stat -c %a:%u:%g {file} && sha256sum <{file}"
@@ -45,7 +46,7 @@ class ActionModule(ActionBase):
             return result
         task = self._task.copy()
         task.args = {
-            "src": str(built["path"]),
+            "src": str(built.path),
             "dest": dest,
             "mode": f"{MODE:04o}",
             "owner": "root",
