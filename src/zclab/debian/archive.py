@@ -36,6 +36,10 @@ _MAX_AGE_SECONDS = 7 * 86400.0
 _UNCHECKED = re.compile(r"^(?:Trusted|Allow-\S+|Targets|Languages|Architectures|Pdiffs): .*\n", re.MULTILINE)
 
 
+# Nothing is installed here: what a package depends on is what it lists, whatever this machine has.
+_WITH_DEPENDENCIES = ("apt-get", "-q", "-y", "--no-install-recommends")
+
+
 @dataclass(frozen=True)
 class Archive:
     """One suite of Debian; `sources` is deb822 text, `etc` where the machine keeps apt's keys and logins."""
@@ -97,6 +101,42 @@ class Archive:
             ) from error
         (file,) = set(into.glob("*.deb")) - before
         return file
+
+    def closure(self, packages: Sequence[str], on_progress: Progress) -> list[str]:
+        """Return packages and all that they depend on: each file's name, with the version, and its digest.
+
+        Recommended packages are not among them.
+
+        Raises:
+            UsageError: the suite does not offer one of them.
+            LabError: the suite's lists cannot be had, or dependencies cannot be satisfied.
+        """
+        for package in packages:
+            self.candidate(package, on_progress)  # apt-get would take an unknown name for a pattern
+        printed = self._run([*_WITH_DEPENDENCIES, "--print-uris", "install", *packages])
+        found = re.findall(r"^'\S+' (\S+\.deb) \d+ (\S+)$", printed, re.MULTILINE)
+        return sorted(f"{name} {digest}" for name, digest in found)
+
+    def download_closure(self, packages: Sequence[str], into: Path, on_progress: Progress) -> list[Path]:
+        """Download packages and all that they depend on into a directory; return the files, by name.
+
+        Raises:
+            UsageError: the suite does not offer one of them.
+            LabError: one cannot be downloaded.
+        """
+        names = self.closure(packages, on_progress)
+        on_progress(f"downloading {len(names)} packages of Debian {self.suite}")
+        (into / "partial").mkdir(parents=True, exist_ok=True)
+        options = ["-o", f"Dir::Cache::archives={into}/", "-o", "Debug::NoLocking=1"]
+        try:
+            self._run([*_WITH_DEPENDENCIES, *options, "--download-only", "install", *packages])
+        except CommandError as error:
+            self._refresh(on_progress, max_age_seconds=0)
+            raise LabError(
+                f"packages {', '.join(packages)}: apt-get cannot download them from Debian {self.suite} "
+                f"({complaint(error)}): try again"
+            ) from error
+        return sorted(into.glob("*.deb"))
 
     def _refresh(self, on_progress: Progress, max_age_seconds: float = _MAX_AGE_SECONDS) -> None:
         """Have lists that are younger than that; older ones have to do where they cannot be had anew."""

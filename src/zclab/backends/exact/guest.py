@@ -1,74 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One guest: what it is made from, the list of steps that its init carries out, and what comes out."""
+"""One guest: what it is made from, one boot of it, and what comes out."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from zclab.base.model import Model, Role
+from zclab.backends.exact import cpio, emulator, programs, steps
+from zclab.backends.exact.emulator import EmulatorFacts, Ended, Limits
+from zclab.backends.exact.programs import Programs
+from zclab.backends.exact.steps import Link, Output, Step
+from zclab.base.c_program import CProgram
+from zclab.base.errors import LabError
+from zclab.base.files import full_disk, full_disk_named
+from zclab.base.model import Model
+from zclab.base.paths import cache_dir, project_root
+from zclab.base.progress import Progress, quiet
 from zclab.debian.archive import SUITE_NAME
+from zclab.kernel import artifact as artifacts
 
-#: What joins the two network namespaces: a veth pair, or two e1000e NICs on one hub.
-Link = Literal["veth", "e1000e"]
-#: The programs that a guest has: what a transfer and the state around it need; or those, and Python.
-Programs = Literal["traffic", "probes"]
-
-
-class Step(Model):
-    """One step of the list that init carries out, in order.
-
-    do: "start" a process, "await" a line of what it prints, "write" a line to its standard input, or "end":
-    close its standard input and wait until it ends. What the list does not end is killed after the last step.
-    """
-
-    do: Literal["start", "await", "write", "end"]
-    #: The process that the step is about: chosen by the caller, unique within the list.
-    name: str = Field(pattern=r"^[A-Za-z0-9_.:/-]{1,80}$")
-    #: start: the network namespace to run in; null: neither end's.
-    namespace: Role | None = None
-    #: start: a shell command line; "{port}" in it is the number that the last awaited line ended with.
-    command: str | None = None
-    #: await: where the line is printed.
-    stream: Literal["stdout", "stderr"] | None = None
-    #: await: how the line begins; write: the line to write, without its end.
-    prefix: str | None = None
-    #: await, end: seconds of the guest's clock that it may take; then the process is killed, its status null.
-    seconds: float | None = Field(default=None, gt=0)
-
-
-class Output(Model):
-    """What one process printed, and its exit status: 128 + N if signal N ended it, null if init killed it."""
-
-    status: int | None
-    stdout: str
-    stderr: str
-
-
-class EmulatorFacts(Model):
-    """The emulator: its version as it prints it, and all of its options, files by names instead of paths.
-
-    Figures of two guests can be compared only where these are equal.
-    """
-
-    version: str
-    options: list[str]
-
-
-class Limits(Model):
-    """How long a guest may take: seconds of CPU of the emulator's process, and seconds of real time."""
-
-    cpu_seconds: float = Field(gt=0)
-    real_seconds: float = Field(gt=0)
+CONSOLE = "console.log"
+_RESULTS = "results.jsonl"
+_INITRAMFS = "initramfs.cpio"
+_ROOM_BYTES = 1 << 20
+_LAST_LINES = 5
 
 
 class Guest(Model):
     """What one boot is made from: a kernel artifact, by key; the link; and the seed of its random numbers.
 
-    suite: the Debian release that its programs come from. files: more files, by their paths in the guest, such
-    as the traffic tool; each is executable. locked_memory_kib: the limit of every process, null: the kernel's.
+    suite: the Debian release that its programs come from. files: more files, by their paths in the guest,
+    such as the traffic tool; each is executable. locked_memory_kib: the limit of every process, null: the
+    kernel's.
     """
 
     artifact_key: str
@@ -97,14 +66,74 @@ class Execution(NamedTuple):
     digest: str
 
 
-def execute(guest: Guest, steps: list[Step], directory: Path, limits: Limits) -> Execution:
+def execute(
+    guest: Guest,
+    list_of_steps: Sequence[Step],
+    directory: Path,
+    limits: Limits,
+    on_progress: Progress = quiet,
+) -> Execution:
     """Boot a guest, have its init carry out the steps, and return what came out.
 
-    directory: gets the console and the guest's files; need not exist. No process stays.
+    directory: gets the console and what init prints; need not exist. No process stays.
 
     Raises:
         UsageError: the steps do not make a list.
         LabError: no such artifact; the emulator is not fit; the guest panicked, hung or exceeded a limit: the
             end of its console.
     """
-    raise NotImplementedError
+    steps_file = steps.encode(list_of_steps, guest.locked_memory_kib)
+    kernel = artifacts.lookup(guest.artifact_key)
+    if kernel is None:
+        raise LabError(
+            f"exact guest: kernel artifact {guest.artifact_key}: it is not there: build the variant"
+        )
+    facts = emulator.facts(guest.link, guest.memory_mib)
+    chosen = programs.ensure(guest.suite, guest.programs, on_progress)
+    init = CProgram(project_root() / "emulator" / "guest", "init", "init of a guest")
+    own = {
+        "init": cpio.program(init.build(cache_dir() / "exact" / "init").path.read_bytes()),
+        "list": cpio.regular(steps_file),
+        **{path.lstrip("/"): cpio.program(file.read_bytes()) for path, file in guest.files.items()},
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {
+        "kernel": kernel.vmlinux,
+        "initramfs": directory / _INITRAMFS,
+        "console": directory / CONSOLE,
+        "results": directory / _RESULTS,
+    }
+    with artifacts.using(kernel):
+        try:
+            with full_disk_named(directory):
+                files["initramfs"].write_bytes(chosen.initramfs.read_bytes() + cpio.archive(own))
+            paths = {name: str(path.resolve()).replace(",", ",,") for name, path in files.items()}
+            arguments = emulator.options(guest.link, guest.memory_mib, paths, str(guest.seed))
+            ended = emulator.execute(arguments, limits)
+        finally:
+            files["initramfs"].unlink(missing_ok=True)
+    console, printed = (_content(files[name]) for name in ("console", "results"))
+    outputs = None if ended.killed or ended.status else steps.decode(printed)
+    if outputs is None:
+        raise _failed(facts, ended, console, files["console"])
+    digest = hashlib.sha256(b"%d\n" % len(console) + console + printed).hexdigest()
+    return Execution(outputs, files["console"], facts, chosen.key, ended.cpu_seconds, digest)
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _failed(facts: EmulatorFacts, ended: Ended, console: bytes, path: Path) -> LabError:
+    """Return the error of a guest that did not carry out its list, with the end of its console."""
+    if ended.status and not ended.killed:
+        return emulator.unfit(facts.version, ended)
+    lines = [line.strip() for line in console.decode(errors="replace").splitlines() if line.strip()]
+    why = ended.killed
+    if not why:
+        causes = (re.search(r"(Kernel panic.*|init: error: .*)", line) for line in lines)
+        why = next((cause[1] for cause in causes if cause), "it ended before its list did")
+    if shutil.disk_usage(path.parent).free < _ROOM_BYTES:
+        return full_disk(path.parent)
+    end = " | ".join(lines[-_LAST_LINES:]) or "nothing"
+    return LabError(f"exact guest: {why}: see {path}; its console ends: {end}")
