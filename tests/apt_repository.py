@@ -10,11 +10,13 @@ from pathlib import Path
 from zclab.debian.sources import Machine
 
 
-def deb(directory: Path, name: str, version: str, files: dict[str, bytes] | None = None) -> Path:
-    """Build a package that holds these files."""
+def deb(
+    directory: Path, name: str, version: str, files: dict[str, bytes] | None = None, control: str = ""
+) -> Path:
+    """Build a package that holds these files; `control` are more lines about it."""
     tree = directory / f"{name}-tree"
     (tree / "DEBIAN").mkdir(parents=True)
-    control = f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+    control += f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
     (tree / "DEBIAN/control").write_text(f"{control}Maintainer: t <t@t.invalid>\nDescription: t\n")
     for path, content in (files or {}).items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)

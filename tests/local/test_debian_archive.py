@@ -177,3 +177,25 @@ def test_an_image_names_the_package_that_its_release_lacks(
             image.ensure(3072, "bookworm")
         lacks = "Debian bookworm does not offer it: the closest that it offers is iperf3"
         assert str(error.value) == f"base image: package {name}: {lacks}"
+
+
+def test_packages_come_with_all_that_they_depend_on(repository: Repository, tmp_path: Path) -> None:
+    tool = deb(tmp_path, "tool", "1-1", control="Depends: library\nRecommends: manual\n")
+    others = [deb(tmp_path, name, "2-1") for name in ("library", "manual", "unrelated")]
+    repository.publish("bookworm", [tool, *others])
+    offered = archive("bookworm", repository.machine())
+    versions = offered.closure(["tool"], print)
+    assert versions == {"library": "2-1", "tool": "1-1"}
+    files = offered.download_all(versions, tmp_path / "into", print)
+    assert [file.name for file in files] == ["library_2-1_all.deb", "tool_1-1_all.deb"]
+    with pytest.raises(LabError, match="packages of Debian bookworm: apt-get cannot download them"):
+        offered.download_all({"tool": "1-2"}, tmp_path / "none", print)
+    with pytest.raises(UsageError, match=r"package tools: .* closest that it offers is tool"):
+        offered.closure(["tools"], print)
+
+
+def test_a_dependency_that_is_not_offered_is_named(repository: Repository, tmp_path: Path) -> None:
+    repository.publish("bookworm", [deb(tmp_path, "tool", "1-1", control="Depends: library\n")])
+    offered = archive("bookworm", repository.machine())
+    with pytest.raises(LabError, match=r"packages tool: .* does not offer what they depend on"):
+        offered.closure(["tool"], print)

@@ -13,7 +13,7 @@ import difflib
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,6 @@ SUITE_NAME = r"^[a-z][a-z0-9-]*$"
 _MAX_AGE_SECONDS = 7 * 86400.0
 # What would switch a source's signature check off.
 _UNCHECKED = re.compile(r"^(?:Trusted|Allow-\S+|Targets|Languages|Architectures|Pdiffs): .*\n", re.MULTILINE)
-
-
-# Nothing is installed here: what a package depends on is what it lists, whatever this machine has.
-_WITH_DEPENDENCIES = ("apt-get", "-q", "-y", "--no-install-recommends")
 
 
 @dataclass(frozen=True)
@@ -102,8 +98,8 @@ class Archive:
         (file,) = set(into.glob("*.deb")) - before
         return file
 
-    def closure(self, packages: Sequence[str], on_progress: Progress) -> list[str]:
-        """Return packages and all that they depend on: each file's name, with the version, and its digest.
+    def closure(self, packages: Sequence[str], on_progress: Progress) -> dict[str, str]:
+        """Return packages and all that they depend on, by name, with their versions.
 
         Recommended packages are not among them.
 
@@ -111,30 +107,38 @@ class Archive:
             UsageError: the suite does not offer one of them.
             LabError: the suite's lists cannot be had, or dependencies cannot be satisfied.
         """
-        for package in packages:
-            self.candidate(package, on_progress)  # apt-get would take an unknown name for a pattern
-        printed = self._run([*_WITH_DEPENDENCIES, "--print-uris", "install", *packages])
-        found = re.findall(r"^'\S+' (\S+\.deb) \d+ (\S+)$", printed, re.MULTILINE)
-        return sorted(f"{name} {digest}" for name, digest in found)
+        self._refresh(on_progress)
+        try:
+            # Nothing is installed here: what a package depends on is listed whatever this machine has.
+            printed = self._run(["apt-get", "-q", "-s", "--no-install-recommends", "install", *packages])
+        except CommandError as error:
+            for package in packages:
+                self.candidate(package, on_progress)
+            raise LabError(
+                f"packages {', '.join(packages)}: Debian {self.suite} does not offer what they depend on "
+                f"({complaint(error)})"
+            ) from error
+        found = dict(sorted(re.findall(r"^Inst (\S+) \((\S+) ", printed, re.MULTILINE)))
+        for package in set(packages) - set(found):
+            self.candidate(package, on_progress)  # apt-get has taken an unknown name for a pattern
+        return found
 
-    def download_closure(self, packages: Sequence[str], into: Path, on_progress: Progress) -> list[Path]:
-        """Download packages and all that they depend on into a directory; return the files, by name.
+    def download_all(self, versions: Mapping[str, str], into: Path, on_progress: Progress) -> list[Path]:
+        """Download packages, by name, into a directory and return the files.
 
         Raises:
-            UsageError: the suite does not offer one of them.
             LabError: one cannot be downloaded.
         """
-        names = self.closure(packages, on_progress)
-        on_progress(f"downloading {len(names)} packages of Debian {self.suite}")
-        (into / "partial").mkdir(parents=True, exist_ok=True)
-        options = ["-o", f"Dir::Cache::archives={into}/", "-o", "Debug::NoLocking=1"]
+        on_progress(f"downloading {len(versions)} packages of Debian {self.suite}")
+        into.mkdir(parents=True, exist_ok=True)
+        wanted = [f"{name}={version}" for name, version in versions.items()]
         try:
-            self._run([*_WITH_DEPENDENCIES, *options, "--download-only", "install", *packages])
+            self._run(["apt-get", "-q", "download", *wanted], cwd=into)
         except CommandError as error:
             self._refresh(on_progress, max_age_seconds=0)
             raise LabError(
-                f"packages {', '.join(packages)}: apt-get cannot download them from Debian {self.suite} "
-                f"({complaint(error)}): try again"
+                f"packages of Debian {self.suite}: apt-get cannot download them ({complaint(error)}): "
+                "try again"
             ) from error
         return sorted(into.glob("*.deb"))
 

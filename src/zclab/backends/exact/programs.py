@@ -62,14 +62,14 @@ def ensure(suite: str, programs: Programs, on_progress: Progress) -> Made:
     require_tools(["dpkg-deb", "readelf"], "an exact guest")
     packages = [*_PACKAGES, *(_PYTHON_PACKAGES if programs == "probes" else ())]
     offered = archive(suite)
-    parts = [_RECIPE, _PROGRAMS, _PYTHON_LEFT_OUT, programs, offered.closure(packages, on_progress)]
+    versions = offered.closure(packages, on_progress)
+    parts = [_RECIPE, _PROGRAMS, _PYTHON_LEFT_OUT, programs, versions]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     store = Store(cache_dir() / "exact" / "programs", "programs of exact guests")
 
     def make(directory: Path) -> None:
         work = directory / "work"
-        debs = offered.download_closure(packages, work / "debs", on_progress)
-        for deb in debs:
+        for deb in offered.download_all(versions, work / "debs", on_progress):
             run(["dpkg-deb", "--extract", str(deb), str(work / "root")])
         entries = select(work / "root", python=programs == "probes")
         (directory / _FILE).write_bytes(cpio.archive(entries))
