@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real exact guests: the same bytes each time, what they cost, and what happens when they go wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests import exact_lab
+from tests.exact_lab import command, transfer
+
+from zclab.backends.exact import steps
+from zclab.backends.exact.emulator import Limits
+from zclab.backends.exact.guest import Execution, execute
+from zclab.backends.exact.steps import Link, Step
+from zclab.base.errors import LabError
+
+pytestmark = pytest.mark.kernel
+
+LIMITS = Limits(cpu_seconds=120, real_seconds=900)
+#: Of CPU, for a guest that boots, is set up, and makes a copy and a mapped transfer of 64 MiB.
+CPU_SECONDS = 15
+
+
+def transfers(link: Link, mib: int = 64) -> list[Step]:
+    # Of a veth pair only what a zerocopy sender sent can be mapped.
+    send_mode = "zerocopy" if link == "veth" else "copy"
+    return [
+        *exact_lab.setup(link),
+        *command("idle", "grep idle_sleeptime /proc/timer_list"),
+        *transfer("copy", "copy", send_mode, mib),
+        *transfer("map_once", "map_once", send_mode, mib),
+    ]
+
+
+def check_transfers(done: Execution, mib: int = 64) -> None:
+    steps.check_setup(done.outputs)
+    for name in ("copy", "map_once"):
+        for end in ("sender", "receiver"):
+            output = done.outputs[f"{name}/{end}"]
+            assert output.status == 0, output
+        document = json.loads(done.outputs[f"{name}/receiver"].stdout)
+        assert document["bytes"] == mib << 20
+        share = document["mapped_bytes"] / document["bytes"]
+        assert share == 0 if name == "copy" else share > 0.99
+
+
+@contextlib.contextmanager
+def hog() -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_guest_maps_what_it_receives_within_its_cost(tmp_path: Path) -> None:
+    done = execute(exact_lab.guest("veth"), transfers("veth"), tmp_path / "guest", LIMITS, print)
+    check_transfers(done)
+    assert "idle_sleeptime" in done.outputs["idle"].stdout
+    assert done.cpu_seconds < CPU_SECONDS
+    assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["console.log", "results.jsonl"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("link", ["veth", "e1000e"])
+def test_two_executions_are_equal_whatever_runs_beside(link: Link, tmp_path: Path) -> None:
+    guest = exact_lab.guest(link)
+    first = execute(guest, transfers(link), tmp_path / "first", LIMITS, print)
+    check_transfers(first)
+    with hog():
+        second = execute(guest, transfers(link), tmp_path / "a, longer" / "second", LIMITS)
+    assert second.digest == first.digest
+    assert (second.outputs, second.emulator) == (first.outputs, first.emulator)
+    # One more instruction shows.
+    longer = [*transfers(link)[:-10], *command("one more", ":"), *transfers(link)[-10:]]
+    assert execute(guest, longer, tmp_path / "third", LIMITS).digest != first.digest
+    other = guest.model_copy(update={"seed": 2})
+    assert execute(other, transfers(link), tmp_path / "fourth", LIMITS).digest != first.digest
+
+
+def quick(tmp_path: Path, listed: list[Step], limits: Limits = LIMITS, **changes: object) -> Execution:
+    return execute(exact_lab.guest("veth").model_copy(update=changes), listed, tmp_path / "guest", limits)
+
+
+@pytest.mark.nightly
+def test_init_carries_out_each_kind_of_step(tmp_path: Path) -> None:
+    listed = [
+        Step(do="start", name="talk", command="echo a 12; read -r x; echo got $x; echo err >&2; kill -9 $$"),
+        Step(do="await", name="talk", stream="stdout", prefix="a "),
+        *command("port", "echo {port} \"quoted\" '{port}'"),
+        Step(do="write", name="talk", prefix="a line"),
+        Step(do="end", name="talk"),
+        Step(do="start", name="slow", command="exec sleep 1000"),
+        Step(do="end", name="slow", seconds=5),
+        Step(do="start", name="mute", command="exec sleep 1000"),
+        Step(do="await", name="mute", stream="stdout", prefix="x", seconds=5),
+        Step(do="end", name="mute"),
+        *command("limit", "ulimit -l"),
+        *command("status", "exit 7"),
+        Step(do="start", name="left", command="exec sleep 1000"),
+    ]
+    done = quick(tmp_path, listed, locked_memory_kib=4096).outputs
+    assert (done["talk"].status, done["talk"].stdout, done["talk"].stderr) == (
+        137,
+        "a 12\ngot a line\n",
+        "err\n",
+    )
+    assert done["port"].stdout == '12 "quoted" 12\n' and done["limit"].stdout == "4096\n"
+    assert [done[name].status for name in ("slow", "mute", "status", "left")] == [None, None, 7, None]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        (
+            command("crash", "echo c >/proc/sysrq-trigger"),
+            r"Kernel panic - not syncing: sysrq.* its console ends",
+        ),
+        (command("spin", "while :; do :; done"), r"it used more than 10 s of CPU"),
+        (command("off", "echo b >/proc/sysrq-trigger"), r"it ended before its list did"),
+    ],
+)
+def test_a_guest_that_goes_wrong_is_one_error(tmp_path: Path, listed: list[Step], words: str) -> None:
+    with pytest.raises(LabError, match=words) as error:
+        quick(tmp_path, listed, Limits(cpu_seconds=10, real_seconds=600))
+    assert "\n" not in str(error.value)
+    assert not emulators(tmp_path)
+
+
+def emulators(directory: Path) -> list[int]:
+    """Return the processes with this directory in their command line, other than this one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (
+                str(directory).encode() in (process / "cmdline").read_bytes()
+                and int(process.name) != os.getpid()
+            ):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.nightly
+def test_a_pause_changes_nothing_and_no_emulator_outlives_its_controller(tmp_path: Path) -> None:
+    guest = exact_lab.guest("veth")
+    listed = [*command("count", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; cat /proc/uptime")]
+    first = execute(guest, listed, tmp_path / "first", LIMITS)
+    script = (
+        "import sys; from pathlib import Path; from zclab.backends.exact.guest import *\n"
+        "from zclab.backends.exact.steps import Step; from zclab.backends.exact.emulator import Limits\n"
+        "import json; guest, listed = json.load(sys.stdin)\n"
+        "done = execute(Guest(**guest), [Step(**s) for s in listed], Path(sys.argv[1]),"
+        " Limits(cpu_seconds=120, real_seconds=900)); print(done.digest)\n"
+    )
+
+    def started(name: str) -> tuple[subprocess.Popen[str], int]:
+        command_line = [sys.executable, "-c", script, str(tmp_path / name)]
+        process = subprocess.Popen(command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        document = [guest.model_dump(mode="json"), [step.model_dump() for step in listed]]
+        process.stdin.write(json.dumps(document))
+        process.stdin.close()
+        deadline = time.monotonic() + 60
+        while True:
+            for pid in emulators(tmp_path / name):
+                if Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system"):
+                    return process, pid
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    process, emulator_pid = started("stopped")
+    os.kill(emulator_pid, signal.SIGSTOP)
+    time.sleep(5)
+    os.kill(emulator_pid, signal.SIGCONT)
+    assert process.stdout is not None and process.stdout.read().strip() == first.digest
+    process.wait()
+    for number in (signal.SIGKILL, signal.SIGINT):
+        process, emulator_pid = started(f"ended-{number}")
+        process.send_signal(number)
+        process.wait()
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{emulator_pid}/cmdline").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not emulators(tmp_path)
+
+
+@pytest.mark.nightly
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(full)]
+    subprocess.run(mounted, check=True)
+    try:
+        (full / "fill").write_bytes(b"x" * (2 << 20))
+        # The initramfs fits; what is printed does not.
+        listed = command("print", "head -c 6000000 /dev/zero")
+        with pytest.raises(LabError, match="the disk ran full"):
+            execute(exact_lab.guest("veth"), listed, full / "guest", LIMITS)
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
