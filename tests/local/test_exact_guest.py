@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from zclab.backends.exact import cpio, emulator
+from zclab.backends.exact import cpio, emulator, programs
+from zclab.base.errors import LabError
 
 
 def test_equal_files_give_equal_bytes_that_cpio_unpacks(tmp_path: Path) -> None:
@@ -35,3 +37,40 @@ def test_limits_and_time_are_of_the_emulators_process(monkeypatch: pytest.Monkey
     assert idle.killed == "it took more than 1 s" and idle.cpu_seconds < 1
     shot = emulator.execute(["-c", "kill -9 $$"], emulator.Limits(cpu_seconds=60, real_seconds=60))
     assert shot.killed == "something killed its emulator"
+
+
+# The programs
+
+
+def test_a_guest_has_its_programs_and_the_libraries_that_they_need(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "usr/sbin").mkdir(parents=True)
+    (root / "bin").mkdir()
+    with pytest.raises(LabError, match="no package has the program cat"):
+        programs.select(root, python=False)
+    for name in programs.PROGRAMS:
+        shutil.copy("/bin/true", root / "bin" / name)
+    # As iproute2 has it: a link from one directory to another, of which / has the old name.
+    (root / "bin/ip").rename(root / "usr/sbin/real-ip")
+    (root / "bin/ip").symlink_to("/usr/sbin/real-ip")
+    with pytest.raises(LabError, match=r"no package has the library lib64/ld-linux-x86-64.so.2"):
+        programs.select(root, python=False)
+    for library in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"):
+        (root / library[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, root / library[1:])
+    found = programs.select(root, python=False)
+    assert found["usr/bin/cat"].data == Path("/bin/true").read_bytes()
+    assert found["usr/bin/ip"].data == b"/usr/sbin/real-ip"
+    assert {
+        "usr/sbin/real-ip",
+        "usr/lib/x86_64-linux-gnu/libc.so.6",
+        "usr/lib64/ld-linux-x86-64.so.2",
+    } <= set(found)
+    assert found["bin"].data == b"usr/bin" and not any(path.startswith("bin/") for path in found)
+    (root / "bin/cat").unlink()
+    (root / "bin/cat").symlink_to("cat2")
+    with pytest.raises(LabError, match="/usr/bin/cat2 is a link to nothing"):
+        programs.select(root, python=False)
+    (root / "bin/cat2").symlink_to("cat")
+    with pytest.raises(LabError, match="is a link in a circle"):
+        programs.select(root, python=False)

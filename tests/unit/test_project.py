@@ -69,7 +69,9 @@ def license_of(text: str) -> str | None:
 def wanted_license(path: Path) -> set[str]:
     """Return the licences that a file may have."""
     inside = path.relative_to(ROOT).parts
-    return {"GPL-2.0", "GPL-2.0-only"} if inside[:2] == ("kernel", "patches") else {"Apache-2.0"}
+    if inside[:2] == ("kernel", "patches"):
+        return {"GPL-2.0", "GPL-2.0-only"}
+    return {"GPL-2.0-or-later"} if inside[0] == "emulator" else {"Apache-2.0"}
 
 
 def is_licensed_kind(path: Path) -> bool:

@@ -27,7 +27,7 @@ _RECIPE = 1
 _FILE = "initramfs.cpio"
 _PACKAGES = ("coreutils", "dash", "ethtool", "grep", "iproute2", "sed", "util-linux")
 #: Programs by name; shells of the set-up, of the state around a measurement, of probes.
-_PROGRAMS = (
+PROGRAMS = (
     *("cat", "chmod", "cp", "cut", "dash", "date", "dd", "env", "ethtool", "grep", "head", "id", "ip", "ln"),
     *("ls", "mkdir", "mktemp", "mv", "nproc", "od", "readlink", "rm", "rmdir", "sed", "seq", "sha256sum"),
     *("sleep", "stat", "tail", "taskset", "chrt", "tc", "timeout", "touch", "tr", "true"),
@@ -63,7 +63,7 @@ def ensure(suite: str, programs: Programs, on_progress: Progress) -> Made:
     packages = [*_PACKAGES, *(_PYTHON_PACKAGES if programs == "probes" else ())]
     offered = archive(suite)
     versions = offered.closure(packages, on_progress)
-    parts = [_RECIPE, _PROGRAMS, _PYTHON_LEFT_OUT, programs, versions]
+    parts = [_RECIPE, PROGRAMS, _PYTHON_LEFT_OUT, programs, versions]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     store = Store(cache_dir() / "exact" / "programs", "programs of exact guests")
 
@@ -86,7 +86,7 @@ def select(root: Path, *, python: bool) -> dict[str, cpio.Entry]:
         LabError: a program or a library is missing.
     """
     tree = _Tree(root)
-    for name in _PROGRAMS:
+    for name in PROGRAMS:
         tree.add_program(name)
     if python:
         tree.add_python()
@@ -182,7 +182,7 @@ class _Tree:
             place = self._place(path)
             if place is None:
                 raise LabError(f"exact guest: /{path} is a link to nothing in the packages")
-            if path in self.entries:
+            if path in self.entries and not place.is_symlink():
                 return
             if not place.is_symlink():
                 data = place.read_bytes()
