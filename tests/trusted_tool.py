@@ -10,7 +10,7 @@ from typing import Any
 
 from zclab.analysis.document import RunDocument
 from zclab.lab.model import Lab
-from zclab.measure import engine
+from zclab.measure import channels, engine
 from zclab.measure.session import Session
 from zclab.plan.plan import Plan
 from zclab.runs.records import Record
@@ -39,7 +39,7 @@ def measure(lab: Lab, plan: Plan, tool: Path) -> tuple[RunDocument, list[Record]
         def built_programs() -> dict[str, str]:
             return {TRAFFIC: digest}
 
-    run = engine.execute(lab, plan, Silent(), open_session=Trusting.open_declared)
+    run = engine.execute(lab, plan, Silent(), open_driver=channels.opener(Trusting.open_declared))
     document, records = run.document(), run.records()
     shutil.rmtree(run.directory)
     return document, records

@@ -20,7 +20,7 @@ from zclab.base.paths import project_root
 from zclab.host.ssh import Remote, connected
 from zclab.lab import inventory
 from zclab.lab.model import Host, Lab
-from zclab.measure import engine
+from zclab.measure import channels, engine
 from zclab.plan import claims
 from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
@@ -142,7 +142,7 @@ def measured(lab: Lab, pytestconfig: pytest.Config) -> Measured:
     """The lab's plan, carried out once and judged; runs/<id> holds it and this session's JUnit XML."""
     reporter = report.RunReporter(Console(force_terminal=False, width=160))
     try:
-        run = engine.execute(lab, chosen_plan(pytestconfig), reporter)
+        run = engine.execute(lab, chosen_plan(pytestconfig), reporter, open_driver=channels.opener())
     except ZclabError as error:
         pytest.exit(str(error), returncode=error.exit_code)
     pytestconfig.stash[_RUN] = run.directory

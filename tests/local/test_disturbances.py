@@ -26,7 +26,7 @@ from zclab.analysis import validity
 from zclab.analysis.document import RunDocument
 from zclab.backends.namespaces import lab as namespaces
 from zclab.host.ssh import Completed
-from zclab.measure import engine
+from zclab.measure import channels, engine
 from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
@@ -111,7 +111,8 @@ class LabUnderTest(NamespacesLab):
         with pytest.MonkeyPatch.context() as patch:
             # Other files clear the project's runs/ meanwhile.
             patch.setattr(folder, "runs_dir", lambda: self.directory.parent / "runs")
-            return engine.execute(self.lab, plan, Silent(), open_session=opener.open_declared).document()
+            opened = channels.opener(opener.open_declared)
+            return engine.execute(self.lab, plan, Silent(), open_driver=opened).document()
 
 
 @pytest.fixture(scope="module")
@@ -393,7 +394,7 @@ def test_a_declared_value_that_changed(lab: LabUnderTest) -> None:
     declared = lab.lab
     with Session.open_declared(declared) as session:
         wanted = plan(ip_versions=[6, 4])
-        manifest = Manifest.model_validate({**engine.manifest_fields(session, wanted), "kind": "run"})
+        manifest = Manifest.model_validate({**channels.manifest_fields(session, wanted), "kind": "run"})
         versions = {one.ip_version: one for one in schedule.measurements(wanted)}
 
         def unfit() -> set[str]:

@@ -333,7 +333,13 @@ class Engine:
         self.resumed: MeasuringRun | None = None
 
     def execute(
-        self, lab: Lab, plan: Plan, reporter: object, resume: MeasuringRun | None = None, boot: object = None
+        self,
+        lab: Lab,
+        plan: Plan,
+        reporter: object,
+        resume: MeasuringRun | None = None,
+        *,
+        open_driver: object,
     ) -> MeasuringRun:
         self.plan = plan
         self.resumed = resume

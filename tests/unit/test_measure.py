@@ -27,7 +27,9 @@ from zclab.host import console, placement
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Host, Lab
+from zclab.measure import channels
 from zclab.measure import engine as measure
+from zclab.measure.ends import end_of
 from zclab.measure.engine import Reporter
 from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
@@ -108,12 +110,15 @@ class Pretended:
         (self.lab.state_dir / "kernel.json").write_text(json.dumps(recorded), encoding="utf-8")
 
     def execute(
-        self, plan: Plan, reporter: Reporter, resume: MeasuringRun | None = None, **options: Any
+        self,
+        plan: Plan,
+        reporter: Reporter,
+        resume: MeasuringRun | None = None,
+        boot: channels.BootHosts | None = None,
     ) -> MeasuringRun:
         """Carry out a plan on the lab."""
-        return measure.execute(
-            self.lab, plan, reporter, resume, open_session=self.session.open_declared, **options
-        )
+        opened = channels.opener(self.session.open_declared, boot)
+        return measure.execute(self.lab, plan, reporter, resume, open_driver=opened)
 
     def transfer(self, receive: str, send: str) -> Ends:
         """Make a transfer as its command lines have it."""
@@ -542,14 +547,14 @@ def test_senders_command_line(pretended: Pretended) -> None:
 
 def test_an_end_that_printed_its_document() -> None:
     document = factories.traffic_document("receive", "copy")
-    end = measure.end_of(Completed(0, json.dumps(document), "listening 1\n"))
+    end = end_of(Completed(0, json.dumps(document), "listening 1\n"))
     assert end.document is not None
     assert (end.document.outcome, end.status, end.stderr) == ("complete", 0, "listening 1")
 
 
 @pytest.mark.parametrize("printed", ["", "{", "{}", "segmentation fault", '{"schema_version": 3}'])
 def test_an_end_that_printed_no_document(printed: str) -> None:
-    end = measure.end_of(Completed(1, printed, "cannot bind"))
+    end = end_of(Completed(1, printed, "cannot bind"))
     assert end.document is None
     assert end.status == 1
     assert end.stderr.startswith("cannot bind")
@@ -560,7 +565,7 @@ def test_an_end_that_printed_no_document(printed: str) -> None:
 def test_a_document_that_lacks_a_key_counts_as_none(key: str) -> None:
     document = factories.traffic_document("receive", "copy")
     del document[key]
-    assert measure.end_of(Completed(0, json.dumps(document), "")).document is None
+    assert end_of(Completed(0, json.dumps(document), "")).document is None
 
 
 # ------------------------------------------------------------------------------------------ kernels as arms
@@ -614,7 +619,7 @@ def test_an_ip_version_that_the_lab_does_not_have(pretended: Pretended) -> None:
     ]
     lab = pretended.lab.model_copy(update={"hosts": hosts})
     with pytest.raises(UsageError, match="has no IPv4 data address: declare zclab_data_address_ipv4"):
-        measure.execute(lab, factories.plan(ip_versions=[4]), Told())
+        measure.execute(lab, factories.plan(ip_versions=[4]), Told(), open_driver=channels.opener())
 
 
 def test_options_of_every_kind(pretended: Pretended) -> None:

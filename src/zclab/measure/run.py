@@ -17,7 +17,7 @@ from zclab.base.progress import Progress
 from zclab.base.timing import Timing
 from zclab.deploy import bring_up
 from zclab.lab.model import Lab
-from zclab.measure import engine
+from zclab.measure import channels, engine
 from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
 from zclab.runs import query
@@ -73,7 +73,8 @@ def carry_out(
     timings = up(lab, on_progress) if with_up else []
     started = time.monotonic()
     boot = partial(bring_up.boot, on_progress=on_progress)
-    document = execute(lab, pilot_of(plan) if pilot else plan, reporter, unfinished, boot).document()
+    chosen = pilot_of(plan) if pilot else plan
+    document = execute(lab, chosen, reporter, unfinished, open_driver=channels.opener(boot=boot)).document()
     if with_up:
         timings.append(Timing("measurements", time.monotonic() - started))
     return document, timings

@@ -23,6 +23,7 @@ from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, Process, Remote, connected
 from zclab.kernel.identity import Artifact, KernelIdentity
 from zclab.lab.model import Host, Lab
+from zclab.measure.driver import begin
 from zclab.runs.folder import Run
 from zclab.runs.manifest import D, Kind, M, R
 from zclab.traffic import binary
@@ -211,9 +212,7 @@ class Session:
 
     def begin(self, kind: Kind[M, R, D], **fields: Any) -> Run[M, R, D]:
         """Make the folder of a run, with its manifest."""
-        run = Run.create(self.lab.name, kind)
-        run.write_manifest(kind.manifest.model_validate(self.manifest_fields() | fields | {"run_id": run.id}))
-        return run
+        return begin(self.lab.name, kind, self.manifest_fields() | fields)
 
     @contextmanager
     def recording(self, run: Run[M, R, D]) -> Iterator[None]:

@@ -330,6 +330,11 @@ def blocks(plan: Plan, step: Step) -> list[list[Measurement]]:
     return found if step.until is None else found[: step.until // 2]
 
 
+def of_boot(plan: Plan, step: Step, boot: int) -> list[Measurement]:
+    """Return the measurements of a step that are made in one of its boots, in order."""
+    return [one for block in blocks(plan, step) for one in block if one.boot == boot]
+
+
 def measurements(plan: Plan) -> list[Measurement]:
     """Return all measurements in the order they are made, as if no comparison ended before its limit."""
     of_steps = {one.id: one for step in steps(plan) for block in blocks(plan, step) for one in block}

@@ -18,7 +18,8 @@ from zclab.deploy import bring_up
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Crosscheck, Expectations, Lab
-from zclab.measure import engine
+from zclab.measure import channels
+from zclab.measure.ends import end_of
 from zclab.measure.session import Ends, Session
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
@@ -117,7 +118,7 @@ def carry_out(
     with Session.open_declared(lab) as opened:
         session = opened.with_programs(install.sums(found.files))
         plan = _plan(lab, modes, repeats, seconds, seed)
-        measured = engine.manifest_fields(session, plan) | {"expectations": _lenient(lab)}
+        measured = channels.manifest_fields(session, plan) | {"expectations": _lenient(lab)}
         manifest = Manifest.model_validate(measured)
         scheduled = {one.id: one for one in schedule.measurements(plan)}
         empty = Record(planned=next(iter(scheduled.values())), started_at=now(), ended_at=now())
@@ -236,8 +237,8 @@ class _Bench:
 
         def judged(around: Record) -> dict[str, Any]:
             left = {
-                "receiver": engine.end_of(ends.receiver),
-                "sender": engine.end_of(ends.sender) if ends.sender else None,
+                "receiver": end_of(ends.receiver),
+                "sender": end_of(ends.sender) if ends.sender else None,
                 "copies": copies.copies(ends.receiver.stderr),
             }
             document = measurement.document(self.manifest, around.model_copy(update=left))
