@@ -127,8 +127,9 @@ def _within(
 
 
 def _window(end: _End) -> float | None:
-    planned, seconds = end.record.planned.seconds, end.document.window.seconds
-    return seconds / planned if seconds else None
+    """Return the length of the window as a share of the plan's; null where that is in bytes."""
+    planned, seconds = end.record.planned, end.document.window.seconds
+    return seconds / planned.seconds if seconds and planned.bytes is None else None
 
 
 def _pause(end: _End) -> float | None:
@@ -215,6 +216,8 @@ def _foreign_packets(end: _End) -> float | None:
 
 def _seconds(end: _End) -> float:
     planned = end.record.planned
+    if planned.bytes is not None:
+        return end.document.window.seconds or 0.0
     return planned.seconds + planned.warmup_seconds
 
 

@@ -12,6 +12,7 @@ from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts
 from zclab.plan.schedule import Rpc, Setting
 from zclab.runs.manifest import BaseManifest
+from zclab.runs.records import GuestBoot
 from zclab.traffic.document import OneCpu, Rcvlowat, SoftNet, Unmapped, ZerocopyStat
 from zclab.traffic.profile import Profile
 
@@ -50,6 +51,7 @@ class Cpu(Model):
     host_cycles_per_mib: float | None
     host_instructions_per_mib: float | None
     context_switches_per_mib: float | None = None
+    system_calls_per_mib: float | None = None
     perf_unavailable: str | None
     per_cpu: list[OneCpu] | None
     softirqs: dict[str, int] | None
@@ -127,7 +129,10 @@ class MeasurementDocument(Setting):
 
     `nic_counters` holds, for each host, the counters of the data interface that changed, and by how much.
     `invalid_lasts`: a reason is the hosts' state, so that the measurement is not made again. `boots` are the
-    boot ids of the hosts, where the plan booted them.
+    boot ids of the hosts, where the plan booted them. `guest_instructions_per_mib` is all that one guest with
+    both ends executed in the receiver's window; `guest_other_instructions_per_mib` is that without what the
+    clocks of the two traffic threads counted: interrupts, soft interrupts, other threads. Both are null in
+    other labs, and at a fixed pace. `guest` is the boot of that guest.
     """
 
     ip_version: Literal[4, 6]
@@ -163,6 +168,9 @@ class MeasurementDocument(Setting):
     invalid_reasons: list[str]
     invalid_lasts: bool = False
     boots: dict[str, str] = {}
+    guest_instructions_per_mib: float | None = None
+    guest_other_instructions_per_mib: float | None = None
+    guest: GuestBoot | None = None
 
 
 class OtherFigure(Model):

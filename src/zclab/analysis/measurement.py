@@ -26,7 +26,7 @@ from zclab.traffic.document import ProcessCpu, RpcDocument, TrafficDocument
 MIB = 2**20
 _PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9, "p99_99": 99.99}
 _N = TypeVar("_N", int, float)
-#: Of a virtual host that counts them: its clock runs a nanosecond for each.
+#: Of a guest that counts them: its clock runs a nanosecond for each.
 INSTRUCTIONS_PER_SECOND = 10**9
 
 
@@ -44,6 +44,8 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
     reasons = invalid_reasons(manifest, record)
     ip_version = planned.ip_version or manifest.expectations.link.ip_version
     server, client = ping_pong(record.receiver), ping_pong(record.sender)
+    executed = _executed(manifest, record, receiver)
+    beside = _beside_threads(executed, receiver, sender)
     return MeasurementDocument(
         **dict(planned.model_dump(include=set(Setting.model_fields)), ip_version=ip_version),
         seconds=server.window.seconds if server else seconds,
@@ -78,7 +80,32 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         invalid_reasons=reasons,
         invalid_lasts=any(host_reasons(manifest, record, state) for state in (record.before, record.after)),
         boots=record.boots,
+        guest_instructions_per_mib=_per_mib(executed, received),
+        guest_other_instructions_per_mib=_per_mib(beside, received),
+        guest=record.guest,
     )
+
+
+def _executed(manifest: Manifest, record: Record, receiver: TrafficDocument | None) -> int | None:
+    """Return the instructions of the whole guest in the receiver's window; null where no clock counts them.
+
+    The guest's clock counts a nanosecond for each. At a fixed pace it also counts the time in between.
+    """
+    seconds = receiver.window.seconds if receiver else None
+    counts = manifest.expectations.counts_instructions and record.guest is not None
+    unpaced = record.planned.pace_gbit_per_s is None
+    return round(seconds * INSTRUCTIONS_PER_SECOND) if counts and unpaced and seconds is not None else None
+
+
+def _beside_threads(
+    executed: int | None, receiver: TrafficDocument | None, sender: TrafficDocument | None
+) -> int | None:
+    """Return the instructions of a guest that the clocks of the threads at both ends did not count."""
+    spent = [thread_seconds(end.cpu) for end in (receiver, sender) if end]
+    known = [seconds for seconds in spent if seconds is not None]
+    if executed is None or len(known) < 2:
+        return None
+    return executed - round(sum(known) * INSTRUCTIONS_PER_SECOND)
 
 
 def _sum(*values: _N | None) -> _N | int | None:
@@ -132,6 +159,7 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
         host_cycles_per_mib=_per_mib(cpus.cycles if cpus else None, moved),
         host_instructions_per_mib=_per_mib(cpus.instructions if cpus else None, moved),
         context_switches_per_mib=_per_mib(_context_switches(end), moved),
+        system_calls_per_mib=_per_mib(end.system_calls, moved),
         perf_unavailable=end.perf.unavailable if end.perf else None,
         per_cpu=host.per_cpu if host else None,
         softirqs=host.softirqs if host else None,

@@ -137,8 +137,28 @@ def of_cell(plan: Plan, cell: Cell, members: Sequence[MeasurementDocument], metr
         [found for found in known if found[0].boots],
         lambda found: (found[0].arm, tuple(sorted(found[0].boots.items()))),
     )
+    typical = _typical(cell, known)
+    middle = plain_statistics.median(typical.values()) if typical else 1.0
     points = [
-        Point(arm, number, plain_statistics.median(value for _, value in found))
+        Point(
+            arm,
+            number,
+            middle * plain_statistics.median(value / typical[_place(cell, one)] for one, value in found),
+        )
         for number, ((arm, _), found) in enumerate(of_boot.items())
     ]
     return Samples(points, True, level)
+
+
+def _place(cell: Cell, one: MeasurementDocument) -> int:
+    """Return which of its cell's measurements in a boot one is, from 0."""
+    return one.pair % cell.boot_measurements
+
+
+def _typical(cell: Cell, known: list[tuple[MeasurementDocument, float]]) -> dict[int, float]:
+    """Return the median of the figures of all boots, of both arms, by their place in the boot.
+
+    The first measurement of a boot is not like the second: each is compared with those in its own place.
+    """
+    of_place = grouped(known, lambda found: _place(cell, found[0]))
+    return {place: plain_statistics.median(value for _, value in found) for place, found in of_place.items()}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from zclab.analysis import declared_state, mapped_witness, path, plausibility
+from zclab.analysis import declared_state, mapped_witness, one_guest, path, plausibility
 from zclab.analysis.ends import bulk, documents, ping_pong
 from zclab.host.snapshot import Snapshot
 from zclab.lab.model import Bounds
@@ -34,6 +34,7 @@ def surrounding_reasons(manifest: Manifest, record: Record) -> list[str]:
                 reasons += declared_state.deviations(manifest, host.name, state[host.name], record)
             elif not record.problem:
                 reasons.append(f"{host.name}: its state {when} the measurement is not known")
+    reasons += one_guest.doubts(manifest, record)
     if not record.problem and not record.skipped:
         reasons += declared_state.changes(manifest, record)
         reasons += plausibility.backwards(manifest, record)

@@ -135,6 +135,8 @@ def _several(value: object) -> object:
 class Plan(Model):
     """What `zclab run` carries out: each comparison at each size, pace, number of streams and IP version.
 
+    seconds, bytes: the length of each transfer; a plan has one of them. The window of a transfer of so many
+        bytes is around all of them: it has no warm-up and no idle baseline.
     seed: draws which arm begins each block (null: drawn for each run, and kept with it).
     precision: the half-width of the 95 % interval, as a share of the ratio, that ends a comparison before
         `repeats.at_most`.
@@ -145,6 +147,7 @@ class Plan(Model):
     integrity_bytes: bytes whose every one is checked, for each combination of modes.
     boots: boots of each kernel, where the arms differ in it. One figure of each boot is compared.
     boot_measurements: measurements of each cell within such a boot.
+    boot_each_arm: have boots of its own for each arm of each cell, also where arms differ in modes only.
     ip_versions: null for the lab's own.
     profile_event: the perf event by which each arm is profiled once, such as cycles.
     preconditions: what is read back from the host of a role before and after the measurements; where it does
@@ -153,8 +156,9 @@ class Plan(Model):
     """
 
     name: str
-    seconds: float = Field(gt=0, le=3600)
-    warmup_seconds: float = Field(ge=0, le=600)
+    seconds: float | None = Field(default=None, gt=0, le=3600)
+    bytes: int | None = Field(default=None, gt=0)
+    warmup_seconds: float = Field(default=0, ge=0, le=600)
     repeats: Annotated[Repeats, BeforeValidator(_repeats)]
     precision: float | None = Field(default=None, gt=0, lt=1)
     aa_pairs: int = Field(default=0, ge=0, le=1000)
@@ -169,6 +173,7 @@ class Plan(Model):
     ip_versions: list[Literal[4, 6]] | None = Field(default=None, min_length=1)
     boots: Annotated[Repeats, BeforeValidator(_repeats)] = Repeats(at_least=6, at_most=6)
     boot_measurements: int = Field(default=3, ge=1, le=1000)
+    boot_each_arm: bool = False
     repeat_invalid: RepeatInvalid = RepeatInvalid()
     comparisons: list[PlannedComparison] = []
     rpc_comparisons: list[RpcComparison] = []
@@ -213,6 +218,10 @@ class Plan(Model):
             raise ValueError("comparisons: there is none, and no rpc_comparisons either")
         if AA in names or len(set(names)) < len(names):
             raise ValueError(f"comparisons: names must differ from each other and from {AA}")
+        if (self.seconds is None) == (self.bytes is None):
+            raise ValueError("seconds: a plan has either seconds or bytes, the length of each transfer")
+        if self.bytes is not None and (self.warmup_seconds or self.baseline or self.rpc_comparisons):
+            raise ValueError("bytes: a transfer of so many bytes has no warm-up, no baseline and no RPCs")
         for one in (self.repeats, self.boots):
             if one.at_least < one.at_most and self.precision is None:
                 raise ValueError(

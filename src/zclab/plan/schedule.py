@@ -59,8 +59,8 @@ class Setting(Model):
 class Measurement(Setting):
     """One execution of the traffic tool at both ends.
 
-    Times are in seconds. `bytes` (integrity only) replaces the window. A ping-pong has `rpc`; its messages
-    are requests.
+    Times are in seconds. `bytes` replaces the window: of integrity, and of plans in bytes, whose `seconds`
+    are 0. A ping-pong has `rpc`; its messages are requests.
     """
 
     seconds: float
@@ -132,7 +132,7 @@ def cells(plan: Plan) -> Iterator[Cell]:
             metrics = {
                 metric: ids for metric, ids in one.metrics.items() if pace is None or METRICS[metric].paced
             }
-            if one.a.kernel == one.b.kernel:
+            if one.a.kernel == one.b.kernel and not plan.boot_each_arm:
                 yield Cell(name, one.name, metrics, arms, plan.repeats)
             else:
                 yield Cell(name, one.name, metrics, arms, plan.boots, plan.boot_measurements)
@@ -171,10 +171,10 @@ def _template(plan: Plan, changes: dict[str, Any]) -> Measurement:
         "header_bytes": 0,
         "kernel_variant": None,
         "inject_usec_per_mib": 0,
-        "seconds": plan.seconds,
+        "seconds": plan.seconds or 0,
         "warmup_seconds": plan.warmup_seconds,
         "baseline_seconds": plan.seconds if plan.baseline else 0,
-        "bytes": None,
+        "bytes": plan.bytes,
         "rpc": None,
     }
     return Measurement.model_validate(data | changes)
@@ -233,15 +233,19 @@ class Step(NamedTuple):
 def steps(plan: Plan) -> list[Step]:
     """Return what is measured, in order: each comparison, and blocks of equal arms among them.
 
-    Cells that compare the same kernels share their boots.
+    Cells that compare the same kernels share their boots, unless each arm has boots of its own.
     """
     found: list[Step] = []
     equal = {cell.name: cell for cell in aa_cells(plan)}
     of_arm = dict(zip(equal, _sharing_arm_a(plan), strict=True)) if equal else {}
-    by_kernels: dict[tuple[str | None, str | None], list[Cell]] = {}
+    by_boots: dict[tuple[str | None, ...], list[Cell]] = {}
+
+    def boots_of(cell: Cell) -> tuple[str | None, ...]:
+        return (*cell.kernels, cell.name) if plan.boot_each_arm else cell.kernels
+
     for cell in cells(plan):
         if cell.boot_measurements:
-            by_kernels.setdefault(cell.kernels, []).append(cell)
+            by_boots.setdefault(boots_of(cell), []).append(cell)
     for cell in cells(plan):
         for name, users in of_arm.items():
             names = [one.name for one in users]
@@ -253,7 +257,7 @@ def steps(plan: Plan) -> list[Step]:
                     found.append(Step((equal[name],), 2 * until))
         if not cell.boot_measurements:
             found.append(Step((cell,)))
-        elif (together := by_kernels.pop(cell.kernels, None)) is not None:
+        elif (together := by_boots.pop(boots_of(cell), None)) is not None:
             found.append(Step(tuple(together)))
     return found
 

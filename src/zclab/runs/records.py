@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from zclab.backends.exact.emulator import EmulatorFacts
 from zclab.base.model import Model
 from zclab.host.placement import Placement
 from zclab.host.snapshot import HostFacts, Snapshot
@@ -31,11 +32,31 @@ class End(Model):
     stderr: str
 
 
+class GuestBoot(Model):
+    """The boot of the one guest that made a measurement, both ends in it.
+
+    seed: of the guest's random numbers. place: the measurement's among those of the boot, from 0. idle_ns:
+    for how long the guest was idle between two looks just before and after the transfer, in nanoseconds of
+    its clock; null if it did not say. digest: sha256 in hex over all that the boot printed. programs: the key
+    of its programs, which come from packages. cpu_seconds: of the emulator's process. From emulator on all is
+    null of a boot that failed.
+    """
+
+    seed: int
+    place: int
+    idle_ns: int | None = None
+    emulator: EmulatorFacts | None = None
+    programs: str | None = None
+    digest: str | None = None
+    cpu_seconds: float | None = None
+
+
 class Record(Model):
     """One measurement as it came, before any judgement. Times are UTC, ISO 8601.
 
-    `boots` are the boot ids that the hosts had when their kernel was last proven. `controller_cpu_share` is
-    the CPU that this machine's zclab used while both ends ran, as a share of one core.
+    `guest` is null where the hosts are not both in one guest. `boots` are the boot ids that the hosts had
+    when their kernel was last proven. `controller_cpu_share` is the CPU that this machine's zclab used while
+    both ends ran, as a share of one core.
     """
 
     planned: Measurement
@@ -51,6 +72,7 @@ class Record(Model):
     controller_cpu_share: float | None = None
     profiles: dict[str, Profile] = {}
     copies: Copies | None = None
+    guest: GuestBoot | None = None
 
 
 class Manifest(BaseManifest):
@@ -58,7 +80,8 @@ class Manifest(BaseManifest):
 
     `other_kernels` are those that arms of the plan boot, by variant. `limits` is what the lab declares of
     its hosts; null in runs before schema version 5. `placements` are what was read of the plan's
-    preconditions, by host, each time that measuring began or ended.
+    preconditions, by host, each time that measuring began or ended. `emulator` is what a lab with one guest
+    measured with, null elsewhere.
     """
 
     kind: Literal["run"] = "run"
@@ -69,3 +92,4 @@ class Manifest(BaseManifest):
     placements: dict[str, list[Placement]] = {}
     other_kernels: dict[str, KernelIdentity] = {}
     hosts: list[HostFacts]
+    emulator: EmulatorFacts | None = None
