@@ -7,6 +7,7 @@ import pytest
 
 from zclab.base.errors import InvalidError
 from zclab.lab.model import Lab
+from zclab.pytest_plugin import skip_unless_standing
 from zclab.suites import lockdep
 
 
@@ -15,6 +16,7 @@ def test_locks_are_taken_in_one_order(lab: Lab) -> None:
     """lockdep reports what the kernel's declaration says, and nothing else."""
     if lab.kernel_variant is None:
         pytest.skip("these hosts run this machine's own kernel")
+    skip_unless_standing(lab)
     try:
         found = lockdep.carry_out(lab)
     except InvalidError as error:

@@ -8,7 +8,7 @@ import pytest
 from zclab.analysis.stopping import counted
 from zclab.base.metrics import METRICS
 from zclab.lab.model import Lab
-from zclab.pytest_plugin import Measured, PairUnderTest
+from zclab.pytest_plugin import Measured
 
 
 @pytest.mark.claim("Z1", "Z3")
@@ -51,10 +51,10 @@ def test_every_byte_arrives(measured: Measured) -> None:
     }
 
 
-def test_headers_are_split(measured: Measured, pair: PairUnderTest, lab: Lab) -> None:
+def test_headers_are_split(measured: Measured, lab: Lab) -> None:
     """The receiver's NIC counted split headers in every measurement, and mapped bytes come from them."""
     counts = [one.header_split for one in measured.document.measurements if one.rpc is None]
     if not lab.traits.emulators and (not counts or None in counts):
-        pytest.skip(f"{pair.receiver.declared.data_interface} does not count split headers")
+        pytest.skip(f"{lab.pair().receiver.data_interface} does not count split headers")
     assert counts
     assert all(count is not None and count > 0 for count in counts)

@@ -20,7 +20,8 @@ from zclab.base.paths import project_root
 from zclab.host.ssh import Remote, connected
 from zclab.lab import inventory
 from zclab.lab.model import Host, Lab
-from zclab.measure import channels, engine
+from zclab.measure import engine
+from zclab.measure.choice import opener_of
 from zclab.plan import claims
 from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
@@ -116,9 +117,16 @@ def lab(pytestconfig: pytest.Config) -> Lab:
     return chosen_lab(pytestconfig)
 
 
+def skip_unless_standing(lab: Lab) -> None:
+    """Skip what needs hosts that SSH reaches."""
+    if lab.traits.one_guest:
+        pytest.skip(f"needs SSH: no host of {lab.name} stands between measurements")
+
+
 @pytest.fixture(scope="session")
 def pair(lab: Lab) -> Iterator[PairUnderTest]:
     """The sender and the receiver, connected."""
+    skip_unless_standing(lab)
     ssh_config = lab.state_dir / "ssh_config"
     hosts = lab.pair()
     try:
@@ -142,7 +150,7 @@ def measured(lab: Lab, pytestconfig: pytest.Config) -> Measured:
     """The lab's plan, carried out once and judged; runs/<id> holds it and this session's JUnit XML."""
     reporter = report.RunReporter(Console(force_terminal=False, width=160))
     try:
-        run = engine.execute(lab, chosen_plan(pytestconfig), reporter, open_driver=channels.opener())
+        run = engine.execute(lab, chosen_plan(pytestconfig), reporter, open_driver=opener_of(lab))
     except ZclabError as error:
         pytest.exit(str(error), returncode=error.exit_code)
     pytestconfig.stash[_RUN] = run.directory

@@ -333,13 +333,7 @@ def test_power_buttons(spec: LabSpec, capsys: pytest.CaptureFixture[str]) -> Non
 
 FACTS: dict[str, Any] = {
     "state_dir": "/state",
-    "virtual": {
-        "memory_mib": 384,
-        "cpus": 1,
-        "disk_mib": 3072,
-        "suite": "bookworm",
-        "count_instructions": False,
-    },
+    "virtual": {"memory_mib": 384, "cpus": 1, "disk_mib": 3072, "suite": "bookworm"},
     "hosts": [
         {"name": "s1", "peer": "r1", "nic_model": "virtio-net"},
         {"name": "s2", "peer": "r2", "nic_model": "virtio-net"},

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paramiko
@@ -16,9 +17,10 @@ from zclab.backends.choice import backend_of
 from zclab.backends.namespaces import lab as namespaces
 from zclab.base.errors import LabError, UsageError
 from zclab.base.paths import project_root
+from zclab.kernel import build as kernel_build
 from zclab.lab.model import Lab
 
-KINDS = ("virtual", "namespaces", "hardware")
+KINDS = ("virtual", "namespaces", "hardware", "exact")
 
 
 def lab_of(kind: str, state_dir: Path) -> Lab:
@@ -26,7 +28,9 @@ def lab_of(kind: str, state_dir: Path) -> Lab:
     return factories.lab(name).model_copy(update={"state_dir": state_dir})
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [("virtual", 2.0), ("namespaces", 0.3), ("hardware", 0.7)])
+@pytest.mark.parametrize(
+    ("kind", "seconds"), [("virtual", 2.0), ("namespaces", 0.3), ("hardware", 0.7), ("exact", 4.0)]
+)
 def test_seconds_beside_a_window(kind: str, seconds: float, tmp_path: Path) -> None:
     assert backend_of(lab_of(kind, tmp_path)).overhead_seconds == seconds
 
@@ -48,12 +52,12 @@ def test_only_what_the_lab_makes_can_be_taken_down(tmp_path: Path) -> None:
     def run(playbook: str, **extra_vars: Any) -> None:
         ran.append((playbook, extra_vars))
 
-    for kind in ("virtual", "namespaces"):
+    for kind in ("virtual", "namespaces", "exact"):
         backend_of(lab_of(kind, tmp_path)).down(run, purge=kind == "virtual")
-    assert ran == [("hosts_down", {"purge": True}), ("hosts_down", {"purge": False})]
+    assert ran == [("hosts_down", {"purge": purge}) for purge in (True, False, False)]
     with pytest.raises(UsageError, match=r"hardware hosts cannot be taken down: playbooks/restore.yml"):
         backend_of(lab_of("hardware", tmp_path)).down(run, purge=False)
-    assert len(ran) == 2
+    assert len(ran) == 3
 
 
 def test_up_and_reset_are_playbooks_handed_to_whoever_runs_them(tmp_path: Path) -> None:
@@ -62,10 +66,15 @@ def test_up_and_reset_are_playbooks_handed_to_whoever_runs_them(tmp_path: Path) 
     def run(playbook: str, **extra_vars: Any) -> None:
         ran.append((playbook, extra_vars))
 
-    for kind in KINDS:
+    for kind in ("virtual", "namespaces", "hardware"):
         backend_of(lab_of(kind, tmp_path)).up(run)
         backend_of(lab_of(kind, tmp_path)).reset(run, "receiver1")
-    assert ran == [("hosts_up", {}), ("reset", {"zclab_host": "receiver1"})] * len(KINDS)
+    assert ran == [("hosts_up", {}), ("reset", {"zclab_host": "receiver1"})] * 3
+    exact = backend_of(lab_of("exact", tmp_path))
+    exact.up(run)
+    assert ran[6:] == [("hosts_up", {})]
+    with pytest.raises(UsageError, match="exact: no host stands between measurements"):
+        exact.reset(run, "receiver1")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +157,7 @@ def test_a_key_is_known_for_the_address_and_port_of_each_hardware_host(
 def test_only_namespaces_are_made_without_being_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind, missing in (("virtual", False), ("namespaces", True), ("hardware", False)):
+    for kind, missing in (("virtual", False), ("namespaces", True), ("hardware", False), ("exact", False)):
         assert backend_of(lab_of(kind, tmp_path)).missing() is missing
     monkeypatch.setattr(namespaces, "ready", lambda state_dir, hosts: True)
     assert not backend_of(lab_of("namespaces", tmp_path)).missing()
@@ -157,6 +166,7 @@ def test_only_namespaces_are_made_without_being_asked_for(
 def test_only_virtual_hosts_have_an_accelerator(tmp_path: Path) -> None:
     for kind in ("namespaces", "hardware"):
         assert backend_of(lab_of(kind, tmp_path)).accelerator() is None
+    assert backend_of(lab_of("exact", tmp_path)).accelerator() == "tcg"
     with pytest.raises(LabError, match="a virtual host does not run"):
         backend_of(lab_of("virtual", tmp_path)).accelerator()
 
@@ -165,3 +175,20 @@ def test_status_of_hosts_that_are_not_there(tmp_path: Path) -> None:
     rows = list(backend_of(lab_of("namespaces", tmp_path)).status())
     assert rows == [{"host": name, "state": "down"} for name in lab_of("namespaces", tmp_path).pair().names]
     assert {row["state"] for row in backend_of(lab_of("virtual", tmp_path)).status()} == {"down"}
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_status_where_no_host_stands(built: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(release="6.1.192-zclab-1") if built else None
+    monkeypatch.setattr(kernel_build, "find", lambda variant, spec: found)
+    hosts, kernel = backend_of(lab_of("exact", tmp_path)).status()
+    assert hosts["host"] == "sender1, receiver1" and "none of them stands" in hosts["state"]
+    assert kernel["host"] == "kernel full"
+    assert kernel["state"] == (
+        "built, 6.1.192-zclab-1" if built else "not built: `zclab up` or the next run builds it"
+    )
+
+
+def test_the_console_of_the_last_guest(tmp_path: Path) -> None:
+    for host in ("sender1", "receiver1"):
+        assert backend_of(lab_of("exact", tmp_path)).console(host) == tmp_path / "guest" / "console.log"

@@ -350,11 +350,15 @@ def test_what_a_kernel_is_built_without_is_left_out_and_said(name: str) -> None:
 
 
 def test_the_kernel_of_an_arm_counts_for_it(tmp_path: Path) -> None:
-    lab = factories.lab().model_copy(update={"plan": "instructions", "kernel_variant": "stock"})
+    mapping = {"receive_mode": "map_each", "send_mode": "copy"}
+    series = {"name": "hook", "a": mapping | {"kernel": "mmap"}, "b": mapping | {"kernel": "mmap_hook"}}
+    series |= {"metrics": {"gbit_per_s": []}}
+    lab = factories.lab().model_copy(
+        update={"plan": str(_file(tmp_path, comparisons=[series])), "kernel_variant": "stock"}
+    )
     assert plans.of_lab(lab).left_out == {}
     arms = {"a": {"kernel": "mmap"}, "b": {"kernel": "stock"}}
-    modes = {"receive_mode": "map_each", "send_mode": "copy"}
-    other = {"name": "other", **{arm: modes | kernel for arm, kernel in arms.items()}}
+    other = {"name": "other", **{arm: mapping | kernel for arm, kernel in arms.items()}}
     comparisons = [other | {"metrics": {"gbit_per_s": []}}, factories.comparison()]
     lab = factories.lab().model_copy(update={"plan": str(_file(tmp_path, comparisons=comparisons))})
     assert plans.of_lab(lab).left_out == {

@@ -44,13 +44,6 @@ def test_no_flag_in_the_processor(machine: Machine) -> None:
     assert str(found) == "emulation (the processor shows neither vmx nor svm)"
 
 
-def test_only_emulation_counts_instructions(machine: Machine) -> None:
-    found = choose(machine, counting=True)
-    assert found.emulated and found.counts_instructions
-    machine.kvm.unlink()
-    assert not choose(machine).counts_instructions
-
-
 def test_no_device(machine: Machine) -> None:
     machine.kvm.unlink()
     assert choose(machine).reason == f"{machine.kvm} is missing"

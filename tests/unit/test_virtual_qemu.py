@@ -60,13 +60,6 @@ def test_nic_model_and_accelerator_show() -> None:
     assert "id=data" not in " ".join(make_emulator(Path("/s"), linked=False).command(TCG, 1))
 
 
-def test_a_processor_that_counts_instructions() -> None:
-    counting = Accelerator("tcg", "it counts instructions", counts_instructions=True)
-    line = " ".join(make_emulator(Path("/s")).command(counting, 1))
-    assert "-accel tcg,thread=single,tb-size=128 -icount shift=0,sleep=on" in line
-    assert "-icount" not in " ".join(make_emulator(Path("/s")).command(TCG, 1))
-
-
 def test_unknown_nic_model_is_named() -> None:
     with pytest.raises(LabError, match="receiver1: NIC model 'rtl8139' is not one of virtio-net, e1000e"):
         make_emulator(Path("/s"), "rtl8139").command(TCG, 1)

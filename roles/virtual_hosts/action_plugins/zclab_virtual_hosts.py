@@ -30,7 +30,6 @@ class ActionModule(ActionBase):
                 "cpus": {"type": "int"},
                 "disk_mib": {"type": "int"},
                 "suite": {"type": "str"},
-                "count_instructions": {"type": "bool", "default": False},
             },
             required_if=[("state", "up", ("hosts", "memory_mib", "cpus", "disk_mib", "suite"))],
         )

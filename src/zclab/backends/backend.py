@@ -47,7 +47,7 @@ class Backend:
             }
             for host in self._lab.hosts
         }
-        backend = {"role": self.role, "made": traits.made, "hosts": hosts}
+        backend = {"role": self.role, "made": traits.made, "standing": not traits.one_guest, "hosts": hosts}
         return {**self._lab.facts(variant), "backend": backend}
 
     def up(self, run: RunPlaybook) -> None:

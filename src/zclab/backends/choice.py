@@ -22,3 +22,7 @@ def backend_of(lab: Lab) -> Backend:
             from zclab.backends.hardware.backend import Hardware
 
             return Hardware(lab)
+        case "exact":
+            from zclab.backends.exact.backend import ExactGuest
+
+            return ExactGuest(lab)

@@ -47,18 +47,27 @@ def _rings(lines: list[str]) -> dict[str, int]:
     return {name.strip(): int(size) for name, size in re.findall(r"^(.+?):\s*(\d+)$", current, re.MULTILINE)}
 
 
+def command(host: Host) -> str:
+    """Return the command whose output `parse` takes."""
+    name = shlex.quote(host.data_interface)
+    return (
+        f"{PREAMBLE}; exec 2>/dev/null; echo driver:$(ethtool -i {name} | sed -n 's/^driver: //p'); "
+        f"ethtool -g {name} | sed 's/^/rings:/'; ethtool -c {name} | sed 's/^/coalescing:/'; "
+        f"{_CONFIG_COMMAND} || true"
+    )
+
+
 def facts(remote: Remote, host: Host, lab: Lab, artifact: Artifact | None, state: Snapshot) -> HostFacts:
     """Return a host's facts for the manifest: the NIC, the kernel, the sysctls that the lab declares.
 
     Raises:
         RemoteError: the host is gone.
     """
-    name = shlex.quote(host.data_interface)
-    text = remote.output(
-        f"{PREAMBLE}; exec 2>/dev/null; echo driver:$(ethtool -i {name} | sed -n 's/^driver: //p'); "
-        f"ethtool -g {name} | sed 's/^/rings:/'; ethtool -c {name} | sed 's/^/coalescing:/'; "
-        f"{_CONFIG_COMMAND} || true"
-    )
+    return parse(remote.output(command(host)), host, lab, artifact, state)
+
+
+def parse(text: str, host: Host, lab: Lab, artifact: Artifact | None, state: Snapshot) -> HostFacts:
+    """Return a host's facts in what `command` printed there, and in its state."""
     found = _parse(text)
     sysctls: dict[str, int | str | None] = {}
     for key in declared_sysctls(lab):

@@ -12,7 +12,7 @@ import ipaddress
 import itertools
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,8 @@ _TCP_DROPS = (
 _ZEROCOPY_OFFLOADS = ("scatter-gather", "tx-checksumming")
 _GNU_BUILD_ID_TYPE = 3
 _MONITOR = "ip monitor"
+#: The line that a watch prints when it has read the state for the first time.
+BEFORE = "@before"
 #: Limits of seconds, not expectations: an answer of a host, and the end of what it printed.
 _ANSWER_SECONDS = 20.0
 # The file is gone as soon as it is open: nothing stays behind, however the command ends. The monitor has
@@ -295,26 +297,49 @@ def _missing(answer: Answer, features: dict[str, bool]) -> list[str] | None:
     return [name for name in _ZEROCOPY_OFFLOADS if not features.get(name)]
 
 
-def _machines_own(lab: Lab, key: str) -> str | None:
-    """Return a sysctl that the lab's namespaces do not show: this machine's own holds for them."""
-    path = Path(sysctl_file(key))
-    here = lab.traits.one_machine and key in lab.limits.machine_sysctls and path.is_file()
-    return " ".join(path.read_text(encoding="ascii").split()) if here else None
+def machine_command(lab: Lab) -> str:
+    """Return the command that prints the sysctls which a lab declares of the machine of its namespaces."""
+    files = [sysctl_file(key) for key in sorted(lab.limits.machine_sysctls)]
+    return f"grep -Hs . {' '.join(files)}" if files else ":"
 
 
-def _sysctls(lab: Lab, files: dict[str, list[str]]) -> dict[str, str]:
-    """Return the sysctls that were asked for, without those that there are none of."""
+def parse_machine(text: str, lab: Lab) -> dict[str, str]:
+    """Return the sysctls in what `machine_command` printed, without those that there are none of."""
+    shown = {line.partition(":")[0]: line.partition(":")[2] for line in text.splitlines()}
+    values = {key: shown.get(sysctl_file(key)) for key in lab.limits.machine_sysctls}
+    return {key: " ".join(value.split()) for key, value in values.items() if value is not None}
+
+
+def _machine_here(lab: Lab) -> dict[str, str]:
+    """Return those sysctls of this machine, where its namespaces are the hosts."""
+    if not lab.traits.one_machine or lab.traits.one_guest:
+        return {}
+    paths = {key: Path(sysctl_file(key)) for key in lab.limits.machine_sysctls}
+    return {
+        key: " ".join(path.read_text(encoding="ascii").split())
+        for key, path in paths.items()
+        if path.is_file()
+    }
+
+
+def _sysctls(lab: Lab, files: dict[str, list[str]], machine: Mapping[str, str]) -> dict[str, str]:
+    """Return the sysctls that were asked for, without those that there are none of.
+
+    machine: what the machine has of those that its namespaces do not show: it holds for them.
+    """
     found = {}
     for key in [*declared_sysctls(lab), _CONGESTION_CONTROL]:
         shown = files.get(sysctl_file(key))
-        value = " ".join(shown[0].split()) if shown else _machines_own(lab, key)
+        value = " ".join(shown[0].split()) if shown else machine.get(key)
         if value is not None:
             found[key] = value
     return found
 
 
-def parse(text: str, host: Host, lab: Lab) -> Snapshot:
+def parse(text: str, host: Host, lab: Lab, machine: Mapping[str, str] | None = None) -> Snapshot:
     """Return the state in what `state` printed on a host.
+
+    machine: what `parse_machine` gave; null: read here, where this machine is that of the hosts.
 
     Raises:
         RemoteError: it lacks a value without which nothing can be judged.
@@ -393,7 +418,7 @@ def parse(text: str, host: Host, lab: Lab) -> Snapshot:
             queues=len(steering) or None,
             coalescing=parse_coalescing(answer(f"ethtool -c {name}").lines) or None,
             receive_cpus=steering or None,
-            sysctls=_sysctls(lab, files),
+            sysctls=_sysctls(lab, files, _machine_here(lab) if machine is None else machine),
             locked_memory_kib="unlimited"
             if locked == "unlimited"
             else int(locked)
@@ -435,23 +460,46 @@ def concerns(line: str, host: Host) -> bool:
     return any(ipaddress.ip_address(peer) in network for _, peer in _peers(host).values())
 
 
+def watch_command(host: Host, lab: Lab, paths: Iterable[str] = ()) -> str:
+    """Return the command that reads a host's state, prints @before, and after a line on its input reads on.
+
+    paths: of the programs whose sha256 is read.
+    """
+    return _WATCH.format(preamble=PREAMBLE, functions=_state_functions(host, lab, paths))
+
+
+def snapshot_command(host: Host, lab: Lab, paths: Iterable[str] = ()) -> str:
+    """Return the command that reads a host's state once; `parse` returns it."""
+    return f"{PREAMBLE}\n{_state_functions(host, lab, paths)}\nstate"
+
+
+def parse_after(text: str, host: Host, lab: Lab, machine: Mapping[str, str] | None = None) -> Snapshot:
+    """Return the state and the changes meanwhile that a watch printed after @before; raises as `parse`."""
+    state, _, changes = text.partition("@changes\n")
+    snapshot = parse(state, host, lab, machine)
+    lost = re.search(r"^@monitor (\d+)$", state, re.MULTILINE)
+    lines = changes.splitlines()
+    if lost is None or not lines or not lines[-1].startswith("@end "):
+        said = next((line for line in lines if not line.startswith("@end ")), "no answer")
+        return snapshot.model_copy(update={"unknown": {**snapshot.unknown, _MONITOR: said}})
+    found = [" ".join(line.split()) for line in lines[:-1] if concerns(line, host)]
+    return snapshot.model_copy(update={"changes": found, "changes_lost": int(lost[1])})
+
+
 class Watch:
     """A host's state before a measurement, all changes of its link meanwhile, and its state afterwards."""
 
     def __init__(self, remote: Remote, host: Host, lab: Lab, paths: Iterable[str] = ()) -> None:
         self._host = host
         self._lab = lab
-        functions = _state_functions(host, lab, paths)
-        self._process: Process = remote.start(_WATCH.format(preamble=PREAMBLE, functions=functions))
-        self._before = ""
+        self._process: Process = remote.start(watch_command(host, lab, paths))
 
     def before(self) -> Snapshot:
         """Return the state at the start; RemoteError if the host is gone or its answer lacks a value."""
         lines: list[str] = []
         for line in self._process.lines(_ANSWER_SECONDS):
-            if line == "@before":
-                self._before = "\n".join(lines)
-                return parse(self._before, self._host, self._lab)
+            if line == BEFORE:
+                return parse("\n".join(lines), self._host, self._lab)
             lines.append(line)
         said = self._process.wait(_ANSWER_SECONDS).stderr.strip()
         raise RemoteError(f"{self._host.name}: cannot read its state: {said or 'no message'}")
@@ -462,16 +510,8 @@ class Watch:
 
     def after(self) -> Snapshot:
         """Return the state after `finish`, with the changes meanwhile; RemoteError as `before`."""
-        text = self._process.wait(_ANSWER_SECONDS).stdout.partition("\n@before\n")[2]
-        state, _, changes = text.partition("@changes\n")
-        snapshot = parse(state, self._host, self._lab)
-        lost = re.search(r"^@monitor (\d+)$", state, re.MULTILINE)
-        lines = changes.splitlines()
-        if lost is None or not lines or not lines[-1].startswith("@end "):
-            said = next((line for line in lines if not line.startswith("@end ")), "no answer")
-            return snapshot.model_copy(update={"unknown": {**snapshot.unknown, _MONITOR: said}})
-        found = [" ".join(line.split()) for line in lines[:-1] if concerns(line, self._host)]
-        return snapshot.model_copy(update={"changes": found, "changes_lost": int(lost[1])})
+        text = self._process.wait(_ANSWER_SECONDS).stdout.partition(f"\n{BEFORE}\n")[2]
+        return parse_after(text, self._host, self._lab)
 
     def close(self) -> None:
         """End the watch; its monitor ends with it."""
@@ -486,8 +526,5 @@ def snapshot(
     Raises:
         RemoteError: a host is gone, or its answer lacks a value.
     """
-    started = [
-        (host, remotes[host.name].start(f"{PREAMBLE}\n{_state_functions(host, lab, paths)}\nstate"))
-        for host in hosts
-    ]
+    started = [(host, remotes[host.name].start(snapshot_command(host, lab, paths))) for host in hosts]
     return {host.name: parse(process.wait(_ANSWER_SECONDS).stdout, host, lab) for host, process in started}

@@ -55,17 +55,19 @@ def templates(key: str, value: Any) -> Iterator[str]:
         yield key
 
 
-def problems(name: str, variables: dict[str, Any], *, made: bool) -> Iterator[Problem]:
+def problems(name: str, variables: dict[str, Any], *, made: bool, reached: bool = True) -> Iterator[Problem]:
     """Yield what is wrong with the `ansible_` settings of a host.
 
-    made: zclab makes the hosts of this lab, and so knows where they answer.
+    made: zclab makes the hosts of this lab, and so knows where they answer. reached: SSH reaches them.
     """
     if _HOST_NAME.fullmatch(name) is None or name == "localhost":
         yield Problem(name, "cannot be the name of a host: use letters, digits, - and _ (not localhost)")
     for key, value in variables.items():
-        if key.startswith("ansible_"):
+        if key.startswith("ansible_") and not reached:
+            yield Problem(key, "SSH reaches no host of this lab: leave it out")
+        elif key.startswith("ansible_"):
             yield from (Problem(key, text) for text in _of(key, value, made=made))
-    if SSH_ARGS not in variables:
+    if reached and SSH_ARGS not in variables:
         text = f"missing: Ansible would not use the lab's ssh_config: set it to {OWN_SSH_ARGS}"
         yield Problem(SSH_ARGS, text)
 

@@ -28,7 +28,7 @@ from zclab.lab.model import KINDS, Host, Lab
 # What an inventory declares under zclab_NAME: fields of a lab, on which every host must agree, and of a host.
 _EXPECTED = ("link", "validity", "thresholds", "not_gated", "smallest_effect")
 _LAB_FIELDS = (
-    *("kind", "plan", "limits", "virtual", "kernel_variant", "kernel_variants"),
+    *("kind", "plan", "limits", "virtual", "exact", "kernel_variant", "kernel_variants"),
     *(*_EXPECTED, "crosscheck"),
 )
 _HOST_FIELDS = (
@@ -163,7 +163,15 @@ def parse(directory: Path, listing: dict[str, Any]) -> Lab:
     except ValidationError as error:
         raise _first_problem(source, error, fields) from None
     _check_whole(source, lab)
-    return lab
+    return _with_link_of_guest(lab)
+
+
+def _with_link_of_guest(lab: Lab) -> Lab:
+    """Return a lab whose hosts have the link of its guest as their NIC, if both are in one guest."""
+    if lab.exact is None:
+        return lab
+    hosts = [host.model_copy(update={"nic_model": lab.exact.link}) for host in lab.hosts]
+    return lab.model_copy(update={"hosts": hosts})
 
 
 def _check_keys(source: _Source, host: str, variables: dict[str, Any], roles: dict[str, Role]) -> None:
@@ -187,7 +195,8 @@ def _check_keys(source: _Source, host: str, variables: dict[str, Any], roles: di
 def _check_connections(source: _Source, hostvars: dict[str, dict[str, Any]], roles: dict[str, Role]) -> None:
     for name, variables in hostvars.items():
         kind = KINDS.get(str(variables.get("zclab_kind")))
-        for key, text in connection.problems(name, variables, made=kind is not None and kind.made):
+        made, one_guest = (kind.made, kind.one_guest) if kind else (False, False)
+        for key, text in connection.problems(name, variables, made=made, reached=not one_guest):
             raise source.error(key, text, name, roles[name])
 
 
@@ -212,7 +221,7 @@ def _expectations(fields: dict[str, Any]) -> dict[str, Any]:
         **{field: fields.pop(field) for field in _EXPECTED if field in fields},
         "rcvlowat_bytes": inner("limits", "rcvlowat_bytes"),
         "shared_cpu": kind is not None and kind.one_machine,
-        "counts_instructions": inner("virtual", "count_instructions") or False,
+        "counts_instructions": kind is not None and kind.one_guest,
     }
 
 
@@ -308,6 +317,12 @@ def _check_whole(source: _Source, lab: Lab) -> None:
         )
     if lab.traits.emulators and lab.virtual is None:
         raise source.error("zclab_virtual", "missing: a virtual lab declares the size of its hosts")
+    if lab.traits.one_guest and lab.exact is None:
+        raise source.error("zclab_exact", "missing: an exact lab declares the link of its guest")
+    if lab.traits.one_guest and len(lab.hosts) != 2:
+        raise source.error(
+            "zclab_pair", "an exact lab has one pair, both ends in one guest: remove the others"
+        )
     for host in lab.hosts:
         if lab.traits.emulators and host.nic_model is None:
             raise source.error(
@@ -323,7 +338,13 @@ def _check_whole(source: _Source, lab: Lab) -> None:
 
 def _check_meaningful(source: _Source, lab: Lab) -> None:
     """Refuse what nothing would obey in a lab of this kind."""
+    if not lab.traits.one_guest and lab.exact is not None:
+        raise source.error("zclab_exact", f"a lab of kind {lab.kind} has no exact guest: leave it out")
     if lab.traits.emulators:
+        for host in lab.hosts:
+            if host.nic_model == "veth":
+                text = "a veth pair is no NIC of a virtual host: use e1000e or virtio-net"
+                raise source.error("zclab_nic_model", text, host.name, host.role)
         return
     if lab.virtual is not None:
         raise source.error("zclab_virtual", f"a lab of kind {lab.kind} has no virtual hosts: leave it out")

@@ -107,24 +107,20 @@ class Tuning(Model):
 
 
 class Virtual(Model):
-    """The size of each virtual host, and its Debian release (`suite`): the same whatever this machine runs.
-
-    count_instructions: emulate it with a clock that counts executed instructions, one per nanosecond.
-    """
+    """The size of each virtual host, and its Debian release (`suite`), whatever this machine runs."""
 
     memory_mib: int = Field(ge=192)
     cpus: int = Field(default=1, ge=1)
     disk_mib: int = Field(default=3072, ge=1024)
     suite: str = Field(default="bookworm", pattern=SUITE_NAME)
-    count_instructions: bool = False
 
-    @model_validator(mode="after")
-    def _one_processor(self) -> Virtual:
-        if self.count_instructions and self.cpus != 1:
-            raise ValueError(
-                "count_instructions: the clock counts the instructions of one CPU: set cpus to 1"
-            )
-        return self
+
+class ExactGuest(Model):
+    """The one guest of an exact lab: the link of its ends, its memory, the Debian release of its programs."""
+
+    link: Literal["veth", "e1000e"]
+    memory_mib: int = Field(default=1024, ge=192)
+    suite: str = Field(default="bookworm", pattern=SUITE_NAME)
 
 
 class Bounds(Model):
@@ -216,7 +212,7 @@ class Expectations(Model):
 
     shared_cpu: the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them.
     not_gated: the claims that no threshold gates here, and why.
-    counts_instructions: the hosts' CPU times count instructions, a billion a second.
+    counts_instructions: the clock of the one guest counts instructions, and so do CPU times: 10^9 a second.
     """
 
     link: Link
@@ -244,6 +240,7 @@ class Host(Model):
     """One host of a pair, how it is reached, and its end of the link.
 
     `address`, `user` and `port` are for hardware; `ssh_port` fixes the forwarded port of a virtual host.
+    `nic_model` is declared of virtual hosts; in an exact lab it is the link of its guest.
     `traffic_cpus` are the CPUs that the threads of the traffic tool run on, one after the other (null: any).
     """
 
@@ -259,7 +256,7 @@ class Host(Model):
     address: str
     user: str = "root"
     port: int = Field(default=22, ge=1, le=65535)
-    nic_model: Literal["e1000e", "virtio-net"] | None = None
+    nic_model: Literal["e1000e", "virtio-net", "veth"] | None = None
     ssh_port: int | None = Field(default=None, ge=1, le=65535)
     tuning: Tuning
     traffic_cpus: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
@@ -314,21 +311,25 @@ class Kind(NamedTuple):
     """What the hosts of a kind of lab are, and so what its inventory has to declare, and may.
 
     boots_kernels: they boot a kernel of the lab, otherwise they run this machine's.
-    one_machine: they share the CPUs, the memory and some sysctls of this machine.
+    one_machine: they share the CPUs, the memory and some sysctls of one machine: this one, or the one guest.
     emulators: the lab chooses their size and the model of their NIC, and logs their consoles.
     made: the lab makes them, and they are not there without it.
+    one_guest: they are namespaces of one emulated guest, which is booted anew for each boot of a plan. Its
+    clock counts instructions. Nothing stands between boots, and SSH reaches none of it.
     """
 
     boots_kernels: bool
     one_machine: bool
     emulators: bool
     made: bool
+    one_guest: bool = False
 
 
 KINDS = {
     "virtual": Kind(boots_kernels=True, one_machine=False, emulators=True, made=True),
     "namespaces": Kind(boots_kernels=False, one_machine=True, emulators=False, made=True),
     "hardware": Kind(boots_kernels=True, one_machine=False, emulators=False, made=False),
+    "exact": Kind(boots_kernels=True, one_machine=True, emulators=False, made=True, one_guest=True),
 }
 
 
@@ -336,12 +337,13 @@ class Lab(Model):
     """A lab, whole: every value resolved, nothing left to derive."""
 
     name: str
-    kind: Literal["virtual", "namespaces", "hardware"]
+    kind: Literal["virtual", "namespaces", "hardware", "exact"]
     lab_dir: Path
     state_dir: Path
     plan: str
     limits: Limits
     virtual: Virtual | None = None
+    exact: ExactGuest | None = None
     kernel_variant: str | None = None
     kernel_variants: dict[str, KernelVariant] = {}
     expectations: Expectations

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from zclab.analysis.verdict import MeasuringRun
+from zclab.base.clock import now
+from zclab.base.paths import project_root
 from zclab.kernel.identity import KernelIdentity
 from zclab.lab.model import Host, Lab
 from zclab.plan.plan import Plan
@@ -88,3 +93,25 @@ def begin(lab: str, kind: Kind[M, R, D], fields: dict[str, Any]) -> Run[M, R, D]
     run = Run.create(lab, kind)
     run.write_manifest(kind.manifest.model_validate(fields | {"run_id": run.id}))
     return run
+
+
+def common_fields(
+    lab: Lab, kernel: KernelIdentity, *, emulated: bool, accelerator: str | None, programs: dict[str, str]
+) -> dict[str, Any]:
+    """Return the manifest fields that all kinds of runs share; the run sets run_id."""
+    return {
+        **kernel.model_dump(),
+        "run_id": "",
+        "lab": lab.name,
+        "lab_dir": _from_checkout(lab.lab_dir),
+        "emulated": emulated,
+        "accelerator": accelerator,
+        "started_at": now(),
+        "programs": programs,
+        "versions": {"zclab": metadata.version("zclab"), "python": sys.version.split()[0]},
+    }
+
+
+def _from_checkout(path: Path) -> str:
+    inside = path.is_relative_to(project_root())
+    return str(path.relative_to(project_root()) if inside else path)

@@ -17,7 +17,8 @@ from zclab.base.progress import Progress
 from zclab.base.timing import Timing
 from zclab.deploy import bring_up
 from zclab.lab.model import Lab
-from zclab.measure import channels, engine
+from zclab.measure import engine
+from zclab.measure.choice import opener_of
 from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
 from zclab.runs import query
@@ -74,7 +75,9 @@ def carry_out(
     started = time.monotonic()
     boot = partial(bring_up.boot, on_progress=on_progress)
     chosen = pilot_of(plan) if pilot else plan
-    document = execute(lab, chosen, reporter, unfinished, open_driver=channels.opener(boot=boot)).document()
+    document = execute(
+        lab, chosen, reporter, unfinished, open_driver=opener_of(lab, boot, on_progress)
+    ).document()
     if with_up:
         timings.append(Timing("measurements", time.monotonic() - started))
     return document, timings

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zclab.backends.choice import backend_of
 from zclab.base.clock import now
-from zclab.base.errors import InvalidError
+from zclab.base.errors import InvalidError, UsageError
 from zclab.base.paths import cache_dir, project_root
 from zclab.deploy import state as deploy_state
 from zclab.host import console
@@ -23,7 +21,7 @@ from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, Process, Remote, connected
 from zclab.kernel.identity import Artifact, KernelIdentity
 from zclab.lab.model import Host, Lab
-from zclab.measure.driver import begin
+from zclab.measure.driver import begin, common_fields
 from zclab.runs.folder import Run
 from zclab.runs.manifest import D, Kind, M, R
 from zclab.traffic import binary
@@ -105,8 +103,13 @@ class Session:
         """Hold a lab, whichever of its kernels it boots, and connect to `members`, null for its first pair.
 
         Raises:
+            UsageError: no host of the lab stands.
             LabError: the lab is not up, is in use, or a host cannot be reached.
         """
+        if lab.traits.one_guest:
+            raise UsageError(
+                f"{lab.name}: this needs hosts that SSH reaches, and here none stands: use --lab virtual"
+            )
         hosts = list(members if members is not None else lab.pair())
         artifact = deploy_state.running_kernel(lab)
         with deploy_state.exclusive(lab), cls.connect(lab, hosts) as remotes:
@@ -197,18 +200,14 @@ class Session:
 
     def manifest_fields(self) -> dict[str, Any]:
         """Return the manifest fields that all kinds share for this session; the run sets run_id."""
-        return {
-            **self.kernel.model_dump(),
-            "run_id": "",
-            "lab": self.lab.name,
-            "lab_dir": _from_checkout(self.lab.lab_dir),
-            "emulated": self.emulated,
-            "accelerator": self.accelerator,
-            "started_at": now(),
-            "console_offsets": self.console.offsets,
-            "programs": self.programs,
-            "versions": {"zclab": metadata.version("zclab"), "python": sys.version.split()[0]},
-        }
+        common = common_fields(
+            self.lab,
+            self.kernel,
+            emulated=self.emulated,
+            accelerator=self.accelerator,
+            programs=self.programs,
+        )
+        return common | {"console_offsets": self.console.offsets}
 
     def begin(self, kind: Kind[M, R, D], **fields: Any) -> Run[M, R, D]:
         """Make the folder of a run, with its manifest."""
@@ -271,11 +270,6 @@ class Session:
 
 #: Opens a session on a lab; a test passes one that pretends.
 Opener = Callable[[Lab], AbstractContextManager[Session]]
-
-
-def _from_checkout(path: Path) -> str:
-    inside = path.is_relative_to(project_root())
-    return str(path.relative_to(project_root()) if inside else path)
 
 
 def _keep_consoles(run: Run[M, R, D], watch: ConsoleWatch) -> None:

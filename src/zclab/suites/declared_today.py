@@ -21,7 +21,7 @@ from zclab.suites.lockdep import LockdepManifest
 _KEYS = {
     "rcvlowat_bytes": "zclab_limits.rcvlowat_bytes",
     "shared_cpu": "zclab_kind",
-    "counts_instructions": "zclab_virtual.count_instructions",
+    "counts_instructions": "zclab_kind",
 }
 _NOT_DECLARED = "not declared"
 Load = Callable[[Path], Lab]

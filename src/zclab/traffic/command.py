@@ -51,8 +51,11 @@ def mapping(planned: Measurement, command: str) -> str:
     return command
 
 
-def send(lab: Lab, planned: Measurement, host: Host, port: int, token: str) -> str:
-    """Return the sender's command line: the client's, if a ping-pong is planned."""
+def send(lab: Lab, planned: Measurement, host: Host, port: int | str, token: str) -> str:
+    """Return the sender's command line: the client's, if a ping-pong is planned.
+
+    port: that the receiver listens on, or what stands for it.
+    """
     own, peer = host.endpoints(planned.ip_version or lab.expectations.link.ip_version)
     common: Options = {"--bind": own, "--peer": peer, "--port": port, "--token": token}
     if planned.rpc is not None:

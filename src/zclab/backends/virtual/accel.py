@@ -31,15 +31,10 @@ _EXIT_STATUS = (_EXIT_VALUE << 1) | 1
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What runs the guests, and why.
-
-    counts_instructions: a guest's clock is the number of instructions executed, one per nanosecond, so that
-    its CPU times are counts of instructions.
-    """
+    """What runs the guests, and why."""
 
     accelerator: Literal["kvm", "tcg"]
     reason: str
-    counts_instructions: bool = False
 
     @property
     def emulated(self) -> bool:
@@ -61,14 +56,11 @@ class Machine:
     probe_seconds: float = PROBE_SECONDS
 
 
-def choose(machine: Machine | None = None, *, counting: bool = False) -> Accelerator:
+def choose(machine: Machine | None = None) -> Accelerator:
     """Return the accelerator for this machine; raise LabError if the emulator is not installed.
 
-    The probe's outcome is kept until the machine boots again. Only emulation can count instructions
-    (`counting`).
+    The probe's outcome is kept until the machine boots again.
     """
-    if counting:
-        return Accelerator("tcg", "it counts instructions", counts_instructions=True)
     machine = machine or Machine()
     if obstacle := _obstacle(machine):
         return Accelerator("tcg", obstacle)

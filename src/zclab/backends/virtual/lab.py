@@ -51,7 +51,6 @@ class LabSpec:
     cpus: int = 1
     disk_mib: int = 3072
     suite: str = "bookworm"
-    count_instructions: bool = False
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> LabSpec:
@@ -62,10 +61,9 @@ class LabSpec:
                 for host in facts["hosts"]
             )
             sizes = {key: int(facts["virtual"][key]) for key in ("memory_mib", "cpus", "disk_mib")}
-            counting = bool(facts["virtual"]["count_instructions"])
             suite = str(facts["virtual"]["suite"])
             state_dir = Path(facts["state_dir"]).resolve()
-            spec = cls(state_dir, hosts, **sizes, suite=suite, count_instructions=counting)
+            spec = cls(state_dir, hosts, **sizes, suite=suite)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"virtual hosts: the lab's facts are incomplete: {error!r}") from error
         for host in spec.hosts:
@@ -114,7 +112,7 @@ def up(spec: LabSpec, on_progress: Progress = quiet) -> Outcome:
         if base.built:
             outcome.changes.append(f"built the base image {base.key}")
             outcome.timings.append(Timing("image", base.seconds))
-        outcome.accelerator = accel.choose(counting=spec.count_instructions)
+        outcome.accelerator = accel.choose()
         _prepare(spec, base)
         _start_all(spec, outcome, on_progress)
         return outcome
@@ -123,7 +121,7 @@ def up(spec: LabSpec, on_progress: Progress = quiet) -> Outcome:
 def pending(spec: LabSpec) -> list[str]:
     """Return what `up` would do, one line each, without doing any of it."""
     changes = [] if image.find(spec.disk_mib, spec.suite) else ["build the base image"]
-    accelerator = accel.choose(counting=spec.count_instructions)
+    accelerator = accel.choose()
     for declared in spec.hosts:
         host = Host(spec.state_dir, declared.name)
         running = host.running()

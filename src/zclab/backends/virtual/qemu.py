@@ -111,11 +111,6 @@ class Emulator:
 
 
 def _processor(accelerator: Accelerator) -> list[str]:
-    if accelerator.counts_instructions:
-        # While a guest is idle its clock goes on with the machine's: two guests that talk must not outrun
-        # each other.
-        counting = ["-accel", "tcg,thread=single,tb-size=128", "-icount", "shift=0,sleep=on"]
-        return [*counting, "-cpu", EMULATED_CPU]
     if accelerator.emulated:
         return ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", EMULATED_CPU]
     return ["-accel", "kvm", "-cpu", "host"]
