@@ -6,13 +6,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from zclab.analysis.statistics import Effect, IntervalKind
+from zclab.backends.exact.emulator import EmulatorFacts
 from zclab.base.exit_codes import Verdict
 from zclab.base.metrics import Metric
 from zclab.base.model import Model
 from zclab.host.snapshot import HostFacts
 from zclab.plan.schedule import Rpc, Setting
 from zclab.runs.manifest import BaseManifest
-from zclab.runs.records import GuestBoot
+from zclab.runs.records import GuestBoot, Repetition
 from zclab.traffic.document import OneCpu, Rcvlowat, SoftNet, Unmapped, ZerocopyStat
 from zclab.traffic.profile import Profile
 
@@ -261,7 +262,7 @@ class RunDocument(BaseManifest):
     """What `zclab show --json` prints of a run of kind run.
 
     preconditions: of the plan, each with what was read back. left_out: comparisons of the lab's plan that
-    were not made, and why.
+    were not made, and why. emulator, repetition: as in the manifest.
     """
 
     kind: Literal["run"] = "run"
@@ -275,4 +276,6 @@ class RunDocument(BaseManifest):
     seed: int | None
     preconditions: list[PreconditionDocument] = []
     left_out: dict[str, str] = {}
+    emulator: EmulatorFacts | None = None
+    repetition: Repetition | None = None
     problems: list[str]

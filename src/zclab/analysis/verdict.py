@@ -61,6 +61,7 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
     found |= {"preconditions": preconditions.judged(manifest), "left_out": manifest.plan.left_out}
     found |= {"equal_arms": equal, "remeasured": sum(one.attempt > 0 for one in measurements)}
+    found |= {"emulator": manifest.emulator, "repetition": manifest.repetition}
     found |= manifest.judged(*verdicts)
     return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)
 
@@ -93,6 +94,8 @@ def _problems(manifest: Manifest, measurements: list[MeasurementDocument]) -> li
         problems.append("a measurement is recorded twice")
     if manifest.finished_at is None:
         problems.append("the run did not finish")
+    if manifest.repetition is not None and manifest.repetition.difference is not None:
+        problems.append(f"executed twice, it was not the same: {manifest.repetition.difference}")
     return problems
 
 

@@ -55,6 +55,11 @@ def _pace(text: str) -> float | None:
     is_flag=True,
     help="Measure a few pairs only, and say how many the plan needs for its precision.",
 )
+@click.option(
+    "--twice",
+    is_flag=True,
+    help="Execute the plan a second time, elsewhere, and compare byte by byte (exact labs).",
+)
 @click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
 @click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
 def run(
@@ -64,6 +69,7 @@ def run(
     with_up: bool,
     resume: str | None,
     pilot: bool,
+    twice: bool,
     since: float | None,
     **selectors: Any,
 ) -> None:
@@ -80,7 +86,16 @@ def run(
     console = console_for_stdout()
     lab = inventory.load(lab_name).with_kernel(kernel)
     document, timings = measure_run.carry_out(
-        lab, plan_name, selectors, resume, with_up, report.RunReporter(console), click.echo, _warn, pilot
+        lab,
+        plan_name,
+        selectors,
+        resume,
+        with_up,
+        report.RunReporter(console),
+        click.echo,
+        _warn,
+        pilot,
+        twice,
     )
     kinds.KINDS["run"].show(console, document)
     code = document.exit_code

@@ -18,6 +18,7 @@ from zclab.base.timing import Timing
 from zclab.deploy import bring_up
 from zclab.lab.model import Lab
 from zclab.measure import engine
+from zclab.measure import twice as repeated
 from zclab.measure.choice import opener_of
 from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
@@ -53,14 +54,17 @@ def carry_out(
     on_progress: Progress,
     on_unreadable: Progress,
     pilot: bool = False,
+    twice: bool = False,
     up: Callable[[Lab, Progress], list[Timing]] = bring_up.bring_up,
     execute: Callable[..., MeasuringRun] = engine.execute,
+    compare: Callable[[Lab, MeasuringRun, Progress], None] = repeated.compare,
 ) -> tuple[RunDocument, list[Timing]]:
     """Carry out a plan, null: the lab's own, or the rest of a run; return it judged, and each part's time.
 
     selectors: as of `Plan.select`. resume: a run's id, or latest. with_up: bring the lab up even if no host
     is missing; no times if it was up already. on_unreadable: gets one line for each run that cannot be read.
-    pilot: measure only as much as says how much the plan needs.
+    pilot: measure only as much as says how much the plan needs. twice: execute the plan a second time, and
+    compare.
 
     Raises:
         UsageError: there is no such plan or run, or it does not fit the lab.
@@ -68,6 +72,8 @@ def carry_out(
     """
     if resume and (pilot or any(value is not None for value in (plan_name, *selectors.values()))):
         raise UsageError("--resume goes on with the run's own plan: leave PLAN and its selectors out")
+    if twice:
+        repeated.check_fits(lab)
     plan = _chosen_plan(lab, plan_name, selectors)
     unfinished = Run(query.find(resume, on_unreadable, kind=RUN.name).directory, RUN) if resume else None
     with_up = with_up or backend_of(lab).missing()  # nobody should have to ask for these
@@ -75,9 +81,9 @@ def carry_out(
     started = time.monotonic()
     boot = partial(bring_up.boot, on_progress=on_progress)
     chosen = pilot_of(plan) if pilot else plan
-    document = execute(
-        lab, chosen, reporter, unfinished, open_driver=opener_of(lab, boot, on_progress)
-    ).document()
+    run = execute(lab, chosen, reporter, unfinished, open_driver=opener_of(lab, boot, on_progress))
+    if twice:
+        compare(lab, run, on_progress)
     if with_up:
         timings.append(Timing("measurements", time.monotonic() - started))
-    return document, timings
+    return run.document(), timings

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
@@ -94,7 +95,8 @@ def show(console: Console, document: RunDocument) -> None:
     kernels = ", ".join(sorted({host.kernel_release for host in document.hosts}))
     kernels += "" if document.artifact_key else " (this machine's own: none was built or booted)"
     console.print(f"run {document.run_id}  lab {document.lab}{emulated}  kernel {kernels}", highlight=False)
-    for table in (_arms_table(document), _rpc_table(document), _sweep_table(document)):
+    tables = (_arms_table(document), _guest_table(document), _rpc_table(document), _sweep_table(document))
+    for table in tables:
         if table.row_count:
             console.print(table)
     console.print(_comparisons_table(document.comparisons))
@@ -116,16 +118,30 @@ def show(console: Console, document: RunDocument) -> None:
         print_line(console, line)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
+    for line in _guest_lines(document):
+        print_line(console, line)
     # What makes all else doubtful comes first.
     for line in equal_arms_lines(document):
         print_line(console, line, "red")
     verdict = f"verdict: {styled(document.verdict)} {escape(_explained(document))}"
     console.print(verdict, highlight=False, soft_wrap=True)
-    print_line(console, COVERS)
+    print_line(console, COVERS if document.emulator is None else COVERS_GUEST)
 
 
 #: What no interval of a run says.
 COVERS = "Intervals are of this run, on hosts brought up once: another run can differ by more."
+COVERS_GUEST = (
+    "Intervals are over boots of these kernels: another compilation, or another emulator, can differ by more."
+)
+
+
+def _guest_lines(document: RunDocument) -> list[str]:
+    """Return which emulator counted, and that a second execution was the same if there was one."""
+    found = [f"counted by {document.emulator.version}"] if document.emulator else []
+    again = document.repetition
+    if again is not None and again.difference is None:
+        found.append(f"executed twice, the same: digest {again.digest[:12]} (second run {again.run_id})")
+    return found
 
 
 def equal_arms_lines(document: RunDocument) -> list[str]:
@@ -138,9 +154,14 @@ def equal_arms_lines(document: RunDocument) -> list[str]:
     ]
 
 
-def _between(interval: tuple[float | None, float | None]) -> str:
+def _between(interval: tuple[float | None, float | None], digits: int = 3) -> str:
     low, high = interval
-    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return "-" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def _digits(one: ComparisonDocument) -> int:
+    """Return the digits that a ratio is shown with: one more than the smallest effect that matters."""
+    return max(3, 1 - math.floor(math.log10(one.smallest_effect)))
 
 
 def _comparison_lines(comparisons: list[ComparisonDocument]) -> list[str]:
@@ -241,6 +262,32 @@ def _arms(
     for comparison, members in grouped(measurements, lambda one: one.comparison).items():
         for arm, own in sorted(grouped(members, lambda one: one.arm).items()):
             yield (comparison, arm), own
+
+
+def _guest_table(document: RunDocument) -> Table:
+    """Return what one guest with both ends executed, and who in it; empty for hosts that stand."""
+    figures = ("whole guest", "receiver", "sender", "others", "calls per MiB")
+    title = "Instructions per MiB of one emulated guest (thousands, medians)"
+    table = new_table(title, ("comparison", "arm", "receive", "kernel"), figures)
+    bulk = [one for one in document.measurements if one.phase == "compare" and one.guest is not None]
+    for (comparison, arm), members in _arms(bulk):
+        table.add_row(
+            _named(comparison),
+            arm,
+            members[0].receive_mode,
+            members[0].kernel_variant or document.kernel_variant or "",
+            *(
+                _median([value and value / 1000 for value in values], "{:.1f}")
+                for values in (
+                    [one.guest_instructions_per_mib for one in members],
+                    [metric_value(one, "receiver_instructions_per_mib") for one in members],
+                    [metric_value(one, "sender_instructions_per_mib") for one in members],
+                    [one.guest_other_instructions_per_mib for one in members],
+                )
+            ),
+            _figure(members, "receiver_system_calls_per_mib", "{:.2f}"),
+        )
+    return table
 
 
 def show_pilot(console: Console, plan: Plan, needs: list[Need]) -> None:
@@ -350,8 +397,8 @@ def _comparisons_table(comparisons: list[ComparisonDocument]) -> Table:
             one.arm_a or "",
             one.arm_b,
             f"{one.n} boots" if one.n_boots is not None else str(one.n),
-            "-" if one.ratio_median is None else f"{one.ratio_median:.3f}",
-            _between(one.ratio_ci95),
+            "-" if one.ratio_median is None else f"{one.ratio_median:.{_digits(one)}f}",
+            _between(one.ratio_ci95, _digits(one)),
             "-" if host is None else f"{host:.3f}",
             one.effect or "-",
             "-" if one.threshold is None else f"{sign} {one.threshold:g}",

@@ -75,13 +75,25 @@ class Record(Model):
     guest: GuestBoot | None = None
 
 
+class Repetition(Model):
+    """What a second execution of a run's plan gave: its run, and the digest of what each guest made.
+
+    difference: the first record that differs, where and how; null if all is the same.
+    """
+
+    run_id: str
+    digest: str
+    second_digest: str
+    difference: str | None
+
+
 class Manifest(BaseManifest):
     """What a run was: everything that judging its records again needs.
 
     `other_kernels` are those that arms of the plan boot, by variant. `limits` is what the lab declares of
     its hosts; null in runs before schema version 5. `placements` are what was read of the plan's
     preconditions, by host, each time that measuring began or ended. `emulator` is what a lab with one guest
-    measured with, null elsewhere.
+    measured with, null elsewhere. `repetition` is null unless the plan was executed twice.
     """
 
     kind: Literal["run"] = "run"
@@ -93,3 +105,4 @@ class Manifest(BaseManifest):
     other_kernels: dict[str, KernelIdentity] = {}
     hosts: list[HostFacts]
     emulator: EmulatorFacts | None = None
+    repetition: Repetition | None = None
