@@ -8,7 +8,7 @@ import pytest
 from zclab.deploy import state as deploy_state
 from zclab.host import state
 from zclab.lab.model import Lab
-from zclab.measure.exact import GUEST
+from zclab.measure.guests import GUEST
 from zclab.pytest_plugin import Measured, PairUnderTest
 
 

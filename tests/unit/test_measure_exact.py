@@ -17,7 +17,7 @@ from zclab.backends.exact.steps import Output
 from zclab.base.errors import LabError, UsageError
 from zclab.base.paths import cache_dir, project_root
 from zclab.lab.model import Lab
-from zclab.measure import engine, exact
+from zclab.measure import engine, exact, guests
 from zclab.measure.session import Session
 from zclab.plan.plan import Plan
 from zclab.runs import query
@@ -46,7 +46,7 @@ class Exact:
         self.guest = PretendedGuest(self.lab, Session.built_programs())
 
     def run(self, of: Plan, resume: MeasuringRun | None = None, lab: Lab | None = None) -> MeasuringRun:
-        opened = exact.opener(execute=self.guest.execute, kernel_of=self.guest.kernel_of)
+        opened = exact.opener(guests.opener(execute=self.guest.execute, kernel_of=self.guest.kernel_of))
         return engine.execute(lab or self.lab, of, Silent(), resume, open_driver=opened)
 
 
@@ -287,7 +287,7 @@ def test_an_interrupted_boot_is_made_again_and_recorded_once(lab: Exact) -> None
             if not self.left:
                 raise KeyboardInterrupt
 
-    opened = exact.opener(execute=lab.guest.execute, kernel_of=lab.guest.kernel_of)
+    opened = exact.opener(guests.opener(execute=lab.guest.execute, kernel_of=lab.guest.kernel_of))
     with pytest.raises(KeyboardInterrupt):
         engine.execute(lab.lab, plan(), Interrupting(), open_driver=opened)
     run = Run(query.find("latest", pytest.fail).directory, RUN)

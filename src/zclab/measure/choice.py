@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from zclab.base.progress import Progress, quiet
 from zclab.lab.model import Lab
-from zclab.measure import channels, exact
+from zclab.measure import channels, exact, guests
 from zclab.measure.driver import Opener
 
 
@@ -14,4 +14,8 @@ def opener_of(lab: Lab, boot: channels.BootHosts | None = None, on_progress: Pro
 
     boot: brings hosts that stand up with another kernel; null: the kernels of a plan cannot be compared.
     """
-    return exact.opener(on_progress=on_progress) if lab.traits.one_guest else channels.opener(boot=boot)
+    return (
+        exact.opener(guests.opener(on_progress=on_progress))
+        if lab.traits.one_guest
+        else channels.opener(boot=boot)
+    )

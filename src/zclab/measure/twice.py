@@ -22,7 +22,7 @@ from zclab.base.process import stream
 from zclab.base.progress import Progress
 from zclab.lab import inventory
 from zclab.lab.model import Lab
-from zclab.measure import engine, exact
+from zclab.measure import engine, exact, guests
 from zclab.runs.folder import Run, directory_of
 
 #: Executes the plan of a run again, and returns the second run.
@@ -93,7 +93,9 @@ def main(arguments: list[str]) -> None:
     os.sched_setaffinity(0, {int(cpu)})
     lab = inventory.load(lab_dir).with_kernel(kernel or None)
     plan = Run(Path(directory), RUN).manifest().plan
-    opened = exact.opener(Path.cwd() / "guest", on_progress=lambda line: print(line, flush=True))
+    opened = exact.opener(
+        guests.opener(Path.cwd() / "guest", on_progress=lambda line: print(line, flush=True))
+    )
     second = engine.execute(lab, plan, _Reporter(), open_driver=opened)
     print(f"{_MARK}{second.directory}", flush=True)
 
