@@ -72,6 +72,9 @@ def booted(lab: Lab, variant: str | None, on_progress: Progress, boot: Act = boo
 
     variant: null for the kernel that they run. Yields its name, null where it is this machine's own.
     """
+    if lab.traits.one_guest:
+        yield variant or lab.kernel_variant  # each guest boots it anew
+        return
     bring_up_missing(lab, on_progress)
     before = deploy_state.running_kernel(lab)
     if variant is None or before is None or before.variant == variant:

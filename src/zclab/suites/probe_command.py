@@ -60,8 +60,11 @@ def programs() -> dict[str, str]:
     return {"probe": hashlib.sha256(archive()).hexdigest()}
 
 
-def rows_command(abi: str, family: Family, peer: Peer | None) -> str:
-    """Return the command that tries a table over a family; it wants `handed_over()` on its stdin."""
+def rows_command(abi: str, family: Family, peer: Peer | tuple[str, str, str] | None) -> str:
+    """Return the command that tries a table over a family; it wants `handed_over()` on its stdin.
+
+    peer: with what stands for its port, where that is not known yet.
+    """
     options = [abi, "--family", str(family), "--json", "--watch-stdin"]
     return _command(*options, *(["--peer", *map(str, peer)] if peer else []))
 
@@ -93,6 +96,20 @@ def started(remote: Remote, command: str) -> Iterator[Process]:
         yield process
     finally:
         process.close()
+
+
+#: Where a guest has the package, which it cannot be sent: its standard input takes lines only.
+IN_GUEST = "/usr/lib/zclab/probe.zip"
+_IN_GUEST_LOADER = f"""\
+import runpy, sys
+sys.path.insert(0, {IN_GUEST!r})
+runpy.run_module("probe", run_name="__main__")
+"""
+
+
+def in_guest(command: str) -> str:
+    """Return a command of this module as a guest runs it, which has the package in a file."""
+    return command.replace(shlex.quote(_LOADER), shlex.quote(_IN_GUEST_LOADER))
 
 
 def last_message(done: Completed) -> str:

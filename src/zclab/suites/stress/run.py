@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries out a stress on the receivers of a lab; a host that hangs is recovered."""
+"""Carries out a stress on the receivers of a lab; a host that hangs is recovered. Or in a guest of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from zclab.backends.exact.steps import Step
 from zclab.base.errors import LabError, UsageError
 from zclab.base.progress import Progress
 from zclab.deploy import bring_up
 from zclab.host.ssh import Process, Remote, RemoteError
 from zclab.lab.model import Lab
+from zclab.measure import guests as exact_guests
+from zclab.measure.driver import begin
+from zclab.measure.guests import Guests, OpenGuests, seed_of
 from zclab.measure.session import Opener, Session
 from zclab.probe.stress.worker import OPERATIONS
-from zclab.suites import probe_command
+from zclab.suites import in_guest, probe_command
 from zclab.suites.stress.document import STRESS, HostStress, ProbeResult, StressDocument
 
 #: Seconds without a sign of life after which a host hangs. It gives one every few seconds.
@@ -25,6 +29,8 @@ SILENT_SECONDS = 90.0
 GRACE_SECONDS = 900.0
 #: Seconds in which a host that was lost must answer, else it is reset.
 ANSWER_SECONDS = 20.0
+#: Seconds of the emulator's CPU for a second of the guest's clock: a billion instructions. A limit.
+_CPU_SECONDS = 120.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -48,6 +54,7 @@ def carry_out(
     reset: bring_up.Act = bring_up.reset,
     boot: bring_up.Act = bring_up.boot,
     open_session: Opener | None = None,
+    open_guests: OpenGuests | None = None,
 ) -> StressDocument:
     """Stress the receivers of a lab, all at the same time; keep what was found in runs/, and return it.
 
@@ -59,10 +66,18 @@ def carry_out(
         LabError: the lab is not up, is in use, a host cannot be reached to begin with, or does not come back.
         InvalidError: a host runs another kernel than the lab has booted.
     """
+    fields = {"seed": seed, "seconds": seconds, "programs": probe_command.programs()}
+    if lab.traits.one_guest:
+        with (open_guests or exact_guests.opener(on_progress=on_progress))(lab) as guests:
+            run = begin(lab.name, STRESS, guests.manifest_fields() | fields)
+            on_progress(f"guest: {seconds:g} s of its clock with seed {seed}; runs/{run.id} has the results")
+            with guests.recording(run):
+                run.append(_in_guest(guests, seconds, seed, options))
+        return run.document()
     receivers = [host for host in lab.hosts if host.role == "receiver"]
     with open_session(lab) if open_session else Session.open(lab, receivers) as session:
         session.require_one_kernel()
-        run = session.begin(STRESS, seed=seed, seconds=seconds, programs=probe_command.programs())
+        run = session.begin(STRESS, **fields)
         names = ", ".join(host.name for host in receivers)
         on_progress(f"{names}: {seconds:g} s with seed {seed}; runs/{run.id} has the results")
         # Other programs use the memory of a machine that is not the lab's.
@@ -76,6 +91,29 @@ def carry_out(
     if lab.kernel_variant and any(host.recovered for host in document.hosts):
         boot(lab, lab.kernel_variant, on_progress)
     return document
+
+
+def _in_guest(guests: Guests, seconds: float, seed: int, options: list[str]) -> HostStress:
+    """Stress a guest to the end, or until it goes wrong; the same seed gives the same bytes each time."""
+    receiver = guests.members[1]
+    command = probe_command.in_guest(probe_command.stress_command(seconds, seed, options))
+    steps = [
+        Step(do="start", name="stress", namespace="receiver", command=command),
+        Step(do="end", name="stress", seconds=2 * seconds + GRACE_SECONDS),
+    ]
+    try:
+        cpu = GRACE_SECONDS + seconds * _CPU_SECONDS
+        found = in_guest.boot(guests, "stress", seed_of(seed, "stress"), steps, cpu).outputs["stress"]
+    except LabError as error:
+        return HostStress(name=receiver.name, outcome=None, lost=str(error), recovered=None)
+    lines = found.stdout.splitlines()
+    try:
+        outcome = ProbeResult.model_validate_json(lines[-1] if lines and found.status == 0 else "")
+    except ValidationError:
+        said = (found.stderr.strip().splitlines() or ["no message"])[-1]
+        how = "did not end in time" if found.status is None else f"ended with status {found.status}"
+        return HostStress(name=receiver.name, outcome=None, lost=f"the probe {how}: {said}", recovered=None)
+    return HostStress(name=receiver.name, outcome=outcome, lost=None, recovered=None)
 
 
 @dataclass(frozen=True)
