@@ -86,28 +86,28 @@ def test_the_package_is_a_file_of_the_guest(lab: Exact) -> None:
             names.extend(archive.namelist())
         return lab.guest.execute(guest, steps, directory, limits)
 
+    lab.guest.printed["stress"] = Output(status=0, stdout=json.dumps(RESULT), stderr="")
     opening = guests.opener(execute=execute, kernel_of=lab.guest.kernel_of)
-    conformance.carry_out(lab.lab, lambda line: None, open_guests=opening)
+    stress.carry_out(lab.lab, lambda line: None, 5, 3, [], open_guests=opening)
     assert "probe/__main__.py" in names
 
 
-def test_a_row_that_fails(lab: Exact) -> None:
+def test_a_row_that_fails_and_a_probe_that_was_killed_at_a_row(lab: Exact) -> None:
     name = probe_command.table("map_each").cases[2].name
     text = rows("map_each", 6, **{name.replace("-", "_"): "something else"})
     lab.guest.printed["map_each/6"] = Output(status=0, stdout=text, stderr="")
-    document = conform(lab)
-    assert document.verdict == "fail"
-    assert [(one.row, one.family) for one in document.rows if one.verdict == "fail"] == [(name, 6)]
-
-
-def test_a_probe_that_was_killed_fails_at_its_row(lab: Exact) -> None:
     whole = rows("zerocopy_receive", 4).splitlines()
     cut = "\n".join([*whole[:4], whole[4][:20]])
     lab.guest.printed["zerocopy_receive/4"] = Output(status=None, stdout=cut, stderr="")
-    found = [one for one in conform(lab).rows if (one.abi, one.family) == ("zerocopy_receive", 4)]
+    lab.guest.console = "[    9.000000] BUG: x\n"
+    document = conform(lab)
+    assert (document.verdict, document.console_reports) == ("fail", {"guest": ["[    9.000000] BUG: x"]})
+    found = [one for one in document.rows if (one.abi, one.family) == ("zerocopy_receive", 4)]
     assert [one.verdict for one in found[:4]] == ["pass"] * 3 + ["fail"]
     assert found[3].reason == "the probe did not end in time, and was killed"
     assert {one.verdict for one in found[4:]} == {"skipped"}
+    failed = [(one.row, one.family) for one in document.rows if one.verdict == "fail"]
+    assert failed == [(name, 6), (found[3].row, 4)]
 
 
 def test_a_guest_that_panics_fails(lab: Exact) -> None:
@@ -115,12 +115,6 @@ def test_a_guest_that_panics_fails(lab: Exact) -> None:
     document = conform(lab)
     assert document.verdict == "fail"
     assert "Kernel panic" in str(document.rows[0].reason)
-
-
-def test_a_report_on_the_console_fails(lab: Exact) -> None:
-    lab.guest.console = "[    9.000000] BUG: x\n"
-    document = conform(lab)
-    assert (document.verdict, document.console_reports) == ("fail", {"guest": ["[    9.000000] BUG: x"]})
 
 
 def test_a_guest_without_python_did_not_start(lab: Exact) -> None:
@@ -142,9 +136,10 @@ def test_another_kernel_is_not_tested(lab: Exact) -> None:
 @pytest.mark.parametrize(("variant", "booted"), [(None, "full"), ("stock", "stock")])
 def test_a_kernel_of_the_lab_is_tried_by_booting_it(variant: str | None, booted: str, lab: Exact) -> None:
     """No host is booted before, and none goes back afterwards."""
+    lab.guest.printed["stress"] = Output(status=0, stdout=json.dumps(RESULT), stderr="")
 
     def suite(of, on_progress):  # type: ignore[no-untyped-def]
-        return conformance.carry_out(of, on_progress, open_guests=opened(lab))
+        return stress.carry_out(of, on_progress, 5, 3, [], open_guests=opened(lab))
 
     def boot(*_: object) -> None:
         raise AssertionError("no host stands")
