@@ -74,3 +74,19 @@ def test_a_guest_has_its_programs_and_the_libraries_that_they_need(tmp_path: Pat
     (root / "bin/cat2").symlink_to("cat")
     with pytest.raises(LabError, match="is a link in a circle"):
         programs.select(root, python=False)
+
+
+def test_an_emulator_that_refuses_an_option_is_named_with_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "qemu-old"
+    old.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo "QEMU emulator version 2.0" && exit\necho bad >&2\nexit 1\n'
+    )
+    old.chmod(0o755)
+    monkeypatch.setattr(emulator, "EMULATOR", str(old))
+    version = emulator.facts("veth", 1024).version
+    ended = emulator.execute(["-icount", "shift=0"], emulator.Limits(cpu_seconds=5, real_seconds=5))
+    words = r"qemu-old \(QEMU emulator version 2.0\): bad: an exact guest needs QEMU 7.2 or later with TCG"
+    with pytest.raises(LabError, match=words):
+        raise emulator.unfit(version, ended)

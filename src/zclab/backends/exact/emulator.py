@@ -27,8 +27,7 @@ from zclab.base.process import run, stream
 FILES = ("kernel", "initramfs", "console", "results")
 _SEED = "SEED"
 _NEEDED = "an exact guest needs QEMU 7.2 or later with TCG"
-# Messages from KERN_WARNING on go to the console: those of a boot that went well cost time and say nothing.
-_KERNEL_COMMAND_LINE = "console=ttyS0 loglevel=5 nokaslr panic=-1 rdinit=/init"
+_KERNEL_COMMAND_LINE = "console=ttyS0 nokaslr panic=-1 rdinit=/init"
 _DATE = "2026-01-01T00:00:00"
 # The shell's own limit and `times`: nobody has to watch the process. $1: seconds of CPU, $2: of real time.
 _LIMITED = """

@@ -239,4 +239,4 @@ def _words(values: dict[str, bool] | dict[str, int | bool]) -> str:
 
 def _until_up(host: Host) -> str:
     file = f"/sys/class/net/{shlex.quote(host.data_interface)}/operstate"
-    return f"until read -r state <{file} && [ $state = up ]; do sleep 0.05; done"
+    return f"set +x; until read -r state <{file} && [ $state = up ]; do sleep 0.05; done"
