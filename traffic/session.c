@@ -25,6 +25,7 @@ void sessions_init(struct session *sessions, struct group *group, const struct o
         session->fd = -1;
         session->rcvbuf = session->sndbuf = session->rcvlowat = -1;
         session->window.group = group;
+        session->window.at_receiver = options->end == END_RECEIVE || options->end == END_RPC_SERVE;
         session->window.warmup_ns = options->warmup_ns;
         session->window.length_ns = options->seconds_ns;
         session->integrity.stream = (uint32_t)stream;

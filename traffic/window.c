@@ -2,6 +2,7 @@
 #include "window.h"
 
 #include "clock.h"
+#include "mark.h"
 
 #include <netinet/in.h>
 #include <stdatomic.h>
@@ -28,7 +29,9 @@ static void snapshot_take(struct window *window, struct snapshot *snapshot, int 
         getrusage(RUSAGE_THREAD, &snapshot->usage);
         snapshot->thread_ns = clock_read(CLOCK_THREAD_CPUTIME_ID);
         snapshot->at_ns = clock_now();
+        mark_window(window->at_receiver, true);
     } else {
+        mark_window(window->at_receiver, false);
         snapshot->at_ns = clock_now();
         snapshot->thread_ns = clock_read(CLOCK_THREAD_CPUTIME_ID);
         getrusage(RUSAGE_THREAD, &snapshot->usage);

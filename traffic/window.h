@@ -43,6 +43,7 @@ enum window_state { WINDOW_WAITING, WINDOW_WARMUP, WINDOW_OPEN, WINDOW_CLOSED };
 struct window {
     struct group *group;
     struct perf *perf; /* of this thread; NULL: not counted */
+    bool at_receiver;  /* or at the RPC server; else at the other end */
     int64_t warmup_ns;
     int64_t length_ns; /* 0: closed by its user, not by time */
     int64_t first_ns;  /* first payload byte of any stream */

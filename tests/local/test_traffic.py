@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from tests.traffic_lab import PAGE, TOKEN, Lab, port_of, refuse_option, veth_transfer
@@ -533,3 +535,20 @@ def test_notification_memory_limit(veth: Lab, limit: int, works: bool) -> None:
     else:
         assert sent["outcome"] == "error"
         assert "net.core.optmem_max" in sent["error"] and "1048576" in sent["error"]
+
+
+# What an emulator that counts instructions needs of it
+
+
+def test_the_binary_holds_each_mark_once(binary: str) -> None:
+    """A no-op of eight bytes for the beginning and the end of the receiver's and of the sender's window."""
+    marks = re.findall(rb"\x0f\x1f\x84\x00(.)\x62\x6c\x7a", Path(binary).read_bytes(), re.DOTALL)
+    assert sorted(marks) == [b"\x01", b"\x02", b"\x03", b"\x04"]
+
+
+def test_it_is_linked_to_an_address_that_no_other_program_has(binary: str) -> None:
+    command = ["readelf", "--segments", "--wide", binary]
+    segments = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Elf file type is EXEC" in segments and "INTERP" not in segments
+    starts = [int(line.split()[2], 16) for line in segments.splitlines() if line.startswith("  LOAD")]
+    assert starts[0] == 0x20000000 and max(starts) < 0x21000000
