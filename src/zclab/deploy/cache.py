@@ -17,6 +17,7 @@ _PLAIN_PARTS = {
     "kernel/sources": "kernel sources",
     "kernel/build": "kernel build trees",
     "kernel/logs": "kernel build logs",
+    "plugin": "emulator's plugin",
     "traffic": "traffic tool",
     "crosscheck": "tools for cross-checks",
     "selftests": "the kernel's own tests",
