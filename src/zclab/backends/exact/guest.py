@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from zclab.backends.exact import cpio, emulator, programs, steps
+from zclab.backends.exact import cpio, emulator, instructions, plugin, programs, steps
 from zclab.backends.exact.emulator import EmulatorFacts, Ended, Limits
+from zclab.backends.exact.instructions import Names, Window
 from zclab.backends.exact.programs import Programs
 from zclab.backends.exact.steps import Link, Output, Step
 from zclab.base.c_program import CProgram
@@ -24,10 +25,12 @@ from zclab.base.paths import cache_dir, project_root
 from zclab.base.progress import Progress, quiet
 from zclab.debian.archive import SUITE_NAME
 from zclab.kernel import artifact as artifacts
+from zclab.kernel import symbols
 
 CONSOLE = "console.log"
 _RESULTS = "results.jsonl"
 _INITRAMFS = "initramfs.cpio"
+_COUNTS = "instructions.txt"
 _ROOM_BYTES = 1 << 20
 _LAST_LINES = 5
 
@@ -55,7 +58,8 @@ class Execution(NamedTuple):
 
     outputs: of each process that was started, by name. console: the file with what the kernel printed.
     programs: the key of the guest's programs. cpu_seconds: of the emulator's process, not part of the digest.
-    digest: sha256 in hex over the console and all that init printed.
+    digest: sha256 in hex over the console and all that init printed. windows: the instructions of each end's
+    window in each transfer, in the order in which they closed; null where they were not counted.
     """
 
     outputs: dict[str, Output]
@@ -64,6 +68,7 @@ class Execution(NamedTuple):
     programs: str
     cpu_seconds: float
     digest: str
+    windows: list[Window] | None = None
 
 
 def execute(
@@ -72,10 +77,13 @@ def execute(
     directory: Path,
     limits: Limits,
     on_progress: Progress = quiet,
+    *,
+    by_function: bool = False,
 ) -> Execution:
     """Boot a guest, have its init carry out the steps, and return what came out.
 
-    directory: gets the console and what init prints; need not exist. No process stays.
+    directory: gets the console and what init prints; need not exist. No process stays. by_function: count
+    the instructions of transfers by function, too; no other figure changes by that.
 
     Raises:
         UsageError: the steps do not make a list.
@@ -91,8 +99,9 @@ def execute(
     facts = emulator.facts(guest.link, guest.memory_mib)
     chosen = programs.ensure(guest.suite, guest.programs, on_progress)
     init = CProgram(project_root() / "emulator" / "guest", "init", "init of a guest")
+    init_file = init.build(cache_dir() / "exact" / "init").path
     own = {
-        "init": cpio.program(init.build(cache_dir() / "exact" / "init").path.read_bytes()),
+        "init": cpio.program(init_file.read_bytes()),
         "list": cpio.regular(steps_file),
         **{path.lstrip("/"): cpio.program(file.read_bytes()) for path, file in guest.files.items()},
     }
@@ -109,6 +118,9 @@ def execute(
                 files["initramfs"].write_bytes(chosen.initramfs.read_bytes() + cpio.archive(own))
             paths = {name: str(path.resolve()).replace(",", ",,") for name, path in files.items()}
             arguments = emulator.options(guest.link, guest.memory_mib, paths, str(guest.seed))
+            if by_function:
+                functions = symbols.of_kernel(kernel.vmlinux)
+                arguments += plugin.option(plugin.build(), functions, (directory / _COUNTS).resolve())
             ended = emulator.execute(arguments, limits)
         finally:
             files["initramfs"].unlink(missing_ok=True)
@@ -117,7 +129,13 @@ def execute(
     if outputs is None:
         raise _failed(facts, ended, console, files["console"])
     digest = hashlib.sha256(b"%d\n" % len(console) + console + printed).hexdigest()
-    return Execution(outputs, files["console"], facts, chosen.key, ended.cpu_seconds, digest)
+    windows = None
+    if by_function:
+        static = {"init": init_file, **{Path(path).name: file for path, file in guest.files.items()}}
+        code = {name: symbols.code_of(file) for name, file in static.items()}
+        windows = instructions.read(directory / _COUNTS, Names(functions, code))
+        (directory / _COUNTS).unlink()
+    return Execution(outputs, files["console"], facts, chosen.key, ended.cpu_seconds, digest, windows)
 
 
 def _content(path: Path) -> bytes:
