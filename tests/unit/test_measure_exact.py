@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,12 @@ from zclab.analysis.document import RunDocument
 from zclab.analysis.verdict import RUN, MeasuringRun
 from zclab.backends.exact.steps import Output
 from zclab.base.errors import LabError, UsageError
-from zclab.base.paths import cache_dir, project_root
 from zclab.lab.model import Lab
 from zclab.measure import engine, exact, guests
 from zclab.measure.session import Session
 from zclab.plan.plan import Plan
 from zclab.runs import query
 from zclab.runs.folder import Run
-from zclab.traffic import binary
 from zclab.traffic.command import TRAFFIC
 
 METRIC = "guest_instructions_per_mib"
@@ -42,11 +41,18 @@ class Exact:
 
     def __init__(self, state_dir: Path, name: str = "exact") -> None:
         self.lab = factories.lab(name).model_copy(update={"state_dir": state_dir})
-        binary.build(project_root() / "traffic", cache_dir())
-        self.guest = PretendedGuest(self.lab, Session.built_programs())
+        self.tool = state_dir.parent / "tool"
+        self.tool.write_bytes(b"the traffic tool")
+        sha256 = hashlib.sha256(self.tool.read_bytes()).hexdigest()
+        self.guest = PretendedGuest(self.lab, {TRAFFIC: sha256})
+
+    def open_guests(self, execute: guests.Execute | None = None) -> guests.OpenGuests:
+        """Return what boots guests that pretend."""
+        own = self.guest
+        return guests.opener(execute=execute or own.execute, kernel_of=own.kernel_of, tool=self.tool)
 
     def run(self, of: Plan, resume: MeasuringRun | None = None, lab: Lab | None = None) -> MeasuringRun:
-        opened = exact.opener(guests.opener(execute=self.guest.execute, kernel_of=self.guest.kernel_of))
+        opened = exact.opener(self.open_guests())
         return engine.execute(lab or self.lab, of, Silent(), resume, open_driver=opened)
 
 
@@ -287,7 +293,7 @@ def test_an_interrupted_boot_is_made_again_and_recorded_once(lab: Exact) -> None
             if not self.left:
                 raise KeyboardInterrupt
 
-    opened = exact.opener(guests.opener(execute=lab.guest.execute, kernel_of=lab.guest.kernel_of))
+    opened = exact.opener(lab.open_guests())
     with pytest.raises(KeyboardInterrupt):
         engine.execute(lab.lab, plan(), Interrupting(), open_driver=opened)
     run = Run(query.find("latest", pytest.fail).directory, RUN)

@@ -14,7 +14,6 @@ from tests.unit.test_measure_exact import Exact
 
 from zclab.backends.exact.steps import Output
 from zclab.base.errors import InvalidError, LabError
-from zclab.measure import guests
 from zclab.measure.guests import OpenGuests
 from zclab.suites import on_kernel, probe_command
 from zclab.suites.conformance import run as conformance
@@ -46,7 +45,7 @@ def lab(tmp_path: Path, runs: Path) -> Exact:
 
 
 def opened(lab: Exact) -> OpenGuests:
-    return guests.opener(execute=lab.guest.execute, kernel_of=lab.guest.kernel_of)
+    return lab.open_guests()
 
 
 def conform(lab: Exact) -> ConformanceDocument:
@@ -87,7 +86,7 @@ def test_the_package_is_a_file_of_the_guest(lab: Exact) -> None:
         return lab.guest.execute(guest, steps, directory, limits)
 
     lab.guest.printed["stress"] = Output(status=0, stdout=json.dumps(RESULT), stderr="")
-    opening = guests.opener(execute=execute, kernel_of=lab.guest.kernel_of)
+    opening = lab.open_guests(execute)
     stress.carry_out(lab.lab, lambda line: None, 5, 3, [], open_guests=opening)
     assert "probe/__main__.py" in names
 

@@ -63,7 +63,7 @@ def run_command(
 class Guests:
     """Boots guests of a lab, and keeps what their consoles say in the folder of a run."""
 
-    def __init__(self, lab: Lab, directory: Path, execute: Execute, kernel_of: Kernel) -> None:
+    def __init__(self, lab: Lab, directory: Path, execute: Execute, kernel_of: Kernel, tool: Path) -> None:
         assert lab.exact is not None and lab.kernel_variant is not None
         self.lab = lab
         self._declared: ExactGuest = lab.exact
@@ -72,7 +72,7 @@ class Guests:
         self._execute = execute
         self._kernel_of = kernel_of
         self._artifacts: dict[str, BuiltArtifact] = {}
-        self._tool = binary.build(project_root() / "traffic", cache_dir()).path
+        self._tool = tool
         self.programs = {TRAFFIC: hashlib.sha256(self._tool.read_bytes()).hexdigest()}
         self._run: Run[Any, Any, Any] | None = None
         self._reports: list[str] = []
@@ -172,18 +172,21 @@ def opener(
     execute: Execute = guest.execute,
     kernel_of: Kernel | None = None,
     on_progress: Progress = quiet,
+    tool: Path | None = None,
 ) -> OpenGuests:
     """Return what holds a lab and boots guests of it.
 
     directory: gets the files of the guest, null: a folder in the lab's state directory, where `zclab console`
-    looks. kernel_of: null builds a kernel that is missing.
+    looks. kernel_of: null builds a kernel that is missing. tool: the traffic tool, null: it is built.
     """
 
     @contextmanager
     def opened(lab: Lab) -> Iterator[Guests]:
         lab.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with deploy_state.exclusive(lab):
-            yield Guests(lab, directory or guest_directory(lab), execute, kernel_of or _built(on_progress))
+            chosen = tool or binary.build(project_root() / "traffic", cache_dir()).path
+            kernels = kernel_of or _built(on_progress)
+            yield Guests(lab, directory or guest_directory(lab), execute, kernels, chosen)
 
     return opened
 
