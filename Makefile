@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make lab    bring the virtual lab up from nothing, measure it, say the verdict
+# make lab    bring the virtual lab up from nothing, measure it, count what its kernel costs, say both verdicts
 # make unit   the tests that need no root, no compiler and no host: under a minute
 # make test   linters and all tiers of tests: unit, local (root, compiler, namespaces), lab (virtual hosts, kernels)
 # make nightly  what takes hours: each kernel of the series, stress, receive designs compared, slow tests
@@ -31,7 +31,7 @@ controller: bootstrap
 	@ANSIBLE_CONFIG="$(CURDIR)/ansible.cfg" $(BIN)/ansible-playbook playbooks/controller.yml </dev/null
 
 lab:
-	@since=$$(date +%s.%N) && scripts/bootstrap && $(BIN)/zclab run --up --since "$$since"
+	@since=$$(date +%s.%N) && scripts/bootstrap && $(BIN)/python -m zclab.jobs.lab "$$since"
 
 unit: bootstrap
 	@$(PYTEST) tests/unit

@@ -56,6 +56,7 @@ class PretendedGuest:
         """Return an artifact of a kernel: all have one release and build id."""
         of = factories.ARTIFACT
         own = {"variant": variant, "key": of.key, "release": of.release, "build_id": of.build_id}
+        own |= {"compiler": "gcc (Debian 12.2.0-14+deb12u1) 12.2.0", "source": "linux-source-6.1 6.1.1-1"}
         return SimpleNamespace(**own)
 
     def execute(self, guest: Guest, steps: Sequence[Step], directory: Path, limits: Limits) -> Execution:

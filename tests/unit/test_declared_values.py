@@ -27,6 +27,7 @@ STATELESS: dict[str, str] = {
     "Lab.kernel_variants": "how kernels are built; the one that runs is compared by its build id",
     "Expectations.thresholds": "bounds on comparisons",
     "Expectations.not_gated": "why a claim has no bound here",
+    "Expectations.baseline": "a bound on counts",
     "Expectations.smallest_effect": "a bound on comparisons",
     "Expectations.rcvlowat_bytes": "an option of the tool's socket: compared with what it read back",
     "Expectations.shared_cpu": "follows from the kind of the lab",

@@ -16,8 +16,8 @@ import pytest
 
 from zclab.base.exit_codes import worst
 from zclab.cli.main import cli
-from zclab.jobs import nightly
-from zclab.jobs.nightly import Step
+from zclab.jobs import lab, nightly
+from zclab.jobs.steps import Step, carry_out
 
 STEPS = [
     Step("zclab first", "one"),
@@ -73,7 +73,7 @@ def test_the_worst_of_several_exit_codes(codes: list[int], expected: int) -> Non
 def test_a_night_goes_on_after_a_failed_step(statuses: tuple[int, ...], expected: int) -> None:
     runner = FakeRunner(*statuses)
     lines: list[str] = []
-    assert nightly.carry_out(STEPS, runner, lines.append) == expected
+    assert carry_out("nightly", STEPS, runner, lines.append) == expected
     assert runner.commands == [step.command.split() for step in STEPS]
     assert lines[0] == "nightly: zclab first: one"
     assert lines[1] == f"nightly: zclab first: exit code {statuses[0]}"
@@ -83,7 +83,7 @@ def test_a_night_goes_on_after_a_failed_step(statuses: tuple[int, ...], expected
 
 def test_an_interruption_leaves_only_the_cleaning_up() -> None:
     runner = FakeRunner(130, 0)
-    assert nightly.carry_out(STEPS, runner, lambda line: None) == 130
+    assert carry_out("nightly", STEPS, runner, lambda line: None) == 130
     assert runner.commands == [["zclab", "first"], ["zclab", "down"]]
 
 
@@ -104,9 +104,9 @@ except KeyboardInterrupt:
     tmp_path.joinpath("step.py").write_text(step)
     night = (
         f"import sys; sys.executable = {str(tmp_path / 'python')!r}\n"
-        "from zclab.jobs import nightly\n"
-        f"steps = [nightly.Step('zclab {tmp_path}/step.py', 'sleeps'), nightly.Step('zclab -V', 'not run')]\n"
-        "sys.exit(nightly.carry_out(steps, nightly.run_command, print))\n"
+        "from zclab.jobs.steps import Step, carry_out, run_command\n"
+        f"steps = [Step('zclab {tmp_path}/step.py', 'sleeps'), Step('zclab -V', 'not run')]\n"
+        "sys.exit(carry_out('nightly', steps, run_command, print))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", night], start_new_session=True)
     try:
@@ -123,7 +123,9 @@ except KeyboardInterrupt:
     assert tmp_path.joinpath("cleaned").exists()
 
 
-@pytest.mark.parametrize("step", [step for step in nightly.STEPS if step.command.startswith("zclab ")])
+@pytest.mark.parametrize(
+    "step", [step for step in (*nightly.STEPS, *lab.steps("1.5")) if step.command.startswith("zclab ")]
+)
 def test_each_step_is_a_command_line_of_zclab(step: Step) -> None:
     program, name, *arguments = step.command.split()
     command = cli.get_command(click.Context(cli), name)

@@ -258,11 +258,29 @@ class PreconditionDocument(Model):
     met: bool | None
 
 
+class BaselineDocument(Model):
+    """The whole guest's count of one cell beside the pinned one, in instructions per MiB (medians).
+
+    n: valid counts. ratio: the median of counts over the pinned ones of their places in the boot, null with
+    the reason in `because`. at_most: the ratio above which it fails.
+    """
+
+    cell: str
+    n: int
+    instructions_per_mib: float | None
+    baseline: float | None
+    ratio: float | None
+    at_most: float
+    verdict: Verdict
+    because: str | None
+
+
 class RunDocument(BaseManifest):
     """What `zclab show --json` prints of a run of kind run.
 
     preconditions: of the plan, each with what was read back. left_out: comparisons of the lab's plan that
-    were not made, and why. emulator, repetition: as in the manifest.
+    were not made, and why. emulator, repetition: as in the manifest. baseline: each cell beside the count
+    that the lab pins; empty where it pins none of this plan.
     """
 
     kind: Literal["run"] = "run"
@@ -278,4 +296,5 @@ class RunDocument(BaseManifest):
     left_out: dict[str, str] = {}
     emulator: EmulatorFacts | None = None
     repetition: Repetition | None = None
+    baseline: list[BaselineDocument] = []
     problems: list[str]

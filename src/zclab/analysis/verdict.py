@@ -10,7 +10,7 @@ import statistics as plain_statistics
 from collections.abc import Mapping
 from typing import Literal
 
-from zclab.analysis import disturbance, measurement, preconditions, samples, statistics
+from zclab.analysis import baseline, disturbance, measurement, preconditions, samples, statistics
 from zclab.analysis.document import (
     ComparisonDocument,
     EqualArms,
@@ -50,7 +50,9 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     disturbed = disturbance.reasons(manifest, [one for one in records if one.planned.id in ids])
     comparisons = _comparisons(manifest, measurements, final, equal, disturbed)
     problems = _problems(manifest, measurements)
+    pinned = baseline.judged(manifest, final)
     verdicts: list[Verdict] = [one.verdict for one in comparisons if one.verdict is not None]
+    verdicts += [one.verdict for one in pinned]
     if any(one.invalid_reasons for one in final) or problems:
         verdicts.append("invalid")
     if any(one.skipped for one in final) or any(one.differ for one in equal):
@@ -61,7 +63,7 @@ def judge(manifest: Manifest, records: list[Record]) -> RunDocument:
     found = {"measurements": measurements, "comparisons": comparisons, "problems": problems}
     found |= {"preconditions": preconditions.judged(manifest), "left_out": manifest.plan.left_out}
     found |= {"equal_arms": equal, "remeasured": sum(one.attempt > 0 for one in measurements)}
-    found |= {"emulator": manifest.emulator, "repetition": manifest.repetition}
+    found |= {"emulator": manifest.emulator, "repetition": manifest.repetition, "baseline": pinned}
     found |= manifest.judged(*verdicts)
     return RunDocument(**common | found, hosts=manifest.hosts, seed=manifest.plan.seed)
 

@@ -12,6 +12,7 @@ import click
 from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option
 from zclab.cli.output import Output, console_for_stdout
 from zclab.lab import inventory
+from zclab.measure import pin
 from zclab.measure import run as measure_run
 from zclab.report import console as report
 from zclab.runs import query
@@ -137,6 +138,28 @@ def crosscheck(
     lab = inventory.load(lab_name)
     document = crosscheck_run.carry_out(lab, modes, repeats, seconds, seed, out.on_progress)
     out.end(document, kinds.KINDS["crosscheck"].show)
+
+
+@click.command()
+@click.argument("action", type=click.Choice(["set"]))
+@click.option("--lab", "lab_name", default="exact", show_default=True, metavar="LAB", help="An exact lab.")
+@kernel_option
+@click.option("--reason", required=True, help="Why the counts are different from now on, in a few words.")
+@click.option(
+    "--boots", default=6, type=click.IntRange(1, 100), show_default=True, help="Boots that are measured."
+)
+def baseline(action: str, lab_name: str, kernel: str | None, reason: str, boots: int) -> None:
+    """Set the pinned counts of an exact lab: measure its baseline's plan, and write them into its inventory.
+
+    `zclab run` compares that plan with them. The entry of this emulator and compiler is replaced, others
+    stay. Commit the file with the change that made the counts different.
+
+    Example: zclab baseline set --lab exact --reason "a later kernel source"
+    """
+    console = console_for_stdout()
+    lab = inventory.load(lab_name).with_kernel(kernel)
+    run, path = pin.renew(lab, reason, boots, report.RunReporter(console), click.echo)
+    click.echo(f"{path}: the counts of run {run.id} are pinned")
 
 
 _lab_filter = click.option("--lab", metavar="LAB", help="Only runs of this lab.")

@@ -26,7 +26,7 @@ from zclab.lab import addresses, connection
 from zclab.lab.model import KINDS, Host, Lab
 
 # What an inventory declares under zclab_NAME: fields of a lab, on which every host must agree, and of a host.
-_EXPECTED = ("link", "validity", "thresholds", "not_gated", "smallest_effect")
+_EXPECTED = ("link", "validity", "thresholds", "not_gated", "smallest_effect", "baseline")
 _LAB_FIELDS = (
     *("kind", "plan", "limits", "virtual", "exact", "kernel_variant", "kernel_variants"),
     *(*_EXPECTED, "crosscheck"),
@@ -340,6 +340,9 @@ def _check_meaningful(source: _Source, lab: Lab) -> None:
     """Refuse what nothing would obey in a lab of this kind."""
     if not lab.traits.one_guest and lab.exact is not None:
         raise source.error("zclab_exact", f"a lab of kind {lab.kind} has no exact guest: leave it out")
+    if not lab.traits.one_guest and lab.expectations.baseline is not None:
+        text = f"a lab of kind {lab.kind} has no clock that counts instructions: leave it out"
+        raise source.error("zclab_baseline", text)
     if lab.traits.emulators:
         for host in lab.hosts:
             if host.nic_model == "veth":

@@ -207,12 +207,43 @@ class Threshold(Model):
         return self
 
 
+class BaselineEntry(Model):
+    """What one emulator counts of the pinned kernel, built by one compiler.
+
+    emulator: such as "QEMU 7.2.22", without a distribution's revision; compiler: such as "gcc 12.2.0". cpu:
+    the emulated CPU and its flags. variant, source: of the kernel. boots: of each cell. cells: by sender,
+    receiver and message size the median count of the whole guest in each place of a boot, in instructions
+    per MiB. reason: why it was set.
+    """
+
+    emulator: str
+    compiler: str
+    cpu: str
+    variant: str
+    source: str
+    boots: int = Field(ge=1)
+    reason: str = Field(min_length=1)
+    cells: dict[str, Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]]
+
+
+class Baseline(Model):
+    """The pinned figures that a plan's are compared with, where a clock counts instructions.
+
+    plan: of which they are. margin: by what share of its baseline's a count may lie above it.
+    """
+
+    plan: str
+    margin: float = Field(gt=0, lt=1)
+    entries: list[BaselineEntry] = []
+
+
 class Expectations(Model):
     """What a lab declares of its measurements: what makes one count, and what it has to show.
 
     shared_cpu: the hosts share their CPUs, so that no figure of a host's CPUs belongs to one of them.
     not_gated: the claims that no threshold gates here, and why.
     counts_instructions: the clock of the one guest counts instructions, and so do CPU times: 10^9 a second.
+    baseline: the pinned counts of a plan, null: there are none.
     """
 
     link: Link
@@ -223,6 +254,7 @@ class Expectations(Model):
     rcvlowat_bytes: int = Field(gt=0)
     shared_cpu: bool = False
     counts_instructions: bool = False
+    baseline: Baseline | None = None
 
 
 class Crosscheck(Model):

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
+from zclab.analysis.baseline import COMPILER, SOURCE
 from zclab.analysis.verdict import MeasuringRun
 from zclab.backends.exact.steps import Output, Step
 from zclab.base.clock import now
@@ -132,7 +133,12 @@ class Exact:
                 )
                 for host in self.members
             ],
-            "versions": common["versions"] | {"traffic": found.outputs["version"].stdout.strip()},
+            "versions": common["versions"]
+            | {
+                "traffic": found.outputs["version"].stdout.strip(),
+                COMPILER: self._guests.artifact().compiler,
+                SOURCE: self._guests.artifact().source,
+            },
             "emulator": found.emulator,
         }
 

@@ -95,8 +95,8 @@ def show(console: Console, document: RunDocument) -> None:
     kernels = ", ".join(sorted({host.kernel_release for host in document.hosts}))
     kernels += "" if document.artifact_key else " (this machine's own: none was built or booted)"
     console.print(f"run {document.run_id}  lab {document.lab}{emulated}  kernel {kernels}", highlight=False)
-    tables = (_arms_table(document), _guest_table(document), _rpc_table(document), _sweep_table(document))
-    for table in tables:
+    tables = [_arms_table(document), _guest_table(document), _rpc_table(document), _sweep_table(document)]
+    for table in [*tables, _baseline_table(document)]:
         if table.row_count:
             console.print(table)
     console.print(_comparisons_table(document.comparisons))
@@ -118,7 +118,7 @@ def show(console: Console, document: RunDocument) -> None:
         print_line(console, line)
     for problem in document.problems:
         console.print(problem, style="red", highlight=False)
-    for line in _guest_lines(document):
+    for line in [*_baseline_lines(document), *_guest_lines(document)]:
         print_line(console, line)
     # What makes all else doubtful comes first.
     for line in equal_arms_lines(document):
@@ -133,6 +133,35 @@ COVERS = "Intervals are of this run, on hosts brought up once: another run can d
 COVERS_GUEST = (
     "Intervals are over boots of these kernels: another compilation, or another emulator, can differ by more."
 )
+
+
+def _baseline_table(document: RunDocument) -> Table:
+    """Return each count beside the pinned one; empty where none is pinned."""
+    figures = ("n", "counted", "pinned", "ratio", "at most", "verdict")
+    table = new_table("Instructions per MiB of the whole guest beside the baseline's", ("cell",), figures)
+    for one in document.baseline:
+        counts = [one.instructions_per_mib, one.baseline]
+        table.add_row(
+            one.cell,
+            str(one.n),
+            *("-" if count is None else f"{count:.0f}" for count in counts),
+            "-" if one.ratio is None else f"{one.ratio:.4f}",
+            f"{one.at_most:g}",
+            styled(one.verdict),
+        )
+    return table
+
+
+def _baseline_lines(document: RunDocument) -> list[str]:
+    """Return why a cell was not compared with its baseline, and which counts have become smaller."""
+    found = [f"baseline: {one.because}" for one in document.baseline if one.because]
+    found += [
+        f"baseline: {one.cell}: {1 - one.ratio:.2%} less than pinned: a later rise by as much would pass: "
+        "renew it with `zclab baseline set`"
+        for one in document.baseline
+        if one.ratio is not None and one.ratio < 2 - one.at_most
+    ]
+    return [*dict.fromkeys(found)]
 
 
 def _guest_lines(document: RunDocument) -> list[str]:
@@ -208,8 +237,11 @@ def _explained(document: RunDocument) -> str:
     text = f"({valid} of {len(document.measurements)} measurements valid"
     if document.remeasured:
         text += f", {document.remeasured} of them made again because they were invalid"
+    if document.baseline:
+        near = sum(one.verdict == "pass" for one in document.baseline)
+        text += f", {near} of {len(document.baseline)} counts within the baseline's margin"
     if all(one.threshold is None for one in document.comparisons):
-        text += "; no threshold declared: figures shown, none judged"
+        text += "" if document.baseline else "; no threshold declared: figures shown, none judged"
     else:
         text += f", {kept} of {len(gated)} gates kept" if gated else "; figures shown, none judged"
         text += f", {shown} comparisons shown and not gated: {', '.join(reasons)}" if shown else ""

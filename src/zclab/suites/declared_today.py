@@ -92,6 +92,9 @@ def _expected(expectations: Expectations) -> dict[str, Any]:
         where += [f"{one['message_bytes']} bytes"] if one["message_bytes"] else []
         bound = "at_least" if one["at_most"] is None else "at_most"
         found[f"zclab_thresholds: {' '.join(where)} {bound}"] = one[bound]
+    for one in (data.get("baseline") or {"entries": []}).pop("entries"):
+        counted_by = f"{one['emulator']} {one['compiler']}"
+        found |= {f"zclab_baseline: {counted_by} {cell}": counts for cell, counts in one["cells"].items()}
     for name, value in data.items():
         found |= _flat(_KEYS.get(name, f"zclab_{name}"), value)
     return found
