@@ -326,6 +326,10 @@ static void print_text(const struct text *text)
 
 		if (byte == '"' || byte == '\\')
 			fprintf(results, "\\%c", byte);
+		else if (byte == '\n')
+			fputs("\\n", results);
+		else if (byte == '\t')
+			fputs("\\t", results);
 		else if (byte < 0x20 || byte == 0x7f)
 			fprintf(results, "\\u%04x", byte);
 		else

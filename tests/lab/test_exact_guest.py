@@ -82,7 +82,7 @@ def test_two_executions_are_equal_whatever_runs_beside(link: Link, tmp_path: Pat
     assert second.digest == first.digest
     assert (second.outputs, second.emulator) == (first.outputs, first.emulator)
     # One more instruction shows.
-    longer = [*transfers(link)[:-10], *command("one more", ":"), *transfers(link)[-10:]]
+    longer = [*transfers(link)[:-10], *command("one-more", ":"), *transfers(link)[-10:]]
     assert execute(guest, longer, tmp_path / "third", LIMITS).digest != first.digest
     other = guest.model_copy(update={"seed": 2})
     assert execute(other, transfers(link), tmp_path / "fourth", LIMITS).digest != first.digest
@@ -97,7 +97,7 @@ def test_init_carries_out_each_kind_of_step(tmp_path: Path) -> None:
     listed = [
         Step(do="start", name="talk", command="echo a 12; read -r x; echo got $x; echo err >&2; kill -9 $$"),
         Step(do="await", name="talk", stream="stdout", prefix="a "),
-        *command("port", "echo {port} \"quoted\" '{port}'"),
+        *command("port", "printf '%s\\t\\001\"' {port} {port}"),
         Step(do="write", name="talk", prefix="a line"),
         Step(do="end", name="talk"),
         Step(do="start", name="slow", command="exec sleep 1000"),
@@ -115,7 +115,7 @@ def test_init_carries_out_each_kind_of_step(tmp_path: Path) -> None:
         "a 12\ngot a line\n",
         "err\n",
     )
-    assert done["port"].stdout == '12 "quoted" 12\n' and done["limit"].stdout == "4096\n"
+    assert done["port"].stdout == '12\t\001"12\t\001"' and done["limit"].stdout == "4096\n"
     assert [done[name].status for name in ("slow", "mute", "status", "left")] == [None, None, 7, None]
 
 
@@ -154,7 +154,7 @@ def emulators(directory: Path) -> list[int]:
 @pytest.mark.nightly
 def test_a_pause_changes_nothing_and_no_emulator_outlives_its_controller(tmp_path: Path) -> None:
     guest = exact_lab.guest("veth")
-    listed = [*command("count", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; cat /proc/uptime")]
+    listed = [*command("count", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; cat /proc/uptime")]
     first = execute(guest, listed, tmp_path / "first", LIMITS)
     script = (
         "import sys; from pathlib import Path; from zclab.backends.exact.guest import *\n"
@@ -199,12 +199,11 @@ def test_a_pause_changes_nothing_and_no_emulator_outlives_its_controller(tmp_pat
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(full)]
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(full)]
     subprocess.run(mounted, check=True)
     try:
-        (full / "fill").write_bytes(b"x" * (2 << 20))
         # The initramfs fits; what is printed does not.
-        listed = command("print", "head -c 6000000 /dev/zero")
+        listed = command("print", "head -c 400000 /dev/zero")
         with pytest.raises(LabError, match="the disk ran full"):
             execute(exact_lab.guest("veth"), listed, full / "guest", LIMITS)
     finally:

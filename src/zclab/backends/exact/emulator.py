@@ -78,15 +78,16 @@ def facts(link: Link, memory_mib: int) -> EmulatorFacts:
 
 
 def options(link: Link, memory_mib: int, files: Mapping[str, str], seed: str) -> list[str]:
-    """Return the emulator's options; files: a path, with commas doubled, for each of FILES."""
+    """Return the emulator's options; files: a path for each of FILES."""
+    console, results = (files[name].replace(",", ",,") for name in ("console", "results"))
     return [
         *["-no-user-config", "-nodefaults", "-display", "none", "-machine", "pc", "-cpu", EMULATED_CPU],
         *["-m", str(memory_mib), "-accel", "tcg,thread=single,tb-size=128", "-icount", "shift=0,sleep=off"],
         *["-rtc", f"base={_DATE},clock=vm", "-seed", seed, "-no-reboot"],
         *["-kernel", files["kernel"], "-initrd", files["initramfs"], "-append", _KERNEL_COMMAND_LINE],
         # The serial ports write to files: a pipe's reader would decide when they go on.
-        *["-chardev", f"file,id=console,path={files['console']}", "-serial", "chardev:console"],
-        *["-chardev", f"file,id=results,path={files['results']}", "-serial", "chardev:results"],
+        *["-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"],
+        *["-chardev", f"file,id=results,path={results}", "-serial", "chardev:results"],
         *(_nic(0) + _nic(1) if link == "e1000e" else []),
     ]
 

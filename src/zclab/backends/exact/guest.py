@@ -31,7 +31,8 @@ CONSOLE = "console.log"
 _RESULTS = "results.jsonl"
 _INITRAMFS = "initramfs.cpio"
 _COUNTS = "instructions.txt"
-_ROOM_BYTES = 1 << 20
+# An emulator that could not write all has left no more than this.
+_ROOM_BYTES = 1 << 16
 _LAST_LINES = 5
 
 
@@ -116,16 +117,19 @@ def execute(
         try:
             with full_disk_named(directory):
                 files["initramfs"].write_bytes(chosen.initramfs.read_bytes() + cpio.archive(own))
-            paths = {name: str(path.resolve()).replace(",", ",,") for name, path in files.items()}
+            paths = {name: str(path.resolve()) for name, path in files.items()}
             arguments = emulator.options(guest.link, guest.memory_mib, paths, str(guest.seed))
             if by_function:
                 functions = symbols.of_kernel(kernel.vmlinux)
                 arguments += plugin.option(plugin.build(), functions, (directory / _COUNTS).resolve())
             ended = emulator.execute(arguments, limits)
+            free_bytes = shutil.disk_usage(directory).free
         finally:
             files["initramfs"].unlink(missing_ok=True)
     console, printed = (_content(files[name]) for name in ("console", "results"))
     outputs = None if ended.killed or ended.status else steps.decode(printed)
+    if outputs is None and free_bytes < _ROOM_BYTES:
+        raise full_disk(directory)
     if outputs is None:
         raise _failed(facts, ended, console, files["console"])
     digest = hashlib.sha256(b"%d\n" % len(console) + console + printed).hexdigest()
@@ -151,7 +155,5 @@ def _failed(facts: EmulatorFacts, ended: Ended, console: bytes, path: Path) -> L
     if not why:
         causes = (re.search(r"(Kernel panic.*|init: error: .*)", line) for line in lines)
         why = next((cause[1] for cause in causes if cause), "it ended before its list did")
-    if shutil.disk_usage(path.parent).free < _ROOM_BYTES:
-        return full_disk(path.parent)
     end = " | ".join(lines[-_LAST_LINES:]) or "nothing"
     return LabError(f"exact guest: {why}: see {path}; its console ends: {end}")
