@@ -43,7 +43,7 @@ def transfer(name: str, receive_mode: str, send_mode: str, mib: int) -> list[Ste
     both = ["--bytes", str(mib * MIB), "--token", "0123456789abcdef0123456789abcdef", "--watch-stdin"]
     receive = [
         *[TRAFFIC, "receive", "--bind", receiver.ip, "--peer", sender.ip, "--mode", receive_mode],
-        *["--chunk-bytes", str(MIB // 2), *both],
+        *["--chunk-bytes", str(MIB // 2), "--rcvlowat", str(declared().limits.rcvlowat_bytes), *both],
     ]
     send = [
         *[TRAFFIC, "send", "--bind", sender.ip, "--peer", receiver.ip, "--mode", send_mode],

@@ -98,6 +98,7 @@ def test_the_setup_is_what_the_inventory_declares() -> None:
         "receiver",
         "sender",
         "receiver",
+        None,
     ]
     machine, link = listed["setup/machine"].command or "", listed["setup/link"].command or ""
     for name, value in lab.limits.sysctls.items():

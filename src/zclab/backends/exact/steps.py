@@ -25,6 +25,9 @@ _STEP_SECONDS = 120.0
 _MOST_PROCESSES = 4096  # MOST_PROCESSES of init.c
 _NICS = {"sender": "eth0", "receiver": "eth1"}
 _SETUP = "setup/"
+_TENTATIVE = 0x40  # IFA_F_TENTATIVE of if_addr.h, in the column of flags of if_inet6
+#: Seconds of the guest's clock, which is idle then, for what follows an address: reports of multicast groups.
+_QUIET_SECONDS = 5
 
 
 class Step(Model):
@@ -157,6 +160,7 @@ def setup_steps(lab: Lab, link: Link) -> list[Step]:
         *((host.role, host.role, _end_commands(lab, host)) for host in (sender, receiver)),
         # A link is up when both ends are.
         *((f"{host.role}/up", host.role, [_until_up(host)]) for host in (sender, receiver)),
+        ("quiet", None, [f"sleep {_QUIET_SECONDS}"]),
     ]
     steps = []
     for name, namespace, commands in scripts:
@@ -206,6 +210,8 @@ def _end_commands(lab: Lab, host: Host) -> list[str]:
         for key, value in lab.limits.sysctls.items()
     ]
     commands.append("ip link set dev lo up")
+    # No end is a router, and nothing is to be sent that nobody asked for.
+    commands.append(f"echo 0 >{_sysctl_file(f'net.ipv6.conf.{host.data_interface}.router_solicitations')}")
     for option, values in (("-K", host.tuning.offloads), ("-C", host.tuning.coalescing)):
         if values:
             commands.append(f"ethtool {option} {name} {_words(values)}")
@@ -238,5 +244,17 @@ def _words(values: dict[str, bool] | dict[str, int | bool]) -> str:
 
 
 def _until_up(host: Host) -> str:
+    """Return a command that waits until an end's interface is up, and no address of it is tentative.
+
+    When duplicate address detection of the link-local address ends, IPv6 routes change: sockets then look up
+    the route of each packet that they receive, 1.5 % of the whole guest. That moment is a random one.
+    """
     file = f"/sys/class/net/{shlex.quote(host.data_interface)}/operstate"
-    return f"set +x; until read -r state <{file} && [ $state = up ]; do sleep 0.05; done"
+    return (
+        f"set +x; until read -r state <{file} && [ $state = up ]; do sleep 0.05; done\n"
+        "tentative() {\n"
+        f"  while read -r _ _ _ _ flags _; do [ $((0x$flags & {_TENTATIVE})) = 0 ] || return 0; done\n"
+        "  return 1\n"
+        "}\n"
+        "while tentative </proc/net/if_inet6; do sleep 0.05; done"
+    )
