@@ -19,7 +19,7 @@ from zclab.base.errors import UsageError
 #: with (SSH, Ansible, statistics) takes seconds to import.
 _MODULES = {
     "lab": ("cache", "console", "down", "kernels", "status", "up"),
-    "measure": ("baseline", "crosscheck", "list", "run", "show"),
+    "measure": ("baseline", "cost", "crosscheck", "list", "run", "show"),
     "suites": ("conformance", "lockdep", "selftests", "stress"),
 }
 COMMANDS = {name: module for module, names in _MODULES.items() for name in names}

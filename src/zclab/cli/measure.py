@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -15,8 +16,10 @@ from zclab.lab import inventory
 from zclab.measure import pin
 from zclab.measure import run as measure_run
 from zclab.report import console as report
+from zclab.report import cost as cost_report
 from zclab.runs import query
 from zclab.runs.manifest import KIND_NAMES, check_kind
+from zclab.suites import cost as cost_suite
 from zclab.suites import kinds
 from zclab.suites.crosscheck import run as crosscheck_run
 
@@ -160,6 +163,29 @@ def baseline(action: str, lab_name: str, kernel: str | None, reason: str, boots:
     lab = inventory.load(lab_name).with_kernel(kernel)
     run, path = pin.renew(lab, reason, boots, report.RunReporter(console), click.echo)
     click.echo(f"{path}: the counts of run {run.id} are pinned")
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--top",
+    default=15,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="How many functions to show; --json has all.",
+)
+@json_option
+def cost(a: str, b: str, top: int, as_json: bool) -> None:
+    """Compare the instructions of two runs of an exact lab by kernel function, per MiB, over their boots.
+
+    A and B are runs, each as `zclab show` takes it, or one arm of a run: RUN:a, RUN:b. Functions that differ
+    by more than chance come first, by the size of the difference. Instructions of an emulated CPU are a cost
+    beside a baseline's, and no time.
+
+    Example: zclab cost latest:a latest:b --top 10
+    """
+    Output(as_json).end(cost_suite.compared(a, b, _warn), partial(cost_report.show, top=top))
 
 
 _lab_filter = click.option("--lab", metavar="LAB", help="Only runs of this lab.")

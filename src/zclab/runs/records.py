@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from zclab.backends.exact.emulator import EmulatorFacts
+from zclab.backends.exact.instructions import InstructionCounts
 from zclab.base.model import Model
 from zclab.host.placement import Placement
 from zclab.host.snapshot import HostFacts, Snapshot
@@ -49,6 +50,7 @@ class GuestBoot(Model):
     programs: str | None = None
     digest: str | None = None
     cpu_seconds: float | None = None
+    instructions: InstructionCounts | None = None
 
 
 class Record(Model):
