@@ -17,6 +17,7 @@ from tests import factories
 from zclab.analysis.declared_state import OFFLOADS
 from zclab.backends.exact.emulator import EmulatorFacts, Limits
 from zclab.backends.exact.guest import CONSOLE, Execution, Guest
+from zclab.backends.exact.instructions import Window
 from zclab.backends.exact.steps import Output, Step
 from zclab.host.state import sysctl_file
 from zclab.lab.link import ipv4_route_mtu
@@ -49,6 +50,7 @@ class PretendedGuest:
         self.fails: dict[int, BaseException] = {}
         self.alter: Callable[[dict[str, Output], int], None] = lambda outputs, boot: None
         self.idle_ns = [5000, 5000]
+        self.windows: list[Window] | None = None
         self.printed: dict[str, Output] = {}
 
     @staticmethod
@@ -59,7 +61,15 @@ class PretendedGuest:
         own |= {"compiler": "gcc (Debian 12.2.0-14+deb12u1) 12.2.0", "source": "linux-source-6.1 6.1.1-1"}
         return SimpleNamespace(**own)
 
-    def execute(self, guest: Guest, steps: Sequence[Step], directory: Path, limits: Limits) -> Execution:
+    def execute(
+        self,
+        guest: Guest,
+        steps: Sequence[Step],
+        directory: Path,
+        limits: Limits,
+        *,
+        by_function: bool = False,
+    ) -> Execution:
         """Answer each process that is started."""
         assert limits.cpu_seconds < limits.real_seconds
         number = len(self.boots)
@@ -75,7 +85,9 @@ class PretendedGuest:
         self.alter(outputs, number)
         printed = json.dumps([one.model_dump() for one in outputs.values()])
         digest = hashlib.sha256(printed.encode()).hexdigest()
-        return Execution(outputs, directory / CONSOLE, self.emulator, "programs-key", 12.5, digest)
+        windows = self.windows if by_function else None
+        console = directory / CONSOLE
+        return Execution(outputs, console, self.emulator, "programs-key", 12.5, digest, windows)
 
     def _answer(self, name: str, command: str, guest: Guest) -> Output:
         what = name.rpartition("/")[2]

@@ -49,12 +49,14 @@ class RealLab:
         self.directory = directory
 
     def opened(self, alter: Alter | None = None, tool: Path | None = None) -> guests.OpenGuests:
-        def execute(made: Guest, steps: Sequence[Step], directory: Path, limits: Limits) -> Execution:
+        def execute(
+            made: Guest, steps: Sequence[Step], directory: Path, limits: Limits, *, by_function: bool = False
+        ) -> Execution:
             measures = any(step.name.startswith("0/") for step in steps)
             listed = alter(list(steps)) if alter and measures else list(steps)
             if tool is not None and measures:
                 made = made.model_copy(update={"files": dict.fromkeys(made.files, tool)})
-            return exact_guest.execute(made, listed, directory, limits)
+            return exact_guest.execute(made, listed, directory, limits, by_function=by_function)
 
         return guests.opener(self.directory / "guest", execute, on_progress=print)
 

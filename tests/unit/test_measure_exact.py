@@ -14,6 +14,7 @@ from tests.trusted_tool import Silent
 
 from zclab.analysis.document import RunDocument
 from zclab.analysis.verdict import RUN, MeasuringRun
+from zclab.backends.exact.instructions import InstructionCounts, Window
 from zclab.backends.exact.steps import Output
 from zclab.base.errors import LabError, UsageError
 from zclab.lab.model import Lab
@@ -81,6 +82,16 @@ def test_a_run_in_guests(lab: Exact) -> None:
     assert {one.n_boots for one in document.comparisons} == {2}
     # Two processes at once hold no lab: the last guest's console is where `zclab console` looks.
     assert set(lab.guest.directories) == {lab.lab.state_dir / "guest"}
+
+
+def test_records_hold_what_each_receivers_window_executed(lab: Exact) -> None:
+    """Two transfers in a boot: the windows of one more could be anybody's."""
+    counts = [InstructionCounts(functions={"tcp_ack": {"softirq": number}}) for number in (10, 20)]
+    lab.guest.windows = [Window(role, one) for one in counts for role in ("receiver", "sender")]
+    made = [record.guest.instructions for record in lab.run(plan()).records() if record.guest]
+    assert made == counts * 4
+    lab.guest.windows.append(lab.guest.windows[0])
+    assert {record.guest and record.guest.instructions for record in lab.run(plan()).records()} == {None}
 
 
 def test_each_boot_has_a_seed_of_its_own_that_the_plan_decides(lab: Exact) -> None:

@@ -80,10 +80,10 @@ def test_all_tables_are_one_list_of_one_guest(lab: Exact) -> None:
 def test_the_package_is_a_file_of_the_guest(lab: Exact) -> None:
     names: list[str] = []
 
-    def execute(guest, steps, directory, limits):  # type: ignore[no-untyped-def]
+    def execute(guest, steps, directory, limits, by_function=False):  # type: ignore[no-untyped-def]
         with zipfile.ZipFile(guest.files[probe_command.IN_GUEST]) as archive:
             names.extend(archive.namelist())
-        return lab.guest.execute(guest, steps, directory, limits)
+        return lab.guest.execute(guest, steps, directory, limits, by_function=by_function)
 
     lab.guest.printed["stress"] = Output(status=0, stdout=json.dumps(RESULT), stderr="")
     opening = lab.open_guests(execute)

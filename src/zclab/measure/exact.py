@@ -15,6 +15,7 @@ from typing import Any
 
 from zclab.analysis.baseline import COMPILER, SOURCE
 from zclab.analysis.verdict import MeasuringRun
+from zclab.backends.exact.instructions import Window, of_transfers
 from zclab.backends.exact.steps import Output, Step
 from zclab.base.clock import now
 from zclab.base.errors import LabError, UsageError
@@ -165,14 +166,17 @@ class Exact:
         started_at, problem = now(), None
         try:
             cpu = _TRANSFER_CPU_SECONDS * len(batch) + _CPU_SECONDS_PER_MIB * _mib(batch)
-            found = self._guests.boot(label, seed, steps, cpu_seconds=cpu, variant=self._variant)
+            found = self._guests.boot(
+                label, seed, steps, cpu_seconds=cpu, variant=self._variant, by_function=True
+            )
         except LabError as error:
             found, problem = None, str(error)
+        records = []
         for place, planned in enumerate(batch):
             boot = GuestBoot(seed=seed, place=place)
             fields: dict[str, Any] = {"planned": planned, "started_at": started_at, "ended_at": now()}
             if found is None or problem is not None:
-                yield Record(**fields, problem=problem, guest=boot)
+                records.append(Record(**fields, problem=problem, guest=boot))
                 continue
             boot = boot.model_copy(
                 update={
@@ -182,7 +186,8 @@ class Exact:
                     "cpu_seconds": found.cpu_seconds,
                 }
             )
-            yield Record(**fields, **self._record(found.outputs, boot))
+            records.append(Record(**fields, **self._record(found.outputs, boot)))
+        yield from records if found is None else _with_instructions(records, found.windows or [])
 
     def _steps(self, planned: Measurement, place: int, seed: int) -> list[Step]:
         """Return the steps of one measurement: its transfer between two looks at both ends."""
@@ -281,6 +286,16 @@ def _end(output: Output) -> End:
         said = "\n".join(filter(None, [end.stderr, "it did not end in time, and was killed"]))
         return end.model_copy(update={"document": None, "stderr": said})
     return end
+
+
+def _with_instructions(records: Sequence[Record], windows: Sequence[Window]) -> Iterator[Record]:
+    """Yield the records of one guest with what each receiver's window executed, by function."""
+    documents = [record.receiver.document if record.receiver else None for record in records]
+    seconds = [document.window.seconds if document else None for document in documents]
+    for record, counts in zip(records, of_transfers(windows, "receiver", seconds), strict=True):
+        assert record.guest is not None
+        changes = {"guest": record.guest.model_copy(update={"instructions": counts})}
+        yield record.model_copy(update=changes)
 
 
 def _idle(output: Output) -> int | None:

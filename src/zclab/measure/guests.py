@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from zclab.backends.exact import guest, kernel
 from zclab.backends.exact.backend import directory as guest_directory
@@ -38,8 +38,16 @@ ANSWER_SECONDS = 60.0
 #: busy machine takes.
 _BOOT_CPU_SECONDS, _REAL_FACTOR = 120, 10
 
-#: Boots a guest, as `zclab.backends.exact.guest.execute` does.
-Execute = Callable[[Guest, Sequence[Step], Path, Limits], Execution]
+
+class Execute(Protocol):
+    """Boots a guest, as `zclab.backends.exact.guest.execute` does."""
+
+    def __call__(
+        self, made: Guest, steps: Sequence[Step], into: Path, limits: Limits, /, *, by_function: bool = False
+    ) -> Execution:
+        """Return what came out."""
+
+
 #: Returns the artifact of a lab's kernel, built if it has to be.
 Kernel = Callable[[Lab, str], BuiltArtifact]
 
@@ -99,10 +107,12 @@ class Guests:
         variant: str | None = None,
         programs: Programs = "traffic",
         files: Mapping[str, Path] = MappingProxyType({}),
+        by_function: bool = False,
     ) -> Execution:
         """Boot a guest, set it up as the lab declares, and have it carry out the steps.
 
         label: the name under which a run keeps the console. cpu_seconds: what the steps may take of CPU.
+        by_function: count instructions by function, too.
 
         Raises:
             LabError: the guest did not carry out its list, or could not be set up.
@@ -122,7 +132,7 @@ class Guests:
         limits = Limits(cpu_seconds=cpu, real_seconds=_REAL_FACTOR * cpu)
         try:
             listed = [*setup_steps(self.lab, self._declared.link), *steps]
-            done = self._execute(made, listed, self._directory, limits)
+            done = self._execute(made, listed, self._directory, limits, by_function=by_function)
         finally:
             self._keep_console(label)
         check_setup(done.outputs)
