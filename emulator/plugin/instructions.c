@@ -402,8 +402,9 @@ static void block_is_translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         look_for_mark(block, index, insn, code, size);
         if (qemu_plugin_insn_vaddr(insn) >= switch_first && qemu_plugin_insn_vaddr(insn) < switch_end &&
             (code[code[0] == 0x41] & 0xf8) == 0x58) /* pop; with a prefix of r8 to r15 */
+            /* It only reads; but QEMU 7.2 takes a read for both, and calls no callback for reads alone. */
             qemu_plugin_register_vcpu_mem_cb(insn, stack_is_popped, QEMU_PLUGIN_CB_NO_REGS,
-                                             QEMU_PLUGIN_MEM_R, NULL);
+                                             QEMU_PLUGIN_MEM_RW, NULL);
     }
     if (insn)
         count_accesses(insn);

@@ -45,6 +45,7 @@ STATELESS: dict[str, str] = {
     "Validity.retransmitted_share_at_most": "a bound on measurements",
     "Validity.drops_at_most": "a bound on measurements",
     "Validity.foreign_bytes_at_most": "a bound on measurements",
+    "Validity.guest_idle_share_at_most": "a bound on measurements",
     **{f"Disturbance.{name}": "a bound on comparisons" for name in Disturbance.model_fields},
     "Validity.copied_fraction": "a bound on measurements",
     "Validity.mapped_fraction": "a bound on measurements",

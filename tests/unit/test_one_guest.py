@@ -233,3 +233,43 @@ def test_each_arm_has_boots_of_its_own() -> None:
 def test_what_a_plan_in_bytes_cannot_have(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         plan(**changes)
+
+
+# ------------------------------------------------------------------------- what was executed one by one
+
+
+def counted(made: Record, executed: int, idle_ns: int) -> Record:
+    """Return a record in whose window so much was executed, with the guest idle around it for so long."""
+    functions = {"tcp_recvmsg": {"receiver": executed - 1}, "[zclab-traffic]": {"sender": 1}}
+    return changed(made, {"guest.idle_ns": idle_ns, "guest.instructions": {"functions": functions}})
+
+
+def test_executed_instructions_are_the_count_where_they_are_known() -> None:
+    of = manifest()
+    made = counted(records(of, {"a": 1.0, "b": 1.0})[0], 10**9, 0)
+    document = measurement.document(of, made)
+    assert document.guest_instructions_per_mib == pytest.approx(1e9 / 1024)
+    assert document.invalid_reasons == []
+
+
+@pytest.mark.parametrize(
+    ("share", "idle_ns", "bound", "reason"),
+    [
+        (0.001, 5000, 0.002, None),
+        (0.003, 5000, 0.002, "the guest was idle for 0.300% of the window, more than 0.200%"),
+        (0.001, 5000, 0, "the guest was idle for 0.100% of the window, more than 0.000%"),
+        (0.003, 0, 0, None),  # the guest's clock is calibrated by itself: it was not idle at all
+        (0.0, 5000, 0, None),  # outside the window
+    ],
+)
+def test_how_long_a_guest_was_idle_in_the_window(
+    share: float, idle_ns: int, bound: float, reason: str | None
+) -> None:
+    of = manifest()
+    of = changed(of, {"expectations.validity.guest_idle_share_at_most": bound})
+    made = records(of, {"a": 1.0, "b": 1.0})[0]
+    assert made.receiver is not None and made.receiver.document is not None
+    seconds = made.receiver.document.window.seconds
+    assert seconds is not None
+    made = counted(made, round(seconds * 1e9 * (1 - share)), idle_ns)
+    assert [*one_guest.doubts(of, made)] == ([] if reason is None else [reason])

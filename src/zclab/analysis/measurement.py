@@ -17,6 +17,7 @@ from zclab.analysis.document import (
 )
 from zclab.analysis.ends import bulk, difference, losses, ping_pong
 from zclab.analysis.mapped_witness import witness
+from zclab.analysis.one_guest import INSTRUCTIONS_PER_SECOND, executed
 from zclab.analysis.validity import host_reasons, invalid_reasons
 from zclab.plan.schedule import Setting
 from zclab.runs.records import Manifest, Record
@@ -26,8 +27,6 @@ from zclab.traffic.document import ProcessCpu, RpcDocument, TrafficDocument
 MIB = 2**20
 _PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9, "p99_99": 99.99}
 _N = TypeVar("_N", int, float)
-#: Of a guest that counts them: its clock runs a nanosecond for each.
-INSTRUCTIONS_PER_SECOND = 10**9
 
 
 def document(manifest: Manifest, record: Record) -> MeasurementDocument:
@@ -44,8 +43,8 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
     reasons = invalid_reasons(manifest, record)
     ip_version = planned.ip_version or manifest.expectations.link.ip_version
     server, client = ping_pong(record.receiver), ping_pong(record.sender)
-    executed = _executed(manifest, record, receiver)
-    beside = _beside_threads(executed, receiver, sender)
+    count = _executed(manifest, record)
+    beside = _beside_threads(count, receiver, sender)
     return MeasurementDocument(
         **dict(planned.model_dump(include=set(Setting.model_fields)), ip_version=ip_version),
         seconds=server.window.seconds if server else seconds,
@@ -80,32 +79,30 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         invalid_reasons=reasons,
         invalid_lasts=any(host_reasons(manifest, record, state) for state in (record.before, record.after)),
         boots=record.boots,
-        guest_instructions_per_mib=_per_mib(executed, received),
+        guest_instructions_per_mib=_per_mib(count, received),
         guest_other_instructions_per_mib=_per_mib(beside, received),
         guest=record.guest,
     )
 
 
-def _executed(manifest: Manifest, record: Record, receiver: TrafficDocument | None) -> int | None:
+def _executed(manifest: Manifest, record: Record) -> int | None:
     """Return the instructions of the whole guest in the receiver's window; null where no clock counts them.
 
-    The guest's clock counts a nanosecond for each. At a fixed pace it also counts the time in between.
+    At a fixed pace its clock also counts the time in between.
     """
-    seconds = receiver.window.seconds if receiver else None
-    counts = manifest.expectations.counts_instructions and record.guest is not None
     unpaced = record.planned.pace_gbit_per_s is None
-    return round(seconds * INSTRUCTIONS_PER_SECOND) if counts and unpaced and seconds is not None else None
+    return executed(record) if manifest.expectations.counts_instructions and unpaced else None
 
 
 def _beside_threads(
-    executed: int | None, receiver: TrafficDocument | None, sender: TrafficDocument | None
+    count: int | None, receiver: TrafficDocument | None, sender: TrafficDocument | None
 ) -> int | None:
     """Return the instructions of a guest that the clocks of the threads at both ends did not count."""
     spent = [thread_seconds(end.cpu) for end in (receiver, sender) if end]
     known = [seconds for seconds in spent if seconds is not None]
-    if executed is None or len(known) < 2:
+    if count is None or len(known) < 2:
         return None
-    return executed - round(sum(known) * INSTRUCTIONS_PER_SECOND)
+    return count - round(sum(known) * INSTRUCTIONS_PER_SECOND)
 
 
 def _sum(*values: _N | None) -> _N | int | None:
@@ -142,9 +139,9 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
     softirq = host.softirq_s if host else None
     process = end.perf.process if end.perf else None
     cpus = end.perf.cpus if end.perf and not manifest.expectations.shared_cpu else None
-    executed = process.instructions if process else None
+    own_count = process.instructions if process else None
     if manifest.expectations.counts_instructions and spent is not None:
-        executed = round(spent * INSTRUCTIONS_PER_SECOND)
+        own_count = round(spent * INSTRUCTIONS_PER_SECOND)
     return Cpu(
         user_s=end.cpu.user_s,
         system_s=end.cpu.system_s,
@@ -155,7 +152,7 @@ def _cpu(manifest: Manifest, end: TrafficDocument | RpcDocument | None) -> Cpu |
         host_busy_s=own,
         host_usec_per_mib=_per_mib(own, moved, 1e6),
         cycles_per_mib=_per_mib(process.cycles if process else None, moved),
-        instructions_per_mib=_per_mib(executed, moved),
+        instructions_per_mib=_per_mib(own_count, moved),
         host_cycles_per_mib=_per_mib(cpus.cycles if cpus else None, moved),
         host_instructions_per_mib=_per_mib(cpus.instructions if cpus else None, moved),
         context_switches_per_mib=_per_mib(_context_switches(end), moved),

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from zclab.analysis.ends import bulk
 from zclab.backends.exact.emulator import EmulatorFacts
 from zclab.runs.records import Manifest, Record
+
+#: Of a guest that counts them: its clock runs a nanosecond for each.
+INSTRUCTIONS_PER_SECOND = 10**9
 
 
 def difference(one: EmulatorFacts | None, other: EmulatorFacts | None) -> str | None:
@@ -26,7 +30,8 @@ def doubts(manifest: Manifest, record: Record) -> Iterator[str]:
     """Yield why a measurement in a guest does not count: another emulator, or a guest that was idle.
 
     While a guest is idle its clock goes on without an instruction. That matters where its count is compared:
-    in an unpaced transfer.
+    in an unpaced transfer. A guest that was not idle around it was not idle in its window. Else what was
+    executed in the window tells for how long it was.
     """
     guest, planned = record.guest, record.planned
     if guest is None:
@@ -39,5 +44,33 @@ def doubts(manifest: Manifest, record: Record) -> Iterator[str]:
         return
     if guest.idle_ns is None:
         yield "it is not known for how long the guest was idle"
-    elif guest.idle_ns > 0:
+        return
+    share, bound = idle_share(record), manifest.expectations.validity.guest_idle_share_at_most
+    if guest.idle_ns > 0 and share is None:
         yield f"the guest was idle for {guest.idle_ns} ns, in which its clock counted no instructions"
+    elif guest.idle_ns > 0 and share is not None and share > bound:
+        yield f"the guest was idle for {share:.3%} of the window, more than {bound:.3%}"
+
+
+def executed(record: Record) -> int | None:
+    """Return the instructions that the guest executed in the receiver's window; null if it is not known.
+
+    Where they were counted one by one, it is their number. Else it is the window by the guest's clock, in
+    nanoseconds, which also has the time for which the guest was idle.
+    """
+    receiver = bulk(record.receiver)
+    if record.guest is None or receiver is None or receiver.window.seconds is None:
+        return None
+    counted = record.guest.instructions
+    return counted.total if counted is not None else round(receiver.window.seconds * INSTRUCTIONS_PER_SECOND)
+
+
+def idle_share(record: Record) -> float | None:
+    """Return the share of the receiver's window for which the guest was idle, null if it is not known."""
+    receiver = bulk(record.receiver)
+    if record.guest is None or record.guest.instructions is None or receiver is None:
+        return None
+    seconds = receiver.window.seconds
+    if not seconds:
+        return None
+    return max(0.0, 1 - record.guest.instructions.total / (seconds * INSTRUCTIONS_PER_SECOND))

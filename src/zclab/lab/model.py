@@ -166,12 +166,14 @@ class Validity(Model):
     """What makes a measurement valid.
 
     foreign_bytes_at_most: bytes that a data interface may carry in a direction beside the connection's own.
+    guest_idle_share_at_most: the share of an unpaced window for which one guest with both ends may be idle.
     disturbance: how far the arms of a comparison may differ by what no mode changes.
     """
 
     retransmitted_share_at_most: float = Field(ge=0, le=1)
     drops_at_most: int = Field(ge=0)
     foreign_bytes_at_most: int = Field(default=2**20, ge=0)
+    guest_idle_share_at_most: float = Field(default=0, ge=0, lt=1)
     disturbance: Disturbance = Disturbance()
     copied_fraction: Bounds
     mapped_fraction: dict[ReceiveMode, dict[SendMode, Bounds]]
