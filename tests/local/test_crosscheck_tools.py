@@ -129,7 +129,7 @@ def test_a_program_that_does_not_compile(tmp_path: Path, cache: Path) -> None:
 
 def test_the_tree_is_the_labs_own() -> None:
     lab = factories.lab("virtual")
-    variant = lab.kernel_variants["stock"]
+    variant = lab.kernel_variants["full"]
     assert tools.kernel_tree(lab) == (variant.source, variant.patches)
     spaces = factories.lab("namespaces")
     assert spaces.crosscheck is not None
