@@ -446,7 +446,7 @@ def as_version_3(data: object) -> str:
 def _manifest_3(manifest: Manifest) -> dict[str, Any]:
     data = json.loads(manifest.model_dump_json())
     data |= data.pop("expectations")
-    del data["not_gated"]  # came later
+    del data["not_gated"], data["baseline"]  # came later
     artifact = factories.ARTIFACT.model_dump()
     others = {"mine": artifact | {"variant": "mine", "key": "ffff"}}
     for key in (

@@ -28,7 +28,7 @@ FILES = ("kernel", "initramfs", "console", "results")
 _SEED = "SEED"
 _NEEDED = "an exact guest needs QEMU 7.2 or later with TCG"
 _KERNEL_COMMAND_LINE = "console=ttyS0 nokaslr panic=-1 rdinit=/init"
-# Emulated NICs delay and throttle interrupts by timers of their own, for which both ends may have to wait.
+# The emulated NICs delay and throttle interrupts by timers of their own: both ends would wait for these.
 _NIC_ARGUMENTS = " ".join(
     f"e1000e.{name}=0,0"
     for name in ("RxIntDelay", "RxAbsIntDelay", "TxIntDelay", "TxAbsIntDelay", "InterruptThrottleRate")
