@@ -43,7 +43,7 @@
 .text
 .code64
 .globl long_mode, many, moved, filled, mid_fault, device_read, call_fault, ret_fault, far_code, changed
-.globl page_fault, timer, switch_to, switch_end, softirq, softirq_caller, sender_part
+.globl page_fault, timer, switch_to, switch_end, softirq, softirq_caller, sender_part, receiver_part
 long_mode:
 	mov $STACK, %rsp
 	mov $32, %eax
@@ -151,7 +151,7 @@ changed:
 after_across:
 	call softirq_caller
 
-	/* Another thread: its stack is another, and the sender's window lies in it. */
+	/* Another thread: its stack is another. It opens the sender's window, and the first one goes on in it. */
 	push %rbp
 	mov %rsp, saved_stack(%rip)
 	mov $OTHER_STACK, %esp
@@ -161,6 +161,14 @@ after_across:
 	mov $500, %ecx
 sender_part:
 	loop sender_part
+	mov %rsp, %rbp
+	mov saved_stack(%rip), %rsp
+	call switch_to
+	mov $300, %ecx
+receiver_part:
+	loop receiver_part
+	mov %rbp, %rsp
+	call switch_to
 	mark MARK_SENDER_CLOSES
 	mov saved_stack(%rip), %rsp
 	call switch_to
