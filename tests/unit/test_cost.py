@@ -203,7 +203,16 @@ def test_too_few_boots_say_nothing_of_chance() -> None:
     records = [record for record in one.records if record.planned.boot in (0, 1)]
     (table,) = found(one._replace(records=records, arm="a"), one._replace(records=records, arm="b")).tables
     assert table.boots_a == table.boots_b == 1
-    assert {row.differs for row in table.functions} == {None}
+    assert {(row.differs, row.apart) for row in table.functions} == {(None, None)}
+
+
+def test_a_planted_difference_comes_first_of_few_boots_too() -> None:
+    """Three boots of each cannot say what is chance: they lie apart, and others may do so as well."""
+    one = side(5, boots=3, tcp_recvmsg_locked=226)
+    (table,) = found(one._replace(arm="a"), one._replace(arm="b")).tables
+    first = table.functions[0]
+    assert (first.name, first.differs, first.apart) == ("tcp_recvmsg_locked", None, True)
+    assert not table.functions[-1].apart
 
 
 def test_the_published_shares_stand_beside_the_senders() -> None:
@@ -249,7 +258,7 @@ def test_a_run_that_counted_nothing_by_function_is_refused() -> None:
 
 
 def test_tables_for_people_name_the_first_functions() -> None:
-    one = side(2, boots=5, tcp_recvmsg_locked=5000)
+    one = side(2, boots=6, tcp_recvmsg_locked=5000)
     console = Console(width=150, file=io.StringIO(), record=True)
     report.show(console, found(one._replace(arm="a"), one._replace(arm="b")), top=2)
     text = console.export_text()

@@ -75,7 +75,8 @@ class Row(Model):
     """Instructions per MiB of a function, a context, or all.
 
     difference: how far B lies above A, by the Hodges-Lehmann shift. differs: whether that is more than
-    chance, at CONFIDENCE for all functions of the table together; null: too few boots to say.
+    chance, at CONFIDENCE for all functions of the table together; null: too few boots to say. apart: whether
+    all boots of A lie on one side of all boots of B; null: there is only one of either.
     """
 
     name: str
@@ -83,6 +84,12 @@ class Row(Model):
     b: Spread
     difference: float
     differs: bool | None
+    apart: bool | None
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it comes first: it differs or, of too few boots to say, all lie apart."""
+        return self.differs or (self.differs is None and self.apart is True)
 
 
 class Share(Model):
@@ -96,7 +103,7 @@ class Share(Model):
 
 
 class Table(Model):
-    """A and B in one setting. functions: those that differ first, each part by the size of the difference.
+    """A and B in one setting. functions: those that stand out first, each part by the size of the difference.
 
     places: measurements of a boot that both have. contexts: whose instructions (InstructionCounts).
     """
@@ -242,7 +249,7 @@ def _table(a: list[_Sample], b: list[_Sample]) -> Table:
     figures = [[[one.of_context(context) for context in CONTEXTS] for one in side] for side in (a, b)]
     contexts = _rows(CONTEXTS, a, b, figures)
     (total,) = _rows(["all"], a, b, [[[sum(one)] for one in side] for side in figures])
-    functions.sort(key=lambda row: (not row.differs, -abs(row.difference), row.name))
+    functions.sort(key=lambda row: (not row.stands_out, -abs(row.difference), row.name))
     return Table(
         setting=_in_words(a[0].planned, b[0].planned),
         boots_a=len({one.boot for one in a}),
@@ -263,17 +270,16 @@ def _rows(
 
     of_a, of_b = _of_boots(a, b, [np.asarray(side, dtype=float) for side in figures])
     shift, low, high = statistics.rank_sum(of_a, of_b, 1 - (1 - statistics.CONFIDENCE) / len(names))
-    # Of too few boots for such an interval: whether any two boots of A and B lie otherwise.
-    known = min(of_a.shape[1], of_b.shape[1]) > 1
+    several = min(of_a.shape[1], of_b.shape[1]) > 1
     apart = (of_a.max(axis=1) < of_b.min(axis=1)) | (of_b.max(axis=1) < of_a.min(axis=1))
-    differs = apart if low is None or high is None else (low > 0) | (high < 0)
     return [
         Row(
             name=name,
             a=_spread(of_a[at]),
             b=_spread(of_b[at]),
             difference=float(shift[at]),
-            differs=bool(differs[at]) if known else None,
+            differs=None if low is None or high is None else bool(low[at] > 0 or high[at] < 0),
+            apart=bool(apart[at]) if several else None,
         )
         for at, name in enumerate(names)
     ]

@@ -12,9 +12,9 @@ from zclab.report.terminal import new_table, print_line
 
 _LEGEND = (
     "Instructions per MiB that the emulated guest executed in the receiver's window: the median of the boots "
-    "and, in brackets, the lowest and the highest. A cost beside another's: no time, and no share of CPU."
+    "and, in brackets, the lowest and the highest. Differs: yes or no; of too few boots to say, apart where "
+    "all of A lie on one side of B. A cost beside another's: no time, and no share of CPU."
 )
-_DIFFERS = {True: "yes", False: "no", None: "too few boots"}
 
 
 def show(console: Console, document: CostDocument, top: int) -> None:
@@ -46,7 +46,8 @@ def _table(one: Table, top: int) -> RichTable:
 
 
 def _add(table: RichTable, row: Row, name: str) -> None:
-    cells = [_spread(row.a), _spread(row.b), f"{row.difference:+,.0f}", _DIFFERS[row.differs]]
+    differs = {True: "yes", False: "no", None: "apart" if row.apart else "-"}[row.differs]
+    cells = [_spread(row.a), _spread(row.b), f"{row.difference:+,.0f}", differs]
     table.add_row(*(escape(cell) for cell in [name, *cells]))
 
 
