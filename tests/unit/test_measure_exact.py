@@ -225,9 +225,9 @@ def test_a_guest_that_cannot_be_set_up(lab: Exact) -> None:
         ),
         (
             "0/sender",
-            "tcp-segmentation-offload: on",
             "tcp-segmentation-offload: off",
-            "sender1: data0 has tcp-segmentation-offload off, the lab declares on",
+            "tcp-segmentation-offload: on",
+            "sender1: data0 has tcp-segmentation-offload on, the lab declares off",
         ),
         ("0/send", '"zerocopy"', '"copy"', "sender: mode was copy, planned was zerocopy"),
         (
