@@ -110,6 +110,14 @@ def quick(tmp_path: Path, listed: list[Step], limits: Limits = LIMITS, **changes
 
 
 @pytest.mark.nightly
+def test_a_guest_for_probes_has_python(tmp_path: Path) -> None:
+    modules = "ctypes, hashlib, json, mmap, multiprocessing, platform, resource, select, socket, tempfile"
+    listed = command("python", f"python3 -c 'import {modules}; print(socket.has_ipv6, json.dumps([1]))'")
+    done = quick(tmp_path, listed, programs="probes").outputs["python"]
+    assert (done.status, done.stdout, done.stderr) == (0, "True [1]\n", "")
+
+
+@pytest.mark.nightly
 def test_init_carries_out_each_kind_of_step(tmp_path: Path) -> None:
     listed = [
         Step(do="start", name="talk", command="echo a 12; read -r x; echo got $x; echo err >&2; kill -9 $$"),
