@@ -17,11 +17,11 @@ import pytest
 from tests import exact_lab
 from tests.exact_lab import command, transfer
 
-from zclab.backends.exact import steps
+from zclab.backends.exact import kernel, steps
 from zclab.backends.exact.emulator import Limits
 from zclab.backends.exact.guest import Execution, execute
 from zclab.backends.exact.steps import Link, Step
-from zclab.base.errors import LabError
+from zclab.base.errors import InvalidError, LabError
 
 pytestmark = pytest.mark.kernel
 
@@ -107,6 +107,20 @@ def test_no_transfer_falls_into_a_second_mode(tmp_path: Path) -> None:
 
 def quick(tmp_path: Path, listed: list[Step], limits: Limits = LIMITS, **changes: object) -> Execution:
     return execute(exact_lab.guest("veth").model_copy(update=changes), listed, tmp_path / "guest", limits)
+
+
+@pytest.mark.nightly
+def test_a_kernel_that_a_guest_cannot_boot_is_refused_before_it_is_compiled(tmp_path: Path) -> None:
+    good = exact_lab.declared().kernel_variants["stock"]
+    without = tmp_path / "without.config"
+    without.write_text("# SPDX-License-Identifier: Apache-2.0\n# CONFIG_VETH is not set\n")
+    config = good.config.model_copy(update={"fragments": (*good.config.fragments, str(without))})
+    lines: list[str] = []
+    with pytest.raises(
+        InvalidError, match="kernel variant x: CONFIG_VETH is n, and a link of an exact guest"
+    ):
+        kernel.ensure("x", good.model_copy(update={"config": config}), lines.append)
+    assert not any("compile" in line for line in lines)
 
 
 @pytest.mark.nightly
