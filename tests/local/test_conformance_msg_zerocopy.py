@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +17,7 @@ from zclab.probe import netns, zerocopy_sends
 from zclab.probe import sink as sink_module
 from zclab.probe import table as probe_table
 from zclab.probe.completions import Completion, as_text
-from zclab.probe.netns import SCATTER_GATHER, TX_CHECKSUM
+from zclab.probe.netns import FIRST_PROCESS, SCATTER_GATHER, TX_CHECKSUM
 from zclab.probe.sink import serve
 from zclab.probe.table import Bench, Peer, attempt
 from zclab.probe.tables.msg_zerocopy import TABLE, completion, limits
@@ -174,6 +176,26 @@ def test_option_memory_of_the_host_is_left_alone() -> None:
     row = ROWS["option-memory-is-bounded"]
     assert attempt(row, 4)["outcome"] == row.expected
     assert limits.OPTMEM_MAX.read_text(encoding="ascii") == before
+
+
+@root
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_sysctl_that_only_the_first_network_namespace_shows(ours: bool) -> None:
+    """As optmem_max before 6.8: a guest's is opened from another namespace, another machine's is not."""
+    program = (
+        "from pathlib import Path; import os; from zclab.probe.netns import enter_new_netns, opened_for_all\n"
+        "path = Path('/proc/sys/net/core/netdev_budget'); enter_new_netns(); assert not path.exists()\n"
+        "print(os.pread(opened_for_all(path), 32, 0).decode().strip())\n"
+        "assert not path.exists()\n"
+    )
+    environment = os.environ | ({FIRST_PROCESS: str(os.getpid())} if ours else {})
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    if ours:
+        assert done.stdout == Path("/proc/sys/net/core/netdev_budget").read_text(encoding="ascii")
+    else:
+        assert "FileNotFoundError" in done.stderr
 
 
 def test_option_memory_is_put_back_after_a_row_that_was_killed(

@@ -206,6 +206,35 @@ def _enter(namespace: int) -> None:
     check(libc.setns(namespace, _CLONE_NEWNET))
 
 
+#: Set by who runs the probe on a machine that is its alone: a process in the first network namespace.
+FIRST_PROCESS = "ZCLAB_FIRST_PROCESS"
+
+
+def opened_for_all(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a sysctl that only the first network namespace may show; return the descriptor.
+
+    On kernels before 6.8 net.core.optmem_max is one number for all namespaces, and only the first shows it.
+
+    Raises:
+        FileNotFoundError: this namespace does not show it, and FIRST_PROCESS does not say that the machine,
+            which others may use, is the probe's alone.
+    """
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if FIRST_PROCESS not in os.environ:
+            raise
+    process = os.environ[FIRST_PROCESS]
+    own, first = _this_namespace(), os.open(f"/proc/{process}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(first)
+        return os.open(path, flags)
+    finally:
+        _enter(own)
+        os.close(own)
+        os.close(first)
+
+
 def _ioctl(number: int, request: bytes) -> bytes:
     """Make a request about an interface of this network namespace; return the answer; raise OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:

@@ -21,6 +21,7 @@ from typing import Literal
 from zclab.base.model import Role
 from zclab.host.ssh import Completed, Process, Remote
 from zclab.probe import tables
+from zclab.probe.netns import FIRST_PROCESS
 from zclab.probe.table import Peer, Table
 
 Family = Literal[4, 6]
@@ -101,7 +102,8 @@ def started(remote: Remote, command: str) -> Iterator[Process]:
 #: Where a guest has the package, which it cannot be sent: its standard input takes lines only.
 IN_GUEST = "/usr/lib/zclab/probe.zip"
 _IN_GUEST_LOADER = f"""\
-import runpy, sys
+import os, runpy, sys
+os.environ[{FIRST_PROCESS!r}] = "1"  # a guest is ours alone
 sys.path.insert(0, {IN_GUEST!r})
 runpy.run_module("probe", run_name="__main__")
 """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...completions import Completion, as_text, await_completions, optmem, settle, take
-from ...netns import enter_new_netns
+from ...netns import enter_new_netns, opened_for_all
 from ...sockets import PAGE, SO_ZEROCOPY, Mapping, error_name, outcome, payload
 from ...table import Bench, Cases
 from ...zerocopy_sends import FRONT, as_user, memory, send, stalled, take_away
@@ -27,12 +27,24 @@ USER = 1_000_000_000
 @contextlib.contextmanager
 def optmem_max_kept() -> Iterator[None]:
     """Restore net.core.optmem_max at the end: before 6.8 a test case can only set it for the whole host."""
-    before = OPTMEM_MAX.read_text(encoding="ascii")
+    file = opened_for_all(OPTMEM_MAX)
     try:
-        yield
+        before = os.pread(file, 32, 0)
+        try:
+            yield
+        finally:
+            if os.pread(file, 32, 0) != before:
+                _write_optmem_max(before)
     finally:
-        if OPTMEM_MAX.read_text(encoding="ascii") != before:
-            OPTMEM_MAX.write_text(before, encoding="ascii")
+        os.close(file)
+
+
+def _write_optmem_max(value: bytes) -> None:
+    file = opened_for_all(OPTMEM_MAX, os.O_RDWR)
+    try:
+        os.pwrite(file, value, 0)
+    finally:
+        os.close(file)
 
 
 @CASES.add(
@@ -144,7 +156,9 @@ def _user_with_memory(bench: Bench) -> tuple[int, Mapping]:
 
 def _try(user: int, sender: socket.socket, area: Mapping, times: int) -> str:
     """Return what came of a user's sending an area so many times."""
-    limit = int(OPTMEM_MAX.read_text(encoding="ascii"))
+    file = opened_for_all(OPTMEM_MAX)
+    limit = int(os.pread(file, 32, 0))
+    os.close(file)
     return as_user(user, lambda: ", ".join(_attempts(sender, area, times, limit)))
 
 
@@ -171,7 +185,7 @@ def _optmem_setting(bench: Bench) -> Callable[[int], object]:
 
     Before 6.8 that is the host's, which is put back with the bench.
     """
-    host = os.open(OPTMEM_MAX, os.O_RDWR)
+    host = opened_for_all(OPTMEM_MAX, os.O_RDWR)
     bench.closing.callback(os.close, host)
     before = os.pread(host, 32, 0)
     enter_new_netns()
