@@ -274,6 +274,7 @@ def test_a_dry_run_of_a_lab_that_is_as_declared(lab: LabUnderTest) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.usefixtures("untuned")  # read before anything is tuned, also when no other test is selected
 def test_a_dry_run_refuses_what_a_real_run_does(lab: LabUnderTest) -> None:
     path = lab.inventory / "group_vars/all/limits.yml"
     text = path.read_text(encoding="utf-8")
