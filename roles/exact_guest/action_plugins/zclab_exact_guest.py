@@ -8,14 +8,12 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from pydantic import ValidationError
 
 from zclab.backends.exact import kernel, programs
 from zclab.base.errors import ZclabError
-from zclab.base.model import first_problem
 from zclab.base.paths import cache_dir, project_root
 from zclab.kernel import build
-from zclab.kernel.spec import KernelVariant, check_variant_name
+from zclab.kernel.spec import KernelVariant, check_variant_name, problem_of
 from zclab.traffic import binary
 
 
@@ -37,11 +35,8 @@ class ActionModule(ActionBase):
         try:
             variant = check_variant_name(arguments["kernel"])
             spec = KernelVariant.model_validate(arguments["kernel_spec"])
-        except ValidationError as error:
-            text = f"kernel variant {arguments['kernel']}: {first_problem(error)}"
-            return {**result, "failed": True, "msg": f"{text}: correct it in the lab's inventory"}
         except ValueError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": problem_of(arguments["kernel"], error)}
         try:
             if self._task.check_mode:
                 return {**result, **_planned(variant, spec)}

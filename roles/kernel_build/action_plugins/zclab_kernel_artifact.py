@@ -7,14 +7,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from zclab.base.errors import ZclabError
-from zclab.base.model import first_problem
 from zclab.kernel import build
 from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.drivers import Requirement
-from zclab.kernel.spec import KernelVariant, check_variant_name
+from zclab.kernel.spec import KernelVariant, check_variant_name, problem_of
 
 
 class ActionModule(ActionBase):
@@ -37,8 +36,8 @@ class ActionModule(ActionBase):
             variant = check_variant_name(arguments["variant"])
             spec = KernelVariant.model_validate(arguments["spec"])
             needs = TypeAdapter(tuple[Requirement, ...]).validate_python(arguments["required"])
-        except (ValidationError, ValueError) as error:
-            return {**result, "failed": True, "msg": _one_line(arguments["variant"], error)}
+        except ValueError as error:
+            return {**result, "failed": True, "msg": problem_of(arguments["variant"], error)}
         host_config = arguments["host_config"] or None
         try:
             if self._task.check_mode:
@@ -72,9 +71,3 @@ def _planned(
 def _fact(artifact: BuiltArtifact | None) -> dict[str, Any]:
     """Return the artifact as plain values, with its directory; empty if there is none."""
     return {**artifact.model_dump(mode="json"), "directory": str(artifact.directory)} if artifact else {}
-
-
-def _one_line(variant: str, error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return f"kernel variant {variant}: {first_problem(error)}: correct it in the lab's inventory"

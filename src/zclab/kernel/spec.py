@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from zclab.base.model import Model
+from zclab.base.model import Model, first_problem
 from zclab.debian.archive import SUITE_NAME
 
 
@@ -120,3 +120,10 @@ def check_variant_name(name: str) -> str:
     ):
         raise ValueError(f"{name!r} cannot name a kernel variant: use letters, digits, dot, dash, underscore")
     return name
+
+
+def problem_of(name: str, error: ValueError) -> str:
+    """Return what is wrong with the declaration of a variant, in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return f"kernel variant {name}: {first_problem(error)}: correct it in the lab's inventory"
