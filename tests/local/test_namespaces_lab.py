@@ -658,6 +658,23 @@ def test_down_removes_the_directory_of_namespaces(spec: hosts.LabSpec) -> None:
     assert json.loads(done.stdout)["changes"] == ["a: removed", "b: removed"]
 
 
+def test_a_host_writes_to_its_own_where_the_machine_has_file_systems(spec: hosts.LabSpec) -> None:
+    """The machine's own stays read-only, be it mounted or not."""
+    own = ("/run", "/var/log", "/dev/shm")
+    write = "; ".join(f"echo mine >{directory}/zclab-mark" for directory in own)
+    read = f"cat {' '.join(f'{directory}/zclab-mark' for directory in own)}"
+    login = "ssh -F ssh_config -o ControlPath=none -o BatchMode=yes a"
+    done = down_where_netns_is(
+        spec,
+        "mount -t tmpfs none /var/log; mount -t tmpfs none /mnt\n"
+        f"{login} '{write}' && {login} '{read}; touch /mnt/zclab-mark' >../said 2>&1 || :\n"
+        "test ! -e /run/zclab-mark && test ! -e /var/log/zclab-mark",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = (spec.state_dir.parent / "said").read_text(encoding="utf-8")
+    assert re.fullmatch(r"(mine\n){3}touch: .*'/mnt/zclab-mark': Read-only file system\n", said)
+
+
 def test_down_says_what_holds_the_directory_of_namespaces(spec: hosts.LabSpec) -> None:
     done = down_where_netns_is(
         spec, "(cd /run/netns && exec sleep 20 >/dev/null 2>&1) & trap 'kill $!' EXIT; sleep 0.5"

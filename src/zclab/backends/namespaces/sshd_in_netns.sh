@@ -29,8 +29,12 @@ mount --no-mtab -o remount,bind,ro /
 for target in $machine; do
     case $target in
     / | /proc | /proc/* | /sys | /sys/* | /dev | /dev/*) ;;
-    # What is covered by now cannot be found any more, and need not be.
-    *) mount --no-mtab -o remount,bind,ro "$(printf %b "$target")" 2>/dev/null || : ;;
+    *)
+        # The host's own lies over what the machine has mounted there: that stays as it is.
+        if grep -qxF "$target" mounts; then continue; fi
+        # What is covered by now cannot be found any more, and need not be.
+        mount --no-mtab -o remount,bind,ro "$(printf %b "$target")" 2>/dev/null || :
+        ;;
     esac
 done
 # Settings of the network belong to the namespace, all others to the machine.
