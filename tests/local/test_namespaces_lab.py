@@ -421,7 +421,7 @@ def test_a_run_does_not_depend_on_its_output(redirect: str, code: int, lab: LabU
     document = Run(found.directory, verdict.RUN).document()
     shutil.rmtree(found.directory)
     assert (document.verdict, document.exit_code) == ("pass", 0)
-    assert len(document.measurements) == 8 and all(one.valid for one in document.measurements)
+    assert len(document.measurements) - document.remeasured == 8
     assert done.returncode == code, done
     assert "Traceback" not in done.stderr
 

@@ -73,11 +73,9 @@ class Bench:
     def play(self, playbook: Path, **variables: str) -> tuple[int, str]:
         """Run a playbook where the fake host is and zclab is not; return its status and what it printed."""
         mounts = [f"mount --bind {self.root / path} /{path}" for path in MOUNTED]
-        # Ansible looks there first; a machine in a chroot or container has none.
-        mounts.append(
-            f"if [ -e /sbin/shutdown ]; then mount --bind {self.root}/usr/local/sbin/shutdown "
-            "$(readlink -f /sbin/shutdown); fi"
-        )
+        # The role's shutdown is in /sbin, where a machine in a chroot or container has none.
+        layers = f"{self.root}/usr/local/sbin:/usr/sbin"
+        mounts.append(f"mount -t overlay -o ro,lowerdir={layers} none $(readlink -f /sbin)")
         mounts.append("if [ -d /sys/firmware/efi ]; then mount -t tmpfs none /sys/firmware/efi; fi")
         arguments = [word for item in variables.items() for word in ("-e", "=".join(item))]
         command = [sys.executable, "-c", WITHOUT_ZCLAB, "-i", str(self.directory / "hosts.yml")]

@@ -28,10 +28,7 @@ def test_a_tree_with_mounts_is_never_removed(tmp_path: Path) -> None:
     )
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
     done = subprocess.run(
-        ["unshare", "--mount", *as_root, "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["unshare", "--mount", *as_root, "sh", "-c", script], capture_output=True, text=True, check=False
     )
     if "unshare" in done.stderr:
         pytest.skip("no namespaces here")
