@@ -119,6 +119,14 @@ def test_the_setup_is_what_the_inventory_declares() -> None:
     assert f"ip link set dev eth1 netns receiver name {receiver.data_interface}" in (other[0] or "")
 
 
+def test_the_setup_is_the_same_in_whatever_order_the_inventory_declares_it() -> None:
+    lab = factories.lab("exact")
+    turned = dict(reversed(lab.limits.sysctls.items()))
+    other = lab.model_copy(update={"limits": lab.limits.model_copy(update={"sysctls": turned})})
+    assert [*turned] != [*lab.limits.sysctls]
+    assert steps.setup_steps(other, "veth") == steps.setup_steps(lab, "veth")
+
+
 def test_a_setup_that_failed_names_the_command() -> None:
     good = Output(status=0, stdout="", stderr="+ ip link add\n")
     steps.check_setup({"setup/link": good, "transfer": Output(status=1, stdout="", stderr="")})

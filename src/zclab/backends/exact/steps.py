@@ -149,13 +149,13 @@ def decode(printed: bytes) -> dict[str, Output] | None:
 def setup_steps(lab: Lab, link: Link) -> list[Step]:
     """Return the steps that bring the ends to what the lab declares: link, limits, addresses, offloads.
 
-    `check_setup` says whether they succeeded.
+    In the order of names, whatever the order in the inventory is. `check_setup` says whether they succeeded.
     """
     sender, receiver = lab.pair()
     machine = {**lab.limits.machine_sysctls, **lab.limits.sysctls}
     scripts: list[tuple[str, Role | None, list[str]]] = [
         # Those that a network namespace has no own of count in the first one.
-        ("machine", None, [_write_sysctl(name, value) for name, value in machine.items()]),
+        ("machine", None, [_write_sysctl(name, value) for name, value in sorted(machine.items())]),
         ("link", None, _link_commands(link, sender, receiver)),
         *((host.role, host.role, _end_commands(lab, host)) for host in (sender, receiver)),
         # A link is up when both ends are.
@@ -207,7 +207,7 @@ def _end_commands(lab: Lab, host: Host) -> list[str]:
     mtu = lab.expectations.link.mtu
     commands = [
         f"if [ -e {_sysctl_file(key)} ]; then {_write_sysctl(key, value)}; fi"
-        for key, value in lab.limits.sysctls.items()
+        for key, value in sorted(lab.limits.sysctls.items())
     ]
     commands.append("ip link set dev lo up")
     # No end is a router, and nothing is to be sent that nobody asked for.
@@ -238,7 +238,7 @@ def _end_commands(lab: Lab, host: Host) -> list[str]:
 def _words(values: dict[str, bool] | dict[str, int | bool]) -> str:
     texts = {
         name: ("on" if value else "off") if isinstance(value, bool) else value
-        for name, value in values.items()
+        for name, value in sorted(values.items())
     }
     return " ".join(f"{shlex.quote(name)} {text}" for name, text in texts.items())
 
