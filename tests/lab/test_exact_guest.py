@@ -3,19 +3,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests import exact_lab
+from tests import exact_lab, exact_process
 from tests.exact_lab import command, transfer
+from tests.exact_process import LIMITS
 
 from zclab.backends.exact import kernel, steps
 from zclab.backends.exact.emulator import Limits
@@ -25,7 +19,6 @@ from zclab.base.errors import InvalidError, LabError
 
 pytestmark = pytest.mark.kernel
 
-LIMITS = Limits(cpu_seconds=120, real_seconds=900)
 #: Of CPU, for a guest that boots, is set up, and makes a copy and a mapped transfer of 64 MiB.
 CPU_SECONDS = 15
 
@@ -53,39 +46,18 @@ def check_transfers(done: Execution, mib: int = 64) -> None:
         assert share == 0 if name == "copy" else share > 0.99
 
 
-@contextlib.contextmanager
-def hog() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_a_guest_maps_what_it_receives_within_its_cost(tmp_path: Path) -> None:
-    done = execute(exact_lab.guest("veth"), transfers("veth"), tmp_path / "guest", LIMITS, print)
+    guest, directory = exact_lab.guest("veth"), tmp_path / "guest"
+    with exact_process.costs(directory) as costs:
+        done = execute(guest, transfers("veth"), directory, LIMITS, print)
     check_transfers(done)
+    for step, seconds in costs.items():
+        print(f"{seconds:6.2f} s of CPU: {step}")
+    assert {"boot", "copy/sender", "map_once/sender"} <= set(costs)
+    assert sum(costs.values()) == pytest.approx(done.cpu_seconds, abs=1)
     assert "idle_sleeptime" in done.outputs["idle"].stdout
     assert done.cpu_seconds < CPU_SECONDS
     assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["console.log", "results.jsonl"]
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("link", ["veth", "e1000e"])
-def test_two_executions_are_equal_whatever_runs_beside(link: Link, tmp_path: Path) -> None:
-    guest = exact_lab.guest(link)
-    first = execute(guest, transfers(link), tmp_path / "first", LIMITS, print)
-    check_transfers(first)
-    with hog():
-        second = execute(guest, transfers(link), tmp_path / "a, longer" / "second", LIMITS)
-    assert second.digest == first.digest
-    assert (second.outputs, second.emulator) == (first.outputs, first.emulator)
-    # One more instruction shows.
-    longer = [*transfers(link)[:-10], *command("one-more", ":"), *transfers(link)[-10:]]
-    assert execute(guest, longer, tmp_path / "third", LIMITS).digest != first.digest
-    other = guest.model_copy(update={"seed": 2})
-    assert execute(other, transfers(link), tmp_path / "fourth", LIMITS).digest != first.digest
 
 
 @pytest.mark.nightly
@@ -174,76 +146,4 @@ def test_a_guest_that_goes_wrong_is_one_error(tmp_path: Path, listed: list[Step]
     with pytest.raises(LabError, match=words) as error:
         quick(tmp_path, listed, Limits(cpu_seconds=10, real_seconds=600))
     assert "\n" not in str(error.value)
-    assert not emulators(tmp_path)
-
-
-def emulators(directory: Path) -> list[int]:
-    """Return the processes with this directory in their command line, other than this one."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (
-                str(directory).encode() in (process / "cmdline").read_bytes()
-                and int(process.name) != os.getpid()
-            ):
-                found.append(int(process.name))
-    return found
-
-
-@pytest.mark.nightly
-def test_a_pause_changes_nothing_and_no_emulator_outlives_its_controller(tmp_path: Path) -> None:
-    guest = exact_lab.guest("veth")
-    listed = [*command("count", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; cat /proc/uptime")]
-    first = execute(guest, listed, tmp_path / "first", LIMITS)
-    script = (
-        "import sys; from pathlib import Path; from zclab.backends.exact.guest import *\n"
-        "from zclab.backends.exact.steps import Step; from zclab.backends.exact.emulator import Limits\n"
-        "import json; guest, listed = json.load(sys.stdin)\n"
-        "done = execute(Guest(**guest), [Step(**s) for s in listed], Path(sys.argv[1]),"
-        " Limits(cpu_seconds=120, real_seconds=900)); print(done.digest)\n"
-    )
-
-    def started(name: str) -> tuple[subprocess.Popen[str], int]:
-        command_line = [sys.executable, "-c", script, str(tmp_path / name)]
-        process = subprocess.Popen(command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin is not None
-        document = [guest.model_dump(mode="json"), [step.model_dump() for step in listed]]
-        process.stdin.write(json.dumps(document))
-        process.stdin.close()
-        deadline = time.monotonic() + 60
-        while True:
-            for pid in emulators(tmp_path / name):
-                if Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system"):
-                    return process, pid
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    process, emulator_pid = started("stopped")
-    os.kill(emulator_pid, signal.SIGSTOP)
-    time.sleep(5)
-    os.kill(emulator_pid, signal.SIGCONT)
-    assert process.stdout is not None and process.stdout.read().strip() == first.digest
-    process.wait()
-    for number in (signal.SIGKILL, signal.SIGINT):
-        process, emulator_pid = started(f"ended-{number}")
-        process.send_signal(number)
-        process.wait()
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{emulator_pid}/cmdline").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not emulators(tmp_path)
-
-
-@pytest.mark.nightly
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(full)]
-    subprocess.run(mounted, check=True)
-    try:
-        # The initramfs fits; what is printed does not.
-        listed = command("print", "head -c 400000 /dev/zero")
-        with pytest.raises(LabError, match="the disk ran full"):
-            execute(exact_lab.guest("veth"), listed, full / "guest", LIMITS)
-    finally:
-        subprocess.run(["umount", str(full)], check=True)
+    exact_process.until_gone(tmp_path)
