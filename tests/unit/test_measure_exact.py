@@ -164,6 +164,24 @@ def test_a_plan_that_no_guest_can_carry_out(changes: dict[str, Any], reason: str
     assert lab.guest.boots == []
 
 
+def test_a_ping_pong_lasts_seconds_of_the_guests_clock(lab: Exact) -> None:
+    rpc = {
+        "name": "rpc",
+        "a": "map_recvmsg",
+        "b": "map_copy_buffer",
+        "request_bytes": 100,
+        "reply_bytes": 200,
+    }
+    of = plan(
+        comparisons=[],
+        bytes=None,
+        seconds=0.5,
+        rpc_comparisons=[rpc | {"metrics": {"guest_instructions_per_rpc": []}}],
+    )
+    with lab.open_guests()(lab.lab) as opened:
+        assert exact.Exact(opened).settled(of).boot_each_arm
+
+
 def test_integrity_is_checked_in_a_boot_of_its_own(lab: Exact) -> None:
     document = lab.run(plan(integrity_bytes=factories.TOTAL_BYTES)).document()
     checks = [one for one in document.measurements if one.phase == "integrity"]

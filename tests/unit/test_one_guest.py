@@ -94,6 +94,39 @@ def test_the_whole_guests_count_is_the_window_of_its_clock() -> None:
     assert value(document, "receiver_system_calls_per_mib") == 2048 / mib
 
 
+RPC = {"name": "rpc", "a": "map_recvmsg", "b": "map_copy_buffer", "request_bytes": 100, "reply_bytes": 200}
+PER_RPC: Metric = "guest_instructions_per_rpc"
+
+
+@pytest.mark.parametrize(
+    ("guest", "counted"),
+    [
+        # The server's window of 2 s has 1000 RPCs.
+        (GUEST, 2e6),
+        (GUEST | {"instructions": {"functions": {"tcp_ack": {"softirq": 1_990_000_000}}}}, 1.99e6),
+    ],
+    ids=["by the clock", "one by one"],
+)
+def test_a_ping_pong_counts_what_the_whole_guest_executed_for_each_rpc(
+    guest: dict[str, Any], counted: float
+) -> None:
+    record = changed(factories.ping_pong(RPC), {"guest": guest})
+    document = measurement.document(manifest(), record)
+    assert document.rpc is not None and document.rpc.rpcs == 1000
+    assert value(document, PER_RPC) == pytest.approx(counted)
+    assert value(measurement.document(manifest(counts_instructions=False), record), PER_RPC) is None
+    idle = changed(record, {"guest.idle_ns": 20_000_000})
+    shown = "for 0.500% of the window" if "instructions" in guest else "for 20000000 ns"
+    assert [shown in doubt for doubt in one_guest.doubts(manifest(), idle)] == [True]
+
+
+def test_ping_pongs_have_boots_of_their_own_for_each_arm() -> None:
+    of = plan(comparisons=[], seconds=0.1, bytes=None, rpc_comparisons=[RPC | {"metrics": {PER_RPC: []}}])
+    listed = schedule.measurements(of)
+    assert len({one.boot for one in listed}) == 8 and len(listed) == 16
+    assert {len({one.arm for one in listed if one.boot == boot}) for boot in range(8)} == {1}
+
+
 @pytest.mark.parametrize(
     ("changes", "record_changes"),
     [({"counts_instructions": False}, {}), ({}, {"guest": None}), ({}, {"planned.pace_gbit_per_s": 1.0})],

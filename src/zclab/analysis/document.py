@@ -92,12 +92,17 @@ class Latency(Model):
 
 
 class RpcFigures(Rpc):
-    """What a ping-pong gave; `system_calls_per_rpc` are the client's that move data, waits apart."""
+    """What a ping-pong gave; `system_calls_per_rpc` are the client's that move data, waits apart.
+
+    guest_instructions_per_rpc: all that one guest executed in the server's window, for each of its RPCs; null
+    where no clock counts instructions.
+    """
 
     rpcs: int | None
     rpcs_per_s: float | None
     rpcs_per_cpu_s: float | None
     system_calls_per_rpc: float | None
+    guest_instructions_per_rpc: float | None = None
     client_calls: SystemCalls | None
     server_calls: SystemCalls | None
     latency_us: Latency | None

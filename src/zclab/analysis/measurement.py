@@ -72,7 +72,7 @@ def document(manifest: Manifest, record: Record) -> MeasurementDocument:
         drops=_sum(*(losses(record, host.name) for host in manifest.pair)),
         nic_counters={host.name: _counters(record, host.name) for host in manifest.pair},
         controller_cpu_share=record.controller_cpu_share,
-        rpc=_rpc(record, server, client),
+        rpc=_rpc(record, server, client, count),
         profiles=record.profiles,
         skipped=record.skipped,
         valid=not reasons and record.skipped is None,
@@ -219,7 +219,10 @@ def _calls(end: RpcDocument | None) -> SystemCalls | None:
     return SystemCalls(**{name: count / end.rpcs for name, count in end.calls.model_dump().items()})
 
 
-def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None) -> RpcFigures | None:
+def _rpc(
+    record: Record, server: RpcDocument | None, client: RpcDocument | None, count: int | None
+) -> RpcFigures | None:
+    """Return what a ping-pong gave; count: instructions of the whole guest in the server's window."""
     planned = record.planned.rpc
     if planned is None:
         return None
@@ -227,12 +230,14 @@ def _rpc(record: Record, server: RpcDocument | None, client: RpcDocument | None)
     seconds = client.window.seconds if client else None
     cpu = _sum(thread_seconds(server.cpu), thread_seconds(client.cpu)) if server and client else None
     calls = _calls(client)
+    served = server.rpcs if server else None
     return RpcFigures(
         **planned.model_dump(),
         rpcs=rpcs,
         rpcs_per_s=rpcs / seconds if rpcs and seconds else None,
         rpcs_per_cpu_s=rpcs / cpu if rpcs and cpu else None,
         system_calls_per_rpc=calls.getsockopt + calls.recvmsg + calls.sendmsg if calls else None,
+        guest_instructions_per_rpc=count / served if count is not None and served else None,
         client_calls=calls,
         server_calls=_calls(server),
         latency_us=_latency(client),

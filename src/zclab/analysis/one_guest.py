@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zclab.analysis.ends import bulk
+from zclab.analysis.ends import bulk, ping_pong
 from zclab.backends.exact.emulator import EmulatorFacts
 from zclab.runs.records import Manifest, Record
 
@@ -58,19 +58,22 @@ def executed(record: Record) -> int | None:
     Where they were counted one by one, it is their number. Else it is the window by the guest's clock, in
     nanoseconds, which also has the time for which the guest was idle.
     """
-    receiver = bulk(record.receiver)
-    if record.guest is None or receiver is None or receiver.window.seconds is None:
+    seconds = _window_seconds(record)
+    if record.guest is None or seconds is None:
         return None
     counted = record.guest.instructions
-    return counted.total if counted is not None else round(receiver.window.seconds * INSTRUCTIONS_PER_SECOND)
+    return counted.total if counted is not None else round(seconds * INSTRUCTIONS_PER_SECOND)
 
 
 def idle_share(record: Record) -> float | None:
     """Return the share of the receiver's window for which the guest was idle, null if it is not known."""
-    receiver = bulk(record.receiver)
-    if record.guest is None or record.guest.instructions is None or receiver is None:
-        return None
-    seconds = receiver.window.seconds
-    if not seconds:
+    seconds = _window_seconds(record)
+    if record.guest is None or record.guest.instructions is None or not seconds:
         return None
     return max(0.0, 1 - record.guest.instructions.total / (seconds * INSTRUCTIONS_PER_SECOND))
+
+
+def _window_seconds(record: Record) -> float | None:
+    """Return the seconds of the window of the receiver, or of a ping-pong's server; null if there is none."""
+    end = bulk(record.receiver) or ping_pong(record.receiver)
+    return end.window.seconds if end else None

@@ -24,6 +24,7 @@ Metric = Literal[
     "rpcs_per_s",
     "rpcs_per_cpu_s",
     "system_calls_per_rpc",
+    "guest_instructions_per_rpc",
 ]
 
 
@@ -61,4 +62,5 @@ METRICS: dict[Metric, MetricKind] = {
     "rpcs_per_s": MetricKind("rpcs_per_s", cpu=False, rpc=True),
     "rpcs_per_cpu_s": MetricKind("rpcs_per_cpu_s", rpc=True),
     "system_calls_per_rpc": MetricKind("system_calls", cpu=False, rpc=True),
+    "guest_instructions_per_rpc": MetricKind("instructions", everywhere=False, rpc=True),
 }

@@ -25,6 +25,8 @@ STEPS = (
     Step("zclab up", "back to the kernel that the lab declares"),
     Step("zclab run --lab exact", "what the series and each receive mode cost in instructions of one guest"),
     Step("zclab run --lab exact-e1000e", "the same with a driver's receive path"),
+    Step("zclab run exact_sizes --lab exact", "each receive mode by message size"),
+    Step("zclab run exact_rpc --lab exact", "small RPCs, received in three ways"),
     Step("zclab down", "its hosts are not needed any more", cleanup=True),
     Step("python -m zclab.jobs.other_release", "`make lab` as the first command on the other Debian release"),
     Step("pytest -m nightly tests", "the project's own tests that take too long for CI"),

@@ -40,6 +40,8 @@ _TRANSFER_SECONDS = 60.0
 _SECONDS_PER_MIB = 0.02
 #: Limits, not expectations, of the emulator's CPU time: for each transfer, and each MiB of it.
 _TRANSFER_CPU_SECONDS, _CPU_SECONDS_PER_MIB = 60, 0.5
+#: The same for a second of the guest's clock, by which a ping-pong goes on: 10^9 instructions.
+_CPU_SECONDS_PER_SECOND = 200
 _MIB = 2**20
 # For how long the guest was idle since it booted, in nanoseconds of its clock (kernel/time/timer_list.c).
 _IDLE = "sed -n -e 's/^ *[.]idle_sleeptime *: *\\([0-9]*\\) nsecs$/\\1/p' /proc/timer_list"
@@ -86,7 +88,7 @@ class Exact:
 
     def settled(self, plan: Plan) -> Plan:
         """Return the plan with boots for each arm; nothing is made again, for it would be the same."""
-        if plan.bytes is None:
+        if plan.bytes is None and plan.comparisons:
             raise UsageError(
                 f"plan {plan.name}: its transfers have a length in seconds, and the clock of a guest in lab "
                 f"{self._lab.name} counts instructions: give bytes in place of seconds and warmup_seconds"
@@ -166,6 +168,7 @@ class Exact:
         started_at, problem = now(), None
         try:
             cpu = _TRANSFER_CPU_SECONDS * len(batch) + _CPU_SECONDS_PER_MIB * _mib(batch)
+            cpu += _CPU_SECONDS_PER_SECOND * sum(one.seconds + one.warmup_seconds for one in batch)
             found = self._guests.boot(
                 label, seed, steps, cpu_seconds=cpu, variant=self._variant, by_function=True
             )
@@ -271,7 +274,8 @@ def _seconds(planned: Measurement) -> float:
     """Return how many seconds of its clock a guest may take for a transfer."""
     moved = planned.bytes or 0
     paced = moved * 8 / 1e9 / planned.pace_gbit_per_s if planned.pace_gbit_per_s else 0.0
-    return _TRANSFER_SECONDS + 2 * paced + moved / _MIB * _SECONDS_PER_MIB
+    timed = planned.seconds + planned.warmup_seconds
+    return _TRANSFER_SECONDS + timed + 2 * paced + moved / _MIB * _SECONDS_PER_MIB
 
 
 def _mib(batch: Sequence[Measurement]) -> float:

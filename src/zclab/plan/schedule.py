@@ -150,7 +150,10 @@ def cells(plan: Plan) -> Iterator[Cell]:
                 "a": _template(plan, {**common, "receive_mode": rpc.a, "arm": "a"}),
                 "b": _template(plan, {**common, "receive_mode": rpc.b, "arm": "b"}),
             }
-            yield Cell(name, rpc.name, dict(rpc.metrics), arms, plan.repeats)
+            if plan.boot_each_arm:
+                yield Cell(name, rpc.name, dict(rpc.metrics), arms, plan.boots, plan.boot_measurements)
+            else:
+                yield Cell(name, rpc.name, dict(rpc.metrics), arms, plan.repeats)
 
 
 def _planned(arm: Arm) -> dict[str, Any]:

@@ -363,7 +363,10 @@ def _figure(members: list[MeasurementDocument], metric: Metric, form: str = "{:.
 
 
 def _rpc_table(document: RunDocument) -> Table:
-    figures = ("valid", "RPC/s", "RPC/s per CPU-s", "calls per RPC", "p50 µs", "p99 µs", "p99.99 µs")
+    figures = (
+        *("valid", "RPC/s", "RPC/s per CPU-s", "calls per RPC", "instructions per RPC"),
+        *("p50 µs", "p99 µs", "p99.99 µs"),
+    )
     table = new_table("Ping-pong (medians)", ("comparison", "arm", "receive"), figures)
     calls = [one for one in document.measurements if one.rpc is not None]
     for (comparison, arm), members in _arms(calls):
@@ -376,6 +379,7 @@ def _rpc_table(document: RunDocument) -> Table:
             _figure(members, "rpcs_per_s"),
             _figure(members, "rpcs_per_cpu_s"),
             _figure(members, "system_calls_per_rpc", "{:.2f}"),
+            _figure(members, "guest_instructions_per_rpc"),
             _median([one.p50 for one in latencies], "{:.1f}"),
             _median([one.p99 for one in latencies], "{:.1f}"),
             _median([one.p99_99 for one in latencies], "{:.1f}"),
