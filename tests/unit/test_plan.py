@@ -72,6 +72,15 @@ def test_kernels_are_compared_by_boots() -> None:
     assert len({one.id for one in planned}) == len(planned) == 24
 
 
+def test_modes_share_no_boot_where_each_arm_has_its_own() -> None:
+    """Two comparisons of two kernels share their boots there, too; two of modes on one kernel do not."""
+    modes = [factories.comparison(name) for name in ("three", "four")]
+    compared = [*kernels().comparisons, *modes]
+    plan = factories.plan(comparisons=compared, boot_each_arm=True, boots=2, boot_measurements=3)
+    names = [tuple(cell.comparison for cell in step.cells) for step in schedule.steps(plan)]
+    assert names == [("one", "two"), ("three",), ("four",)]
+
+
 @pytest.mark.parametrize(("at_most", "boots"), [(1, 2), (2, 4), (5, 10), (6, 12)])
 def test_boots_are_counted_with_the_one_back(at_most: int, boots: int) -> None:
     plan = kernels(boots=at_most)

@@ -147,7 +147,7 @@ class Plan(Model):
     integrity_bytes: bytes whose every one is checked, for each combination of modes.
     boots: boots of each kernel, where the arms differ in it. One figure of each boot is compared.
     boot_measurements: measurements of each cell within such a boot.
-    boot_each_arm: have boots of its own for each arm of each cell, also where arms differ in modes only.
+    boot_each_arm: have boots for each arm also where arms differ in modes only; no other cell shares those.
     ip_versions: null for the lab's own.
     profile_event: the perf event by which each arm is profiled once, such as cycles.
     preconditions: what is read back from the host of a role before and after the measurements; where it does

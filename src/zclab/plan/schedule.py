@@ -236,7 +236,7 @@ class Step(NamedTuple):
 def steps(plan: Plan) -> list[Step]:
     """Return what is measured, in order: each comparison, and blocks of equal arms among them.
 
-    Cells that compare the same kernels share their boots, unless each arm has boots of its own.
+    Cells that compare the same two kernels share their boots; modes that have boots of their own do not.
     """
     found: list[Step] = []
     equal = {cell.name: cell for cell in aa_cells(plan)}
@@ -244,7 +244,8 @@ def steps(plan: Plan) -> list[Step]:
     by_boots: dict[tuple[str | None, ...], list[Cell]] = {}
 
     def boots_of(cell: Cell) -> tuple[str | None, ...]:
-        return (*cell.kernels, cell.name) if plan.boot_each_arm else cell.kernels
+        of_kernel = cell.kernels[0] != cell.kernels[1]
+        return cell.kernels if of_kernel else (*cell.kernels, cell.name)
 
     for cell in cells(plan):
         if cell.boot_measurements:
