@@ -687,23 +687,6 @@ def test_pairs_are_compared_not_pools() -> None:
     assert comparison.verdict == "pass"
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(0.9, "pass"), (1.1, "fail")])
-def test_counted_instructions_of_an_emulated_cpu_are_gated(ratio: float, verdict: str) -> None:
-    metric = "receiver_instructions_per_mib"
-    manifest = factories.manifest(
-        emulated=True,
-        accelerator="tcg",
-        counts_instructions=True,
-        plan=factories.plan(comparisons=[factories.comparison(metrics={metric: []})]),
-        thresholds=[factories.threshold(metric=metric, at_most=1.01)],
-    )
-    (one,) = run(manifest, factories.records(manifest, ratio=ratio)).comparisons
-    assert (one.gated, one.verdict) == (True, verdict)
-    uncounted = changed(manifest, {"expectations.counts_instructions": False})
-    (one,) = run(uncounted, factories.records(uncounted, ratio=ratio)).comparisons
-    assert (one.gated, one.not_gated_because) == (False, "emulated CPU")
-
-
 @pytest.mark.parametrize("metric", ["receiver_usec_per_mib", "sender_usec_per_mib"])
 @pytest.mark.parametrize("ratio", [0.1, 2.0])
 def test_an_emulated_cpu_is_never_gated(metric: str, ratio: float) -> None:

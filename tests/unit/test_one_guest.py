@@ -16,6 +16,7 @@ from zclab.analysis.document import MeasurementDocument, RunDocument
 from zclab.analysis.metric_values import value
 from zclab.backends.exact.emulator import EmulatorFacts
 from zclab.base.metrics import Metric
+from zclab.lab.model import Threshold
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 from zclab.plan.schedule import Measurement
@@ -149,6 +150,15 @@ def test_the_count_is_gated(ratio: float, found: str) -> None:
     assert one.invalid_reasons == []
     assert (one.gated, one.n_boots, one.verdict) == (True, 4, found)
     assert one.ratio_median == pytest.approx(ratio, rel=1e-3)
+    uncounted = changed(of, {"expectations.counts_instructions": False})
+    (one,) = judged(uncounted, records(uncounted, {"a": 1.0, "b": ratio})).comparisons
+    assert (one.gated, one.not_gated_because) == (False, "emulated CPU")
+
+
+def test_a_threads_count_cannot_be_bound() -> None:
+    """By its clock, which books a soft interrupt's time on the thread that it interrupts."""
+    with pytest.raises(ValueError, match="shown beside other figures and never judged"):
+        Threshold.model_validate(factories.threshold(metric="receiver_instructions_per_mib"))
 
 
 def test_figures_are_compared_place_by_place() -> None:

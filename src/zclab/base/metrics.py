@@ -32,7 +32,8 @@ class MetricKind(NamedTuple):
     """A metric: its unit, whether it is a cost of CPU, whether it means something at a fixed pace.
 
     `everywhere`: every lab can give it. `rpc`: belongs to request/reply measurements, not to bulk ones.
-    `shown_only`: a count that may be 0: it is shown beside others, and neither judged nor waited for.
+    `shown_only`: it is shown beside others, and neither judged nor waited for: a count that may be 0, or a
+    thread's instructions by its clock, which books them on the wrong thread.
     """
 
     unit: str
@@ -53,10 +54,12 @@ METRICS: dict[Metric, MetricKind] = {
     "sender_cycles_per_mib": MetricKind("cycles_per_mib", everywhere=False),
     "receiver_host_cycles_per_mib": MetricKind("cycles_per_mib", everywhere=False),
     "sender_host_cycles_per_mib": MetricKind("cycles_per_mib", everywhere=False),
-    "receiver_instructions_per_mib": MetricKind("instructions_per_mib", everywhere=False),
-    "sender_instructions_per_mib": MetricKind("instructions_per_mib", everywhere=False),
+    "receiver_instructions_per_mib": MetricKind("instructions_per_mib", everywhere=False, shown_only=True),
+    "sender_instructions_per_mib": MetricKind("instructions_per_mib", everywhere=False, shown_only=True),
     "guest_instructions_per_mib": MetricKind("instructions_per_mib", paced=False, everywhere=False),
-    "guest_other_instructions_per_mib": MetricKind("instructions_per_mib", paced=False, everywhere=False),
+    "guest_other_instructions_per_mib": MetricKind(
+        "instructions_per_mib", paced=False, everywhere=False, shown_only=True
+    ),
     "receiver_system_calls_per_mib": MetricKind("system_calls_per_mib", cpu=False, shown_only=True),
     "receiver_context_switches_per_mib": MetricKind("context_switches_per_mib", cpu=False, shown_only=True),
     "rpcs_per_s": MetricKind("rpcs_per_s", cpu=False, rpc=True),
