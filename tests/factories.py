@@ -102,6 +102,7 @@ def common(kind: str, **changes: Any) -> dict[str, Any]:
         "kind": kind,
         "run_id": f"20260101T000000.000Z-virtual-{kind}-abcd",
         "lab": "virtual",
+        "lab_dir": "inventory/virtual",
         "emulated": False,
         "accelerator": "kvm",
         "started_at": "2026-01-01T00:00:00.000+00:00",

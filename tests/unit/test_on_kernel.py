@@ -11,6 +11,7 @@ import pytest
 from tests import factories
 
 from zclab.base.errors import LabError, UsageError
+from zclab.base.paths import from_checkout
 from zclab.base.progress import Progress, quiet
 from zclab.lab.model import Lab
 from zclab.probe import table
@@ -85,7 +86,12 @@ def suite(request: pytest.FixtureRequest) -> Suite[Any, Any]:
         run: Run[Any, Any, Any] = Run.create(lab.name, real.kind)
         fingerprint = real.fingerprint(lab.kernel_variants[variant])
         manifest = factories.common(
-            real.kind.name, run_id=run.id, kernel_variant=variant, fingerprint=fingerprint, **fields
+            real.kind.name,
+            run_id=run.id,
+            lab_dir=from_checkout(lab.lab_dir),
+            kernel_variant=variant,
+            fingerprint=fingerprint,
+            **fields,
         )
         run.write_manifest(real.kind.manifest.model_validate(manifest))
         for record in records(variant):
@@ -130,6 +136,15 @@ def test_diff_tries_what_is_missing_only(suite: Suite[Any, Any], hosts: Hosts) -
     assert [one.test for one in diff.moved] == (["b"] if suite.kind.name == "selftests" else [])
     assert hosts.compare(suite, "full", "stock").exit_code == 0
     assert hosts.booted == ["stock", "full", "stock"]
+
+
+def test_diff_leaves_out_results_of_another_lab_of_the_same_name(
+    suite: Suite[Any, Any], hosts: Hosts, tmp_path: Path
+) -> None:
+    hosts.compare(suite, "stock", "full")
+    hosts.lab = hosts.lab.model_copy(update={"lab_dir": tmp_path / "virtual"})
+    hosts.compare(suite, "stock", "full")
+    assert hosts.booted == ["stock", "full", "stock", "full", "stock"]
 
 
 def test_an_unknown_kernel_is_refused_before_anything_is_booted(suite: Suite[Any, Any], hosts: Hosts) -> None:

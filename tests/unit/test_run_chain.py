@@ -342,6 +342,6 @@ def test_no_edited_result_is_compared(runs: Path) -> None:
     run = Run.create("virtual", CONFORMANCE)
     fields = factories.common("conformance", run_id=run.id) | {"fingerprint": "f"}
     run.write_manifest(CONFORMANCE.manifest.model_validate(fields))
-    assert query.latest_whole(CONFORMANCE, "virtual", "stock", "f") is not None
+    assert query.latest_whole(CONFORMANCE, "virtual", "inventory/virtual", "stock", "f") is not None
     EDITS["another time of its end"][0](run.directory)
-    assert query.latest_whole(CONFORMANCE, "virtual", "stock", "f") is None
+    assert query.latest_whole(CONFORMANCE, "virtual", "inventory/virtual", "stock", "f") is None

@@ -39,6 +39,12 @@ def lab_dir(name_or_path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
+def from_checkout(path: Path) -> str:
+    """Return a path as records have it: relative to the checkout where it is part of that."""
+    inside = path.is_relative_to(project_root())
+    return str(path.relative_to(project_root()) if inside else path)
+
+
 def state_dir(lab: Path) -> Path:
     """Return the directory for the state of a lab: .zclab/<name> beside its directory.
 

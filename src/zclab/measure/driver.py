@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from zclab.analysis.verdict import MeasuringRun
 from zclab.base.clock import now
-from zclab.base.paths import project_root
+from zclab.base.paths import from_checkout
 from zclab.kernel.identity import KernelIdentity
 from zclab.lab.model import Host, Lab
 from zclab.plan.plan import Plan
@@ -103,15 +102,10 @@ def common_fields(
         **kernel.model_dump(),
         "run_id": "",
         "lab": lab.name,
-        "lab_dir": _from_checkout(lab.lab_dir),
+        "lab_dir": from_checkout(lab.lab_dir),
         "emulated": emulated,
         "accelerator": accelerator,
         "started_at": now(),
         "programs": programs,
         "versions": {"zclab": metadata.version("zclab"), "python": sys.version.split()[0]},
     }
-
-
-def _from_checkout(path: Path) -> str:
-    inside = path.is_relative_to(project_root())
-    return str(path.relative_to(project_root()) if inside else path)

@@ -84,14 +84,18 @@ def check_lab(name: str | None, declared: Iterable[str]) -> str | None:
     return name
 
 
-def latest_whole(kind: Kind[M, R, D], lab: str, kernel_variant: str | None, fingerprint: str) -> D | None:
+def latest_whole(
+    kind: Kind[M, R, D], lab: str, lab_dir: str, kernel_variant: str | None, fingerprint: str
+) -> D | None:
     """Return the document of the newest run of a kind that finished on a kernel of a lab; null: none did.
 
+    lab_dir: the lab's inventory, as manifests have it: another of the same name may be of another kind.
     fingerprint: the one that the run's manifest has to have. A run whose chain is not whole is left out.
     """
     for directory, summary in all_runs(quiet, lab, kind.name):
         whole = summary.chain is not None and summary.chain.state == "whole"
-        if whole and summary.finished_at is not None and summary.kernel_variant == kernel_variant:
+        same = (summary.lab_dir, summary.kernel_variant) == (lab_dir, kernel_variant)
+        if whole and same and summary.finished_at is not None:
             with suppress(UsageError):
                 run = Run(directory, kind)
                 if getattr(run.manifest(), "fingerprint", None) == fingerprint:

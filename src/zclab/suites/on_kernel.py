@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from zclab.base.paths import from_checkout
 from zclab.base.progress import Progress
 from zclab.deploy import bring_up
 from zclab.kernel.spec import KernelVariant
@@ -30,7 +31,7 @@ class Suite(NamedTuple, Generic[D, _C]):
     def latest(self, lab: Lab, variant: str | None) -> D | None:
         """Return the newest whole result of a kernel of a lab; null if there is none that is not outdated."""
         fingerprint = self.fingerprint(lab.kernel_variants.get(variant or ""))
-        return query.latest_whole(self.kind, lab.name, variant, fingerprint)
+        return query.latest_whole(self.kind, lab.name, from_checkout(lab.lab_dir), variant, fingerprint)
 
 
 def carry_out(
