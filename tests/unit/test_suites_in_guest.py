@@ -12,6 +12,7 @@ import pytest
 from tests import factories
 from tests.unit.test_measure_exact import Exact
 
+from zclab.backends.exact.guest import StoppedError
 from zclab.backends.exact.steps import Output
 from zclab.base.errors import InvalidError, LabError
 from zclab.measure.guests import OpenGuests
@@ -19,7 +20,7 @@ from zclab.suites import on_kernel, probe_command
 from zclab.suites.conformance import run as conformance
 from zclab.suites.conformance.document import ConformanceDocument
 from zclab.suites.stress import run as stress
-from zclab.suites.stress.document import StressDocument
+from zclab.suites.stress.document import StressDocument, lines
 
 RELEASE = factories.RELEASE
 
@@ -183,7 +184,9 @@ def test_a_stress_in_a_guest(lab: Exact) -> None:
     assert shlex.split(command or "")[6:] == [*("stress", "--watch-stdin", "--seconds", "5", "--seed", "3")]
     again = stressed(lab, json.dumps(RESULT))
     assert lab.guest.boots[1][1] == steps and lab.guest.boots[1][0].seed == guest.seed
-    assert again.hosts == document.hosts
+    assert again.hosts == document.hosts and document.hosts[0].digest is not None
+    lab.guest.console += "one more line\n"
+    assert stressed(lab, json.dumps(RESULT), 1).hosts[0].digest != document.hosts[0].digest
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,18 @@ def test_a_stress_that_did_not_end_fails(text: str, status: int | None, reason: 
 def test_a_stress_that_crashes_the_guest_fails(lab: Exact) -> None:
     lab.guest.fails = {0: LabError("exact guest: Kernel panic: its console ends: y")}
     document = stressed(lab, json.dumps(RESULT))
-    assert (document.verdict, document.hosts[0].lost) == (
-        "fail",
-        "exact guest: Kernel panic: its console ends: y",
-    )
+    (host,) = document.hosts
+    assert (document.verdict, host.lost) == ("fail", "exact guest: Kernel panic: its console ends: y")
+    assert host.digest is not None and any(host.digest in line for line in lines(document))
+    lab.guest.fails = {1: LabError("exact guest: Kernel panic: its console ends: y")}
+    assert stressed(lab, json.dumps(RESULT)).hosts == document.hosts
+    lab.guest.console += "elsewhere\n"
+    lab.guest.fails = {2: LabError("exact guest: Kernel panic: its console ends: y")}
+    assert stressed(lab, json.dumps(RESULT)).hosts[0].digest != host.digest
+
+
+def test_a_guest_that_a_limit_stopped_has_no_digest(lab: Exact) -> None:
+    """Where it was by then, this machine decided."""
+    lab.guest.fails = {0: StoppedError("exact guest: it used more than 10 s of CPU")}
+    (host,) = stressed(lab, json.dumps(RESULT)).hosts
+    assert (host.lost, host.digest) == ("exact guest: it used more than 10 s of CPU", None)

@@ -138,6 +138,10 @@ class Guests:
         check_setup(done.outputs)
         return done
 
+    def last_digest(self) -> str:
+        """Return the digest of the last guest, also of one that went wrong."""
+        return guest.digest_of(self._directory)
+
     def manifest_fields(self, variant: str | None = None) -> dict[str, Any]:
         """Return the manifest fields that all kinds of runs share; the run sets run_id."""
         kernel_identity = KernelIdentity.of(self.artifact(variant))

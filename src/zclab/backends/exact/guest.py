@@ -54,6 +54,10 @@ class Guest(Model):
     memory_mib: int = Field(default=1024, ge=192)
 
 
+class StoppedError(LabError):
+    """The emulator was stopped at a limit: where the guest was by then, this machine decided."""
+
+
 class Execution(NamedTuple):
     """One boot that ended well.
 
@@ -88,8 +92,8 @@ def execute(
 
     Raises:
         UsageError: the steps do not make a list.
-        LabError: no such artifact; the emulator is not fit; the guest panicked, hung or exceeded a limit: the
-            end of its console.
+        StoppedError: the guest exceeded a limit.
+        LabError: no such artifact; the emulator is not fit; the guest panicked: the end of its console.
     """
     steps_file = steps.encode(list_of_steps, guest.locked_memory_kib)
     kernel = artifacts.lookup(guest.artifact_key)
@@ -126,34 +130,41 @@ def execute(
             free_bytes = shutil.disk_usage(directory).free
         finally:
             files["initramfs"].unlink(missing_ok=True)
-    console, printed = (_content(files[name]) for name in ("console", "results"))
-    outputs = None if ended.killed or ended.status else steps.decode(printed)
+    outputs = None if ended.killed or ended.status else steps.decode(_content(files["results"]))
     if outputs is None and free_bytes < _ROOM_BYTES:
         raise full_disk(directory)
     if outputs is None:
-        raise _failed(facts, ended, console, files["console"])
-    digest = hashlib.sha256(b"%d\n" % len(console) + console + printed).hexdigest()
+        raise _failed(facts, ended, files["console"])
     windows = None
     if by_function:
         static = {"init": init_file, **{Path(path).name: file for path, file in guest.files.items()}}
         code = {name: symbols.code_of(file) for name, file in static.items()}
         windows = instructions.read(directory / _COUNTS, Names(functions, code))
         (directory / _COUNTS).unlink()
-    return Execution(outputs, files["console"], facts, chosen.key, ended.cpu_seconds, digest, windows)
+    return Execution(
+        outputs, files["console"], facts, chosen.key, ended.cpu_seconds, digest_of(directory), windows
+    )
+
+
+def digest_of(directory: Path) -> str:
+    """Return the digest of the guest that was executed last in a directory, also if it went wrong."""
+    console, printed = (_content(directory / name) for name in (CONSOLE, _RESULTS))
+    return hashlib.sha256(b"%d\n" % len(console) + console + printed).hexdigest()
 
 
 def _content(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _failed(facts: EmulatorFacts, ended: Ended, console: bytes, path: Path) -> LabError:
+def _failed(facts: EmulatorFacts, ended: Ended, path: Path) -> LabError:
     """Return the error of a guest that did not carry out its list, with the end of its console."""
     if ended.status and not ended.killed:
         return emulator.unfit(facts.version, ended)
-    lines = [line.strip() for line in console.decode(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in _content(path).decode(errors="replace").splitlines() if line.strip()]
     why = ended.killed
     if not why:
         causes = (re.search(r"(Kernel panic.*|init: error: .*)", line) for line in lines)
         why = next((cause[1] for cause in causes if cause), "it ended before its list did")
     end = " | ".join(lines[-_LAST_LINES:]) or "nothing"
-    return LabError(f"exact guest: {why}: see {path}; its console ends: {end}")
+    error = StoppedError if ended.killed else LabError
+    return error(f"exact guest: {why}: see {path}; its console ends: {end}")

@@ -59,13 +59,15 @@ class HostStress(Model):
     """One host under stress.
 
     `outcome` is null if the host did not live to report, `lost` then says how it went; `recovered` says how
-    it came back, or why not.
+    it came back, or why not. `digest`: sha256 (hex) of all that the guest of an exact lab printed, which the
+    same seed, kernel and emulator give again; null elsewhere, and where a limit stopped the guest.
     """
 
     name: str
     outcome: ProbeResult | None
     lost: str | None
     recovered: str | None
+    digest: str | None = None
 
 
 class StressManifest(BaseManifest):
@@ -125,6 +127,8 @@ def lines(document: StressDocument) -> list[str]:
         found += [f"{host.name}: {problem}" for problem in problems(document, host)]
         if host.recovered is not None:
             found.append(f"{host.name}: {host.recovered}")
+        if host.digest is not None:
+            found.append(f"{host.name}: this seed gives digest {host.digest} each time")
     where = f"lab {document.lab}{', emulated' if document.emulated else ''}"
     return [
         *found,

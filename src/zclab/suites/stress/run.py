@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from zclab.backends.exact.steps import Step
+from zclab.backends.exact.guest import StoppedError
+from zclab.backends.exact.steps import Output, Step
 from zclab.base.errors import LabError, UsageError
 from zclab.base.progress import Progress
 from zclab.deploy import bring_up
@@ -101,19 +102,28 @@ def _in_guest(guests: Guests, seconds: float, seed: int, options: list[str]) -> 
         Step(do="start", name="stress", namespace="receiver", command=command),
         Step(do="end", name="stress", seconds=2 * seconds + GRACE_SECONDS),
     ]
+    outcome, lost, digest = None, None, None
     try:
         cpu = GRACE_SECONDS + seconds * _CPU_SECONDS
-        found = in_guest.boot(guests, "stress", seed_of(seed, "stress"), steps, cpu).outputs["stress"]
+        done = in_guest.boot(guests, "stress", seed_of(seed, "stress"), steps, cpu)
+        digest = done.digest
+        outcome = _result(done.outputs["stress"])
+    except StoppedError as error:
+        lost = str(error)
     except LabError as error:
-        return HostStress(name=receiver.name, outcome=None, lost=str(error), recovered=None)
-    lines = found.stdout.splitlines()
+        lost, digest = str(error), digest or guests.last_digest()
+    return HostStress(name=receiver.name, outcome=outcome, lost=lost, recovered=None, digest=digest)
+
+
+def _result(output: Output) -> ProbeResult:
+    """Return what the probe in a guest reports at its end; LabError if it did not."""
+    lines = output.stdout.splitlines()
     try:
-        outcome = ProbeResult.model_validate_json(lines[-1] if lines and found.status == 0 else "")
+        return ProbeResult.model_validate_json(lines[-1] if lines and output.status == 0 else "")
     except ValidationError:
-        said = (found.stderr.strip().splitlines() or ["no message"])[-1]
-        how = "did not end in time" if found.status is None else f"ended with status {found.status}"
-        return HostStress(name=receiver.name, outcome=None, lost=f"the probe {how}: {said}", recovered=None)
-    return HostStress(name=receiver.name, outcome=outcome, lost=None, recovered=None)
+        said = (output.stderr.strip().splitlines() or ["no message"])[-1]
+        how = "did not end in time" if output.status is None else f"ended with status {output.status}"
+        raise LabError(f"the probe {how}: {said}") from None
 
 
 @dataclass(frozen=True)
