@@ -19,6 +19,7 @@ from zclab.base.errors import ZclabError
 from zclab.base.paths import project_root
 from zclab.host.ssh import Remote, connected
 from zclab.lab import inventory
+from zclab.lab.defaults import TWO_HOSTS
 from zclab.lab.model import Host, Lab
 from zclab.measure import engine
 from zclab.measure.choice import opener_of
@@ -56,7 +57,7 @@ class Measured(NamedTuple):
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --lab, --plan and --profile."""
     group = parser.getgroup("zclab")
-    group.addoption("--lab", default="virtual", help="lab to test: a name under inventory/, or a directory")
+    group.addoption("--lab", default=TWO_HOSTS, help="lab to test: a name under inventory/, or a directory")
     group.addoption("--plan", default=None, help="plan to carry out instead of the lab's own")
     group.addoption("--profile", default=None, help="perf event by which each arm is also profiled once")
 

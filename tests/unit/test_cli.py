@@ -117,6 +117,57 @@ def test_help_says_what_it_does_with_an_example(command: str, zclab: Zclab) -> N
             assert parameter.help, f"{command}: {parameter.name} has no help"
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_the_lab_of_a_command_that_names_none(command: str, zclab: Zclab) -> None:
+    option = next((one for one in command_named(command).params if one.name == "lab_name"), None)
+    if option is None:
+        return
+    others = {
+        "baseline": "exact",
+        "conformance": "exact-e1000e",
+        "run": "the plan's own, else virtual",
+        "stress": "exact",
+    }
+    shown = others.get(command, "virtual")
+    assert re.search(
+        rf"--lab LAB .*\[default: \(?{shown}\)?\]", " ".join(zclab(command, "--help").out.split())
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lab"),
+    [
+        ([], "virtual"),
+        (["modes"], "virtual"),
+        (["exact_short"], "exact"),
+        (["receive_designs"], "exact-e1000e"),
+        (["receive_designs", "--lab", "virtual"], "virtual"),
+    ],
+)
+def test_a_plan_names_the_lab_that_it_is_made_for(
+    arguments: list[str], lab: str, zclab: Zclab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+
+    def carry_out(lab: Lab, *_: object) -> None:
+        chosen.append(lab.name)
+        raise LabError("enough")
+
+    monkeypatch.setattr(measuring, "carry_out", carry_out)
+    assert zclab("run", *arguments).status == 5
+    assert chosen == [lab]
+
+
+@pytest.mark.parametrize("command", ["lockdep", "selftests", "crosscheck"])
+def test_what_needs_hosts_says_so_where_none_stands(command: str, zclab: Zclab) -> None:
+    done = zclab(command, "--lab", "exact")
+    assert (done.status, done.out) == (2, "")
+    assert (
+        done.err
+        == "zclab: exact: this needs hosts that SSH reaches, and here none stands: use --lab virtual\n"
+    )
+
+
 def test_help_of_the_whole(zclab: Zclab) -> None:
     done = zclab("--help")
     assert done.status == 0

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import click
 import pytest
+from tests import factories
 
 from zclab.base.exit_codes import worst
 from zclab.cli.main import cli
 from zclab.jobs import lab, nightly
 from zclab.jobs.steps import Step, carry_out
+from zclab.plan import plan
 
 STEPS = [
     Step("zclab first", "one"),
@@ -135,8 +137,53 @@ def test_each_step_is_a_command_line_of_zclab(step: Step) -> None:
     assert program == "zclab"
 
 
+def lab_of(command: str) -> str:
+    """Return the lab that a step names, else the default of its command."""
+    words = command.split()
+    if "--lab" in words:
+        return words[words.index("--lab") + 1]
+    name, *arguments = words[1:]
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    with found.make_context(name, arguments) as context:
+        return context.params["lab_name"] or plan.lab_for(context.params["plan_name"])
+
+
 def test_the_night_takes_down_what_it_brought_up() -> None:
-    commands = [step.command for step in nightly.STEPS]
-    down = nightly.STEPS[commands.index("zclab down")]
-    assert down.cleanup
-    assert all(commands.index(down.command) > number for number, one in enumerate(commands) if "--up" in one)
+    """And no two labs of virtual hosts are up at the same time."""
+    up: set[str] = set()
+    for step in nightly.STEPS:
+        words = step.command.split()
+        if words[0] != "zclab":
+            continue
+        lab = lab_of(step.command)
+        if words[1] == "down":
+            assert step.cleanup
+            up.remove(lab)
+        elif words[1] == "up" or "--up" in words:
+            up.add(lab)
+        assert len(up) <= 1
+        assert lab in up or words[1] == "down" or lab.startswith("exact"), step.command
+    assert not up
+
+
+def test_each_kernel_is_tested_on_two_cpus_and_in_one_guest() -> None:
+    """The lab virtual-smp has two CPUs in each host; in all else it is the lab virtual."""
+    assert factories.lab("virtual-smp").virtual == factories.lab("virtual").virtual.model_copy(  # type: ignore[union-attr]
+        update={"cpus": 2}
+    )
+    of_suite: dict[tuple[str, str], list[str]] = {}
+    for step in nightly.STEPS:
+        words = step.command.split()
+        if words[:2] in (["zclab", "conformance"], ["zclab", "lockdep"], ["zclab", "stress"]):
+            assert "--lab" in words, step.command
+            kernel = words[words.index("--kernel") + 1] if "--kernel" in words else "diff"
+            of_suite.setdefault((words[1], lab_of(step.command)), []).append(kernel)
+    conformance = ["stock", "full", "full-6.12", "diff"]
+    assert of_suite == {
+        ("lockdep", "virtual-smp"): ["mmap-debug", "mmap_hook-debug", "full-debug"],
+        ("conformance", "virtual-smp"): conformance,
+        ("stress", "virtual-smp"): ["full-debug", "full-leaks"],
+        ("conformance", "exact-e1000e"): conformance,
+        ("stress", "exact"): ["full"],
+    }

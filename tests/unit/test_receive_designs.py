@@ -20,7 +20,7 @@ def document_of(cost: dict[tuple[bool, str], float], **changes: Any) -> RunDocum
     manifest = factories.manifest(
         plan=plan.load("receive_designs")
         .select(seed=1, ip_versions=[6], message_bytes=[262144])
-        .model_copy(update={"integrity_bytes": 0, "seconds": factories.WINDOW_SECONDS}),
+        .model_copy(update={"integrity_bytes": 0, "bytes": None, "seconds": factories.WINDOW_SECONDS}),
         validity=factories.manifest().expectations.validity.model_copy(
             update={"mapped_fraction": _anything()}
         ),
@@ -56,8 +56,8 @@ def both(reuse: dict[str, float], keep: dict[str, float]) -> dict[tuple[bool, st
 @pytest.mark.parametrize(
     ("reuse", "keep", "said"),
     [
-        (costs(0.6, 0.4), costs(0.6, 0.6), ("sizes: map_once is cheaper.", "no saving by map_once")),
-        (costs(0.4, 0.4), costs(0.4, 0.6), ("no saving by map_once", "sizes: map_once costs more.")),
+        (costs(0.6, 0.4), costs(0.6, 0.6), ("sizes: map_once is cheaper.", "no difference was found")),
+        (costs(0.4, 0.4), costs(0.4, 0.6), ("no difference was found", "sizes: map_once costs more.")),
     ],
     ids=["cheaper to reuse", "dearer to keep"],
 )
@@ -79,6 +79,27 @@ def test_the_table_has_a_row_for_each_reader_and_size() -> None:
     assert table is not None and "emulated" in str(table.title)
     assert table.row_count == 2 * len(plan.load("receive_designs").chunk_bytes)
     assert "(an emulated CPU)" in receive_designs.sentences(document)[0]
+
+
+def test_where_a_guest_counts_instructions_they_are_compared() -> None:
+    cpu = document_of(both(costs(0.6, 0.4), costs(0.6, 0.6)), emulated=True, accelerator="tcg")
+    figures = [
+        one.model_copy(
+            update={"guest_instructions_per_mib": 1e4 * one.receiver_cpu.usec_per_mib}  # type: ignore[union-attr, operator]
+        )
+        for one in cpu.measurements
+    ]
+    compared = [
+        one.model_copy(update={"metric": "guest_instructions_per_mib"})
+        for one in cpu.comparisons
+        if one.metric == "receiver_usec_per_mib"
+    ]
+    document = cpu.model_copy(update={"measurements": figures, "comparisons": compared})
+    table = receive_designs.table(document)
+    assert table is not None and "instructions of the whole guest" in str(table.title)
+    first, second = receive_designs.sentences(document)
+    assert "of map_each (instructions of the whole guest)" in first and "is cheaper" in first
+    assert "no difference was found" in second
 
 
 def test_a_run_without_designs_has_none() -> None:

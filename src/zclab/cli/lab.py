@@ -15,12 +15,13 @@ from zclab.cli.options import json_option, kernel_option, lab_option
 from zclab.deploy import bring_up, cache
 from zclab.host import console as consoles
 from zclab.lab import inventory
+from zclab.lab.defaults import TWO_HOSTS
 from zclab.report import console as report
 from zclab.report import kernels as kernel_listing
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 @kernel_option
 @click.option("--promote", is_flag=True, help="Make the lab's kernel the default of each host's boot loader.")
 def up(lab_name: str, kernel: str | None, promote: bool) -> None:
@@ -38,7 +39,7 @@ def up(lab_name: str, kernel: str | None, promote: bool) -> None:
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 def status(lab_name: str) -> None:
     """Show the hosts of a lab: whether each is running, its SSH port and its accelerator.
 
@@ -49,7 +50,7 @@ def status(lab_name: str) -> None:
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 @click.argument("host")
 @click.option(
     "--lines", default=50, type=click.IntRange(min=1), show_default=True, help="Number of lines to show."
@@ -79,7 +80,7 @@ def console(lab_name: str, host: str, lines: int, follow: bool) -> None:
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 @click.option(
     "--purge",
     is_flag=True,
@@ -100,7 +101,7 @@ def down(lab_name: str, purge: bool) -> None:
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 @json_option
 def kernels(lab_name: str, as_json: bool) -> None:
     """Show the kernels of a lab: source and patches of each, whether it is built, and its size.

@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
-from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option
+from zclab.cli.options import drawn, json_option, kernel_option, lab_option, list_option, plan_lab_option
 from zclab.cli.output import Output, console_for_stdout
 from zclab.lab import inventory
+from zclab.lab.defaults import ONE_GUEST, TWO_HOSTS
 from zclab.measure import pin
 from zclab.measure import run as measure_run
+from zclab.plan import plan as plans
 from zclab.report import console as report
 from zclab.report import cost as cost_report
 from zclab.runs import query
@@ -29,7 +31,7 @@ def _pace(text: str) -> float | None:
 
 
 @click.command()
-@lab_option
+@plan_lab_option
 @click.argument("plan_name", metavar="[PLAN]", required=False)
 @kernel_option
 @click.option("--up", "with_up", is_flag=True, help="Bring the lab up first.")
@@ -67,7 +69,7 @@ def _pace(text: str) -> float | None:
 @click.option("--resume", metavar="RUN", help="Continue an interrupted run: its id, or latest.")
 @click.option("--since", type=float, hidden=True, help="When the whole began (seconds since 1970).")
 def run(
-    lab_name: str,
+    lab_name: str | None,
     kernel: str | None,
     plan_name: str | None,
     with_up: bool,
@@ -79,8 +81,8 @@ def run(
 ) -> None:
     """Measure a lab by a plan, keep all records in runs/<id>, and print the verdict.
 
-    PLAN is a name in lab_tests/plans or a file; the default is the lab's own. A namespaces lab comes up by
-    itself.
+    PLAN is a name in lab_tests/plans or a file; the default is the lab's own. A plan may name the lab that it
+    is made for. A namespaces lab comes up by itself.
 
     A pilot exits with 0 if the plan's limits suffice, 3 if one does not, else with the code of the verdict.
 
@@ -88,7 +90,7 @@ def run(
     """
     began = since or time.time()
     console = console_for_stdout()
-    lab = inventory.load(lab_name).with_kernel(kernel)
+    lab = inventory.load(lab_name or plans.lab_for(plan_name)).with_kernel(kernel)
     document, timings = measure_run.carry_out(
         lab,
         plan_name,
@@ -112,7 +114,7 @@ def run(
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 @list_option(
     "--modes", str, "Receive modes to compare, such as copy,map_once (default: all that the lab can map)."
 )
@@ -145,7 +147,7 @@ def crosscheck(
 
 @click.command()
 @click.argument("action", type=click.Choice(["set"]))
-@click.option("--lab", "lab_name", default="exact", show_default=True, metavar="LAB", help="An exact lab.")
+@lab_option(ONE_GUEST, "An exact lab.")
 @kernel_option
 @click.option("--reason", required=True, help="Why the counts are different from now on, in a few words.")
 @click.option(

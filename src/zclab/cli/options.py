@@ -9,15 +9,22 @@ from typing import Any, TypeVar
 
 import click
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+from zclab.lab.defaults import TWO_HOSTS
 
-lab_option = click.option(
-    "--lab",
-    "lab_name",
-    default="virtual",
-    show_default=True,
-    metavar="LAB",
-    help="A name under inventory/, or an inventory directory.",
+_F = TypeVar("_F", bound=Callable[..., Any])
+_LAB_HELP = "A name under inventory/, or an inventory directory."
+
+
+def lab_option(default: str, help_text: str = _LAB_HELP) -> Callable[[_F], _F]:
+    """Return the option that names a lab, with the one that is taken where it is not given."""
+    return click.option(
+        "--lab", "lab_name", default=default, show_default=True, metavar="LAB", help=help_text
+    )
+
+
+#: For a plan, which may name the lab that it is made for.
+plan_lab_option = click.option(
+    "--lab", "lab_name", metavar="LAB", show_default=f"the plan's own, else {TWO_HOSTS}", help=_LAB_HELP
 )
 #: For a command that takes a lab as if it booted that kernel.
 kernel_option = click.option(

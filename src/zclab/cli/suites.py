@@ -14,6 +14,7 @@ from zclab.base.errors import UsageError
 from zclab.cli.options import boot_option, diff_option, drawn, json_option, lab_option
 from zclab.cli.output import Output
 from zclab.lab import inventory
+from zclab.lab.defaults import ONE_GUEST, ONE_GUEST_WITH_NICS, TWO_HOSTS
 from zclab.suites import kinds, on_kernel
 from zclab.suites import lockdep as lockdep_suite
 from zclab.suites.conformance import run as conformance_run
@@ -23,17 +24,22 @@ from zclab.suites.selftests import show as selftests_show
 from zclab.suites.stress import run as stress_run
 
 
-def _compared(command: Callable[..., None]) -> click.Command:
-    """Return the command of a suite whose results on two kernels can be compared."""
-    return click.command()(lab_option(boot_option(diff_option(json_option(command)))))
+def _compared(default_lab: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Return what makes the command of a suite whose results on two kernels of a lab can be compared."""
+
+    def made(command: Callable[..., None]) -> click.Command:
+        return click.command()(lab_option(default_lab)(boot_option(diff_option(json_option(command)))))
+
+    return made
 
 
-@_compared
+@_compared(ONE_GUEST_WITH_NICS)
 def conformance(**options: Any) -> None:
-    """Test each rule of the zero-copy interfaces on the hosts; print one table per interface.
+    """Test each rule of the zero-copy interfaces on a kernel; print one table per interface.
 
-    Without --kernel the hosts are tested as they run. --diff uses the latest result of each kernel, and
-    boots and tests those that have none; a changed row of TCP_ZEROCOPY_RECEIVE or MSG_ZEROCOPY is a failure.
+    Without --kernel the lab's own kernel is tested, or the hosts as they run. --diff uses the lab's latest
+    result of each kernel, and boots and tests those that have none; a changed row of TCP_ZEROCOPY_RECEIVE or
+    MSG_ZEROCOPY is a failure.
 
     Example: zclab conformance --diff stock full
     """
@@ -41,14 +47,14 @@ def conformance(**options: Any) -> None:
 
 
 @click.command()
-@lab_option
+@lab_option(TWO_HOSTS)
 @boot_option
 @json_option
 def lockdep(lab_name: str, variant: str | None, as_json: bool) -> None:
     """Check the order of the socket lock and the mapping lock with lockdep.
 
     The kernel's entry in the inventory declares the report that is expected (lock_report), or none. lockdep
-    reports once per boot.
+    reports once per boot. It needs hosts; each of the lab virtual-smp has two CPUs.
 
     Example: zclab lockdep --kernel mmap-debug
     """
@@ -58,12 +64,12 @@ def lockdep(lab_name: str, variant: str | None, as_json: bool) -> None:
     out.end(found, kinds.KINDS["lockdep"].show)
 
 
-@_compared
+@_compared(TWO_HOSTS)
 def selftests(**options: Any) -> None:
     """Run the kernel's own tests of the code that zero-copy uses, built from the kernel's source tree.
 
-    Without --kernel the hosts are tested as they run. --diff uses the latest result of each kernel, and
-    boots and tests those that have none; what is worse on B is a failure.
+    Without --kernel the hosts are tested as they run. --diff uses the lab's latest result of each kernel, and
+    boots and tests those that have none; what is worse on B is a failure. They are installed over SSH.
 
     Example: zclab selftests --diff stock full
     """
@@ -71,7 +77,7 @@ def selftests(**options: Any) -> None:
 
 
 @click.command()
-@lab_option
+@lab_option(ONE_GUEST)
 @boot_option
 @click.option(
     "--seconds", default=60.0, type=click.FloatRange(1, 86400), show_default=True, help="Duration in seconds."
@@ -94,11 +100,12 @@ def stress(
     ops: str | None,
     as_json: bool,
 ) -> None:
-    """Run random operations on sockets and mappings of the receivers; check data, memory and consoles.
+    """Run random operations on sockets and mappings of a kernel; check data, memory and consoles.
 
-    A host that hangs is reset, and the run fails. Seed and console logs are kept in runs/<id>.
+    In a guest of an exact lab a seed gives the same bytes each time, and --seconds are those of its clock.
+    Elsewhere a host that hangs is reset, and the run fails. Seed and console logs are kept in runs/<id>.
 
-    Example: zclab stress --kernel full-debug --seconds 600
+    Example: zclab stress --lab virtual --kernel full-debug --seconds 600
     """
     out = Output(as_json)
     lab = inventory.load(lab_name)

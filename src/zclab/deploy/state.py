@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zclab.base.errors import LabError
+from zclab.base.errors import LabError, UsageError
 from zclab.base.locks import locked_if_free
 from zclab.kernel.identity import Artifact
 from zclab.kernel.spec import KernelVariant
+from zclab.lab.defaults import TWO_HOSTS
 from zclab.lab.model import Lab
 
 
@@ -24,6 +25,14 @@ def deployed_kernel(lab: Lab, variant: str | None = None) -> Artifact | None:
     """
     wanted = variant or lab.kernel_variant
     return _recorded_kernel(lab, wanted) if wanted is not None else None
+
+
+def require_hosts(lab: Lab) -> None:
+    """Raise UsageError for a lab of which no host stands."""
+    if lab.traits.one_guest:
+        raise UsageError(
+            f"{lab.name}: this needs hosts that SSH reaches, and here none stands: use --lab {TWO_HOSTS}"
+        )
 
 
 def running_kernel(lab: Lab) -> Artifact | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from zclab.backends.choice import backend_of
 from zclab.base.clock import now
-from zclab.base.errors import InvalidError, UsageError
+from zclab.base.errors import InvalidError
 from zclab.base.paths import cache_dir, project_root
 from zclab.deploy import state as deploy_state
 from zclab.host import console
@@ -106,10 +106,7 @@ class Session:
             UsageError: no host of the lab stands.
             LabError: the lab is not up, is in use, or a host cannot be reached.
         """
-        if lab.traits.one_guest:
-            raise UsageError(
-                f"{lab.name}: this needs hosts that SSH reaches, and here none stands: use --lab virtual"
-            )
+        deploy_state.require_hosts(lab)
         hosts = list(members if members is not None else lab.pair())
         artifact = deploy_state.running_kernel(lab)
         with deploy_state.exclusive(lab), cls.connect(lab, hosts) as remotes:
@@ -121,6 +118,7 @@ class Session:
     @classmethod
     def open_declared(cls, lab: Lab) -> AbstractContextManager[Session]:
         """Do the same for a lab that boots the kernel which `lab` names; LabError if it boots another."""
+        deploy_state.require_hosts(lab)
         deploy_state.deployed_kernel(lab)
         return cls.open(lab)
 

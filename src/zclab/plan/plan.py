@@ -15,6 +15,7 @@ from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, Role, SendMode, first_problem
 from zclab.base.paths import project_root
 from zclab.kernel import config as kernel_config
+from zclab.lab.defaults import TWO_HOSTS
 from zclab.lab.link import PAGE_BYTES
 from zclab.lab.model import Lab
 from zclab.plan import claims
@@ -152,6 +153,7 @@ class Plan(Model):
     profile_event: the perf event by which each arm is profiled once, such as cycles.
     preconditions: what is read back from the host of a role before and after the measurements; where it does
         not hold, comparisons are shown and not gated.
+    lab: the lab that carries it out where none is named (null: the one of two virtual hosts).
     left_out: the comparisons that the lab's own plan has, too, and why they are not made. Not in files.
     """
 
@@ -179,6 +181,7 @@ class Plan(Model):
     rpc_comparisons: list[RpcComparison] = []
     profile_event: str | None = None
     preconditions: dict[Role, Preconditions] = {}
+    lab: str | None = None
     left_out: dict[str, str] = {}
 
     @field_validator(
@@ -303,6 +306,15 @@ def load(name_or_path: str) -> Plan:
                         f"{', '.join(sorted(unknown))}"
                     )
     return plan
+
+
+def lab_for(name_or_path: str | None) -> str:
+    """Return the name of the lab that carries a plan out where none is named; null: for a lab's own plan.
+
+    Raises:
+        UsageError: there is no such plan, or it has an impossible value.
+    """
+    return (load(name_or_path).lab if name_or_path else None) or TWO_HOSTS
 
 
 def of_lab(lab: Lab) -> Plan:

@@ -21,13 +21,19 @@ from zclab.base.metrics import Metric
 from zclab.report.terminal import new_table
 
 DESIGNS = ("copy", "map_each", "map_once", "map_once_hybrid")
-_METRIC: Metric = "receiver_usec_per_mib"
+_INSTRUCTIONS: Metric = "guest_instructions_per_mib"
+
+
+def _metric(document: RunDocument) -> Metric:
+    """Return what designs are compared by: where all that a guest executes is counted, that."""
+    counted = any(one.guest_instructions_per_mib is not None for one in _valid_transfers(document))
+    return _INSTRUCTIONS if counted else "receiver_usec_per_mib"
 
 
 class ReaderComparison(NamedTuple):
     """map_once compared with map_each for one kind of reader.
 
-    ratios: median ratio of receiver CPU per MiB, by bytes per call. lower, higher: the sizes at which the
+    ratios: median ratio of the cost per MiB, by bytes per call. lower, higher: the sizes at which the
     difference is significant.
     """
 
@@ -38,7 +44,8 @@ class ReaderComparison(NamedTuple):
 
 
 def table(document: RunDocument) -> Table | None:
-    """Return the receiver's CPU per MiB by reader, bytes per call and design; None if not compared."""
+    """Return the cost per MiB by reader, bytes per call and design; None if not compared."""
+    metric = _metric(document)
     cells: dict[tuple[bool, int], dict[str, list[float]]] = {}
     designs = {"map_each", "map_once"}
     by_comparison = grouped(_valid_transfers(document), lambda one: one.comparison)
@@ -48,14 +55,15 @@ def table(document: RunDocument) -> Table | None:
         if designs <= {one.receive_mode for one in members}
     }
     for one in _valid_transfers(document):
-        cost = metric_value(one, _METRIC)
+        cost = metric_value(one, metric)
         if cost is not None and _setting(one) in compared:
             row = cells.setdefault((one.keep_bytes > 0, one.chunk_bytes), {})
             row.setdefault(one.receive_mode, []).append(cost)
     if not cells:
         return None
-    label = "emulated µs/MiB" if document.emulated else "µs/MiB"
-    title = f"Receiver CPU by receive design ({label}, medians)"
+    title = f"Receiver CPU by receive design ({'emulated ' * document.emulated}µs/MiB, medians)"
+    if metric == _INSTRUCTIONS:
+        title = "Cost by receive design (instructions of the whole guest per MiB, medians)"
     made = new_table(title, (), ("reader", "bytes per call", *DESIGNS))
     for (keeps, size), row in sorted(cells.items()):
         figures = [f"{statistics.median(row[name]):.0f}" if name in row else "-" for name in DESIGNS]
@@ -70,7 +78,13 @@ def _setting(one: MeasurementDocument) -> tuple[str, float | None, int]:
 
 def sentences(document: RunDocument) -> list[str]:
     """Return what the comparison found, one sentence for each kind of reader."""
-    return [_sentence(one, document.emulated) for one in by_reader(document)]
+    return [_sentence(one, _label(document)) for one in by_reader(document)]
+
+
+def _label(document: RunDocument) -> str:
+    if _metric(document) == _INSTRUCTIONS:
+        return " (instructions of the whole guest)"
+    return " (an emulated CPU)" if document.emulated else ""
 
 
 def by_reader(document: RunDocument) -> Iterator[ReaderComparison]:
@@ -79,9 +93,10 @@ def by_reader(document: RunDocument) -> Iterator[ReaderComparison]:
     for one in _valid_transfers(document):
         arms.setdefault(one.comparison, {})[one.arm] = one
     found: dict[bool, ReaderComparison] = {}
+    metric = _metric(document)
     for comparison in document.comparisons:
         both = arms.get(comparison.name, {})
-        if comparison.metric != _METRIC or comparison.ratio_median is None or set(both) != {"a", "b"}:
+        if comparison.metric != metric or comparison.ratio_median is None or set(both) != {"a", "b"}:
             continue
         if (both["a"].receive_mode, both["b"].receive_mode) != ("map_each", "map_once"):
             continue
@@ -99,7 +114,7 @@ def _valid_transfers(document: RunDocument) -> Iterator[MeasurementDocument]:
     return (one for one in document.measurements if one.phase == "compare" and one.rpc is None and one.valid)
 
 
-def _sentence(found: ReaderComparison, emulated: bool) -> str:
+def _sentence(found: ReaderComparison, label: str) -> str:
     sizes = len(found.ratios)
     reader = "keeps the pages it is given" if found.keeps else "reuses one area"
     low, high = min(found.ratios.values()), max(found.ratios.values())
@@ -108,10 +123,9 @@ def _sentence(found: ReaderComparison, emulated: bool) -> str:
     elif found.higher:
         result = "map_once costs more" + _at(found.higher, sizes)
     else:
-        result = "no saving by map_once was found"
-    where = " (an emulated CPU)" if emulated else ""
+        result = "no difference was found"
     return (
-        f"For a reader that {reader}, map_once costs {low:.2f} to {high:.2f} of map_each{where}, "
+        f"For a reader that {reader}, map_once costs {low:.2f} to {high:.2f} of map_each{label}, "
         f"significantly less at {len(found.lower)} and more at {len(found.higher)} of {sizes} sizes: "
         f"{result}."
     )

@@ -15,6 +15,7 @@ from zclab.base.errors import UsageError
 from zclab.base.model import ReceiveMode, SendMode
 from zclab.base.progress import Progress
 from zclab.deploy import bring_up
+from zclab.deploy import state as deploy_state
 from zclab.host.snapshot import Snapshot
 from zclab.host.ssh import Completed, RemoteError
 from zclab.lab.model import Crosscheck, Expectations, Lab
@@ -111,6 +112,7 @@ def carry_out(
         UsageError: a wanted mode cannot be compared, or the lab names no tree that has tcp_mmap.
         LabError: the lab is not up, is in use, a host cannot be reached, or a tool cannot be had.
     """
+    deploy_state.require_hosts(lab)
     modes = modes_of(lab, wanted)
     found = tools.prepare(lab, on_progress)
     bring_up.bring_up_missing(lab, on_progress)

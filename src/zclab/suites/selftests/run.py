@@ -78,10 +78,12 @@ def carry_out(lab: Lab, on_progress: Progress, open_session: Opener = Session.op
     on_progress: gets one line for each test.
 
     Raises:
-        UsageError: the lab boots no kernel of its own, or a patch of it does not apply to the tests.
+        UsageError: no host stands, the lab boots no kernel of its own, or a patch of it does not apply to the
+            tests.
         LabError: the lab is not up, is in use, a host cannot be reached, or the tree cannot be fetched.
         InvalidError: the hosts run another kernel than the lab has booted.
     """
+    deploy_state.require_hosts(lab)
     artifact = deploy_state.running_kernel(lab)
     if artifact is None:
         raise UsageError(f"{lab.name}: runs this machine's own kernel: name a lab that boots one of its own")
