@@ -4,32 +4,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import factories
-from tests.trusted_tool import Silent
+from tests.exact_lab import MIB, Alter, RealLab
 
 from zclab.analysis.document import RunDocument
 from zclab.analysis.verdict import MeasuringRun
-from zclab.backends.exact import guest as exact_guest
-from zclab.backends.exact.emulator import Limits
-from zclab.backends.exact.guest import Execution, Guest
 from zclab.backends.exact.steps import Step
 from zclab.base.c_program import CProgram
 from zclab.base.paths import cache_dir, project_root
-from zclab.lab.model import Lab
-from zclab.measure import engine, exact, guests, twice
+from zclab.measure import twice
 from zclab.plan.plan import Plan
-from zclab.suites.conformance import run as conformance
 
 pytestmark = [pytest.mark.kernel, pytest.mark.nightly]
 
 METRIC = "guest_instructions_per_mib"
-MIB = 1 << 20
-Alter = Callable[[list[Step]], list[Step]]
 
 
 def plan(send_mode: str, b: str = "map_once", mib: int = 16, **changes: Any) -> Plan:
@@ -39,29 +32,6 @@ def plan(send_mode: str, b: str = "map_once", mib: int = 16, **changes: Any) -> 
     return factories.plan(
         **in_bytes | {"comparisons": [compared], "boots": 1, "boot_measurements": 1} | changes
     )
-
-
-class RealLab:
-    """An exact lab whose guests are real; a test alters the list of each guest that measures."""
-
-    def __init__(self, name: str, directory: Path) -> None:
-        self.lab: Lab = factories.lab(name).model_copy(update={"state_dir": directory / "state"})
-        self.directory = directory
-
-    def opened(self, alter: Alter | None = None, tool: Path | None = None) -> guests.OpenGuests:
-        def execute(
-            made: Guest, steps: Sequence[Step], directory: Path, limits: Limits, *, by_function: bool = False
-        ) -> Execution:
-            measures = any(step.name.startswith("0/") for step in steps)
-            listed = alter(list(steps)) if alter and measures else list(steps)
-            if tool is not None and measures:
-                made = made.model_copy(update={"files": dict.fromkeys(made.files, tool)})
-            return exact_guest.execute(made, listed, directory, limits, by_function=by_function)
-
-        return guests.opener(self.directory / "guest", execute, on_progress=print)
-
-    def run(self, of: Plan, alter: Alter | None = None, tool: Path | None = None) -> MeasuringRun:
-        return engine.execute(self.lab, of, Silent(), open_driver=exact.opener(self.opened(alter, tool)))
 
 
 @pytest.fixture
@@ -190,11 +160,3 @@ def test_a_copy_buffer_as_large_as_the_mapping_is_said(tmp_path: Path, made: lis
     # Another program than the one that was built, and what it did.
     assert any("is not the program that was built" in reason for reason in hybrid.invalid_reasons)
     assert any("had a copy buffer of 524288 bytes" in reason for reason in hybrid.invalid_reasons)
-
-
-def test_conformance_in_a_guest(tmp_path: Path) -> None:
-    lab = RealLab("exact", tmp_path)
-    document = conformance.carry_out(lab.lab, print, open_guests=lab.opened())
-    shutil.rmtree(project_root() / "runs" / document.run_id)
-    assert document.verdict == "pass", [one for one in document.rows if one.verdict == "fail"]
-    assert sum(one.verdict == "pass" for one in document.rows) > 100

@@ -21,13 +21,14 @@ import yaml
 from tests.virtual_lab import LabUnderTest
 
 from zclab.base.paths import project_root, runs_dir
+from zclab.kernel import build
 from zclab.plan import schedule
 from zclab.plan.plan import Plan
 
 pytestmark = pytest.mark.lab
 
 #: A plan as short as it can be while its gates could still decide: it covers both mapping senders.
-SHORT_PLAN = {
+SHORT_PLAN: dict[str, Any] = {
     "seconds": 1,
     "warmup_seconds": 0.3,
     "repeats": 2,
@@ -53,6 +54,10 @@ SHORT_PLAN = {
 }
 
 
+#: One comparison of it, unchecked: whether a lab measures at all, and what it says when it does not.
+ONE_COMPARISON = {**SHORT_PLAN, "integrity_bytes": 0, "comparisons": [SHORT_PLAN["comparisons"][0]]}
+
+
 def is_running(pid: int) -> bool:
     """Return whether a process lives; one that ended and that nobody has waited for yet does not."""
     try:
@@ -74,6 +79,19 @@ def virtual(shared_lab: LabUnderTest) -> LabUnderTest:
     """The shared lab with its stock kernel and the short plan."""
     shared_lab.use("stock", SHORT_PLAN)
     return shared_lab
+
+
+@pytest.fixture(scope="module")
+def one_comparison(virtual: LabUnderTest) -> str:
+    """The file of a plan that takes a few seconds."""
+    return written(virtual, "one", ONE_COMPARISON)
+
+
+def written(virtual: LabUnderTest, name: str, plan: dict[str, Any]) -> str:
+    """Write a plan into a file, and return its path."""
+    path = virtual.directory.parent / f"{name}.yml"
+    path.write_text(yaml.safe_dump(plan), encoding="utf-8")
+    return str(path)
 
 
 def reasons(document: dict[str, Any]) -> str:
@@ -171,14 +189,16 @@ def test_lab_tests_pass_and_write_junit(virtual: LabUnderTest) -> None:
     ],
     ids=["MTU 1500", "timestamps off"],
 )
-def test_a_wrong_setting_is_invalid_and_repaired(virtual: LabUnderTest, lie: str, reason: str) -> None:
+def test_a_wrong_setting_is_invalid_and_repaired(
+    virtual: LabUnderTest, one_comparison: str, lie: str, reason: str
+) -> None:
     virtual.shell("receiver1", lie)
-    done, document = virtual.measure()
+    done, document = virtual.measure(one_comparison)
     assert done.status == 4, str(done)
     assert document["verdict"] == "invalid"
     assert reason in reasons(document)
     virtual.up()
-    assert virtual.measure()[1]["verdict"] == "pass"
+    assert virtual.measure(one_comparison)[1]["verdict"] == "pass"
 
 
 def test_a_kernel_report_on_the_console_fails(virtual: LabUnderTest) -> None:
@@ -202,15 +222,15 @@ def test_a_reboot_in_mid_run_is_invalid(virtual: LabUnderTest) -> None:
     virtual.wait_for_reboot("receiver1", boot_id)
 
 
-def test_the_distribution_kernel_is_not_the_artifact(virtual: LabUnderTest) -> None:
+def test_the_distribution_kernel_is_not_the_artifact(virtual: LabUnderTest, one_comparison: str) -> None:
     """After the reboot of the test above the one-shot kernel is gone and the known-good one runs."""
     assert "zclab" not in virtual.shell("receiver1", "uname -r")
-    done, document = virtual.measure()
+    done, document = virtual.measure(one_comparison)
     assert done.status == 4, str(done)
     assert "not the artifact" in reasons(document)
     assert "receiver1: lost its data address" in reasons(document)
     virtual.up()
-    assert virtual.measure()[1]["verdict"] == "pass"
+    assert virtual.measure(one_comparison)[1]["verdict"] == "pass"
 
 
 @pytest.mark.nightly
@@ -250,9 +270,7 @@ def compare_kernels(virtual: LabUnderTest) -> None:
         for seed in itertools.count()
     )
     plan["seed"] = next(seed for seed, order in enumerate(orders) if order == ["a", "b", "b", "a"])
-    path = virtual.directory.parent / "kernels.yml"
-    path.write_text(yaml.safe_dump(plan), encoding="utf-8")
-    done, document = virtual.measure(str(path))
+    done, document = virtual.measure(written(virtual, "kernels", plan))
     assert done.status == 0, str(done)
     assert [one["kernel_variant"] for one in document["measurements"]] == [None, "stock", "stock", None]
     assert all(one["valid"] for one in document["measurements"])
@@ -266,20 +284,16 @@ def test_switching_variants_costs_one_install_and_one_reboot(virtual: LabUnderTe
     virtual.set("kernel.yml", "zclab_kernel_variants", variants)
     virtual.set("kernel.yml", "zclab_kernel_variant", "patched")
     assert virtual.zclab("run").status == 5  # the hosts still run stock
-    virtual.up()
-    assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")
-    assert virtual.measure()[1]["verdict"] == "pass"
-    compare_kernels(virtual)
-
-    virtual.set("kernel.yml", "zclab_kernel_variant", "stock")
+    build.build("patched", virtual.lab.kernel_variants["patched"])  # so that only hosts change
     done = virtual.playbook("kernel")
     assert done.status == 0, str(done)
     assert changed_counts(done.stdout) == {"localhost": 1, "receiver1": 2, "sender1": 2}
-    assert "Hash tables of a test build" not in virtual.shell("receiver1", "dmesg")
+    assert "Hash tables of a test build" in virtual.shell("receiver1", "dmesg")
     virtual.up()
+    compare_kernels(virtual)
 
 
-def test_a_dead_host_is_one_line_and_started_again(virtual: LabUnderTest) -> None:
+def test_a_dead_host_is_one_line_and_started_again(virtual: LabUnderTest, one_comparison: str) -> None:
     pid = int((virtual.lab.state_dir / "hosts" / "sender1" / "pid").read_text(encoding="utf-8"))
     os.kill(pid, 9)
     done = virtual.zclab("run")
@@ -287,7 +301,7 @@ def test_a_dead_host_is_one_line_and_started_again(virtual: LabUnderTest) -> Non
     assert done.stderr.startswith("zclab: sender1 (127.0.0.1 port ")
     assert len(done.stderr.splitlines()) == 1
     virtual.up()
-    assert virtual.measure()[1]["verdict"] == "pass"
+    assert virtual.measure(one_comparison)[1]["verdict"] == "pass"
 
 
 def test_a_changed_host_key_is_refused(virtual: LabUnderTest) -> None:
