@@ -118,7 +118,7 @@ def test_no_inventory_judges_a_conformance() -> None:
 
 def test_an_inventory_that_is_gone_or_cannot_be_read_is_said() -> None:
     gone = project_root() / "inventory" / "gone"
-    assert compared(run(lab="gone")) == DeclaredToday(problem=f"{gone}: no such directory")
+    assert compared(run(lab_dir="inventory/gone")) == DeclaredToday(problem=f"{gone}: no such directory")
 
     def unreadable(directory: Path) -> Lab:
         raise UsageError("hosts.yml: not YAML")

@@ -19,7 +19,7 @@ from zclab.base.exit_codes import worst
 from zclab.cli.main import cli
 from zclab.jobs import lab, nightly
 from zclab.jobs.steps import Step, carry_out
-from zclab.plan import plan
+from zclab.measure import run as measure_run
 
 STEPS = [
     Step("zclab first", "one"),
@@ -146,7 +146,7 @@ def lab_of(command: str) -> str:
     found = cli.get_command(click.Context(cli), name)
     assert found is not None
     with found.make_context(name, arguments) as context:
-        return context.params["lab_name"] or plan.lab_for(context.params["plan_name"])
+        return context.params["lab_name"] or measure_run.lab_for(context.params["plan_name"])
 
 
 def test_the_night_takes_down_what_it_brought_up() -> None:

@@ -182,7 +182,7 @@ def test_a_stress_in_a_guest(lab: Exact) -> None:
     (guest, steps) = lab.guest.boots[0]
     (command,) = [step.command for step in steps if step.do == "start" and step.name == "stress"]
     assert shlex.split(command or "")[6:] == [*("stress", "--watch-stdin", "--seconds", "5", "--seed", "3")]
-    again = stressed(lab, json.dumps(RESULT))
+    again = stressed(lab, f"{{}}\n{json.dumps(RESULT)}\n")
     assert lab.guest.boots[1][1] == steps and lab.guest.boots[1][0].seed == guest.seed
     assert again.hosts == document.hosts and document.hosts[0].digest is not None
     lab.guest.console += "one more line\n"

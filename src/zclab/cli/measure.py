@@ -16,7 +16,6 @@ from zclab.lab import inventory
 from zclab.lab.defaults import ONE_GUEST, TWO_HOSTS
 from zclab.measure import pin
 from zclab.measure import run as measure_run
-from zclab.plan import plan as plans
 from zclab.report import console as report
 from zclab.report import cost as cost_report
 from zclab.runs import query
@@ -90,7 +89,7 @@ def run(
     """
     began = since or time.time()
     console = console_for_stdout()
-    lab = inventory.load(lab_name or plans.lab_for(plan_name)).with_kernel(kernel)
+    lab = inventory.load(lab_name or measure_run.lab_for(plan_name)).with_kernel(kernel)
     document, timings = measure_run.carry_out(
         lab,
         plan_name,

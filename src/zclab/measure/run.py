@@ -16,6 +16,7 @@ from zclab.base.errors import UsageError
 from zclab.base.progress import Progress
 from zclab.base.timing import Timing
 from zclab.deploy import bring_up
+from zclab.lab.defaults import TWO_HOSTS
 from zclab.lab.model import Lab
 from zclab.measure import engine
 from zclab.measure import twice as repeated
@@ -24,6 +25,15 @@ from zclab.plan import plan as plans
 from zclab.plan.plan import Plan
 from zclab.runs import query
 from zclab.runs.folder import Run
+
+
+def lab_for(plan_name: str | None) -> str:
+    """Return the name of the lab that carries a plan out where none is named; null: for a lab's own plan.
+
+    Raises:
+        UsageError: there is no such plan, or it has an impossible value.
+    """
+    return (plans.load(plan_name).lab if plan_name else None) or TWO_HOSTS
 
 
 def judge_pilot(

@@ -15,7 +15,6 @@ from zclab.base.metrics import METRICS, Metric
 from zclab.base.model import Model, ReceiveMode, Role, SendMode, first_problem
 from zclab.base.paths import project_root
 from zclab.kernel import config as kernel_config
-from zclab.lab.defaults import TWO_HOSTS
 from zclab.lab.link import PAGE_BYTES
 from zclab.lab.model import Lab
 from zclab.plan import claims
@@ -306,15 +305,6 @@ def load(name_or_path: str) -> Plan:
                         f"{', '.join(sorted(unknown))}"
                     )
     return plan
-
-
-def lab_for(name_or_path: str | None) -> str:
-    """Return the name of the lab that carries a plan out where none is named; null: for a lab's own plan.
-
-    Raises:
-        UsageError: there is no such plan, or it has an impossible value.
-    """
-    return (load(name_or_path).lab if name_or_path else None) or TWO_HOSTS
 
 
 def of_lab(lab: Lab) -> Plan:
