@@ -7,8 +7,11 @@ import gzip
 import json
 import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ def play(tmp_path: Path) -> Play:
         *more: str,
         inspect: bool = False,
         hosts: dict[str, Any] | None = None,
+        killed_at: Path | None = None,
         **variables: Any,
     ) -> tuple[int, str]:
         role = {
@@ -64,15 +68,21 @@ def play(tmp_path: Path) -> Play:
         inventory = hosts or {"all": {"hosts": {"virtio9": {"ansible_connection": "local"}}}}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
         command = [str(project_root() / ".venv/bin/ansible-playbook"), str(tmp_path / "play.yml")]
-        done = subprocess.run(
+        with subprocess.Popen(
             [*command, "-i", str(tmp_path / "hosts.yml"), *more],
             cwd=project_root(),
             env={**os.environ, "ZCLAB_CACHE": str(tmp_path / "cache")},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        ) as playbook:
+            while killed_at is not None and not killed_at.exists():
+                assert playbook.poll() is None, playbook.communicate()
+                time.sleep(0.05)
+            if killed_at is not None:
+                playbook.kill()
+            output, _ = playbook.communicate()
+        return playbook.returncode, output
 
     return run
 
@@ -82,6 +92,32 @@ def outcome(output: str) -> str:
     said = output.partition("Build the kernel, or find it built]")[2]
     found = re.search(r"^(\w+): \[localhost\]", said, re.MULTILINE)
     return found[1] if found else output
+
+
+def using(cache: Path) -> list[int]:
+    """Return the processes whose environment names a cache."""
+    wanted = f"ZCLAB_CACHE={cache}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+def test_a_build_ends_with_its_playbook(play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible's workers are in sessions of their own; nothing of them goes on, and the next build works."""
+    compiling, spec = tmp_path / "compiling", {"source": kernel_fake.tarball(tmp_path)}
+    with monkeypatch.context() as patched:
+        patched.setenv("ZCLAB_FAKE_SLEEP", str(compiling))
+        status, _ = play(spec, killed_at=compiling)
+    assert status == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while (left := using(tmp_path / "cache")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    status, output = play(spec)
+    assert (status, outcome(output)) == (0, "changed"), output
 
 
 def test_role_builds_once_and_sets_the_fact(play: Play, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ansible.utils.display import Display
 from zclab.backends.exact import kernel, programs
 from zclab.base.errors import ZclabError
 from zclab.base.paths import cache_dir, project_root
+from zclab.base.process import end_with_parent
 from zclab.kernel import build
 from zclab.kernel.spec import KernelVariant, check_variant_name, problem_of
 from zclab.traffic import binary
@@ -24,6 +25,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return {changed, zclab_timing}, or a failure of one line."""
+        end_with_parent()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             argument_spec={

@@ -10,6 +10,7 @@ from ansible.utils.display import Display
 from pydantic import TypeAdapter
 
 from zclab.base.errors import ZclabError
+from zclab.base.process import end_with_parent
 from zclab.kernel import build
 from zclab.kernel.artifact import BuiltArtifact
 from zclab.kernel.drivers import Requirement
@@ -23,6 +24,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return {changed, artifact, zclab_timing}, or a failure of one line."""
+        end_with_parent()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             argument_spec={

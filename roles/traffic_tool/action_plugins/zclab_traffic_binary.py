@@ -13,6 +13,7 @@ from ansible.utils.display import Display
 from zclab.base.c_program import MODE
 from zclab.base.errors import ZclabError
 from zclab.base.paths import cache_dir, project_root
+from zclab.base.process import end_with_parent
 from zclab.traffic.binary import binary_path, build
 
 
@@ -23,6 +24,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return path, sha256 and changed; failed with one line if it does not compile."""
+        end_with_parent()
         result: dict[str, Any] = super().run(tmp, task_vars)
         dest = self._task.args["dest"]
         directory = project_root() / "traffic"

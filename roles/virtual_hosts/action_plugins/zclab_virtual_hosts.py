@@ -11,6 +11,7 @@ from ansible.utils.display import Display
 
 from zclab.backends.virtual import lab as hosts
 from zclab.base.errors import ZclabError
+from zclab.base.process import end_with_parent
 
 
 class ActionModule(ActionBase):
@@ -20,6 +21,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return {changed, changes, accelerator, emulated, hosts, zclab_timing}, or a failure of one line."""
+        end_with_parent()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             argument_spec={

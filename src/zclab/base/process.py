@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import shutil
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -39,6 +41,8 @@ done"""
 # Killed processes are gone in milliseconds; a daemon that has left the group may hold the pipe for ever.
 _DYING_SECONDS = 2.0
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 NO_SPACE = "No space left on device"
 """What every tool prints when a disk is full."""
 
@@ -54,6 +58,18 @@ class CommandError(LabError):
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         last = lines[-1][:200] if lines else "no output"
         super().__init__(f"{Path(command[0]).name} failed with status {status}: {last}")
+
+
+def end_with_parent() -> None:
+    """Have this process get SIGTERM when the one that started it ends, even by SIGKILL, or has ended already.
+
+    For a worker of Ansible, which has a session of its own: who kills ansible-playbook does not reach it, and
+    what it builds would be built to the end.
+    """
+    started_by = parent_process()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if started_by is not None and os.getppid() != started_by.pid:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
