@@ -118,6 +118,12 @@ FAULTS: list[Any] = [
         id="timestamps off",
     ),
     pytest.param(
+        *("exact", "zerocopy"),
+        after_setup(*command("sender", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control")),
+        "sender1: net.ipv4.tcp_congestion_control is cubic, the lab declares reno",
+        id="another congestion control",
+    ),
+    pytest.param(
         *("exact-e1000e", "copy", after_setup(*command("sender", "ethtool -K data0 tso on"))),
         "sender1: data0 has tcp-segmentation-offload on, the lab declares off",
         id="TSO on",

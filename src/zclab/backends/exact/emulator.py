@@ -27,7 +27,12 @@ from zclab.base.process import run, stream
 FILES = ("kernel", "initramfs", "console", "results")
 _SEED = "SEED"
 _NEEDED = "an exact guest needs QEMU 7.2 or later with TCG"
-_KERNEL_COMMAND_LINE = "console=ttyS0 nokaslr panic=-1 rdinit=/init"
+# Slabs of 256 KiB, which hold all buffers that a transfer has under way: with smaller ones it is chance how
+# often the allocator has to change slabs.
+_SLABS = "slub_min_order=6 slub_max_order=6"
+# The same addresses in each boot: whether munmap() frees a page table depends on where a mapping lies.
+_ADDRESSES = "nokaslr norandmaps"
+_KERNEL_COMMAND_LINE = f"console=ttyS0 {_ADDRESSES} panic=-1 rdinit=/init {_SLABS}"
 # The emulated NICs delay and throttle interrupts by timers of their own: both ends would wait for these.
 _NIC_ARGUMENTS = " ".join(
     f"e1000e.{name}=0,0"
