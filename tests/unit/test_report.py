@@ -152,7 +152,7 @@ def test_precision_that_was_not_reached_is_said() -> None:
     text = shown(manifest, factories.records(manifest, spread=0.05))
     line = next(line for line in text.splitlines() if "precision not reached" in line)
     assert line.startswith("receive-262144-unpaced: receiver_usec_per_mib: precision not reached: ")
-    assert line.endswith("% where 1.0% was asked")
+    assert line.endswith("% where 1.00% was asked")
     narrow = factories.records(manifest, spread=0.001)[:12]
     assert "precision not reached" not in shown(manifest, narrow)
 

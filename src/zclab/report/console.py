@@ -204,10 +204,10 @@ def _comparison_lines(comparisons: list[ComparisonDocument]) -> list[str]:
         if one.contradiction is not None:
             found.append(f"{place}: contradiction: {one.contradiction}")
         if one.stopped == "limit" and one.precision_wanted is not None:
-            reached = f"{one.precision:.1%}" if one.precision is not None else "no interval"
+            reached = f"{one.precision:.2%}" if one.precision is not None else "no interval"
             if one.precision is None or one.precision > one.precision_wanted:
                 found.append(
-                    f"{place}: precision not reached: {reached} where {one.precision_wanted:.1%} was asked"
+                    f"{place}: precision not reached: {reached} where {one.precision_wanted:.2%} was asked"
                 )
     return list(dict.fromkeys(found))
 
@@ -324,7 +324,7 @@ def _guest_table(document: RunDocument) -> Table:
 
 def show_pilot(console: Console, plan: Plan, needs: list[Need]) -> None:
     """Print how many pairs or boots each comparison needs for the plan's precision."""
-    wanted = "no precision asked" if plan.precision is None else f"for {plan.precision:.1%}"
+    wanted = "no precision asked" if plan.precision is None else f"for {plan.precision:.2%}"
     figures = ("spread of a pair", wanted, "at most", "precision then", 'for "none"')
     table = new_table(f"Pairs that plan {plan.name} needs, by its pilot", ("comparison", "metric"), figures)
     for one in needs:
@@ -332,10 +332,10 @@ def show_pilot(console: Console, plan: Plan, needs: list[Need]) -> None:
         table.add_row(
             one.name,
             one.metric,
-            f"{one.spread:.1%}",
+            f"{one.spread:.2%}",
             "-" if one.needed is None else f"{one.needed}{unit}",
             f"{one.at_most}{unit}",
-            f"{one.reached:.1%}",
+            f"{one.reached:.2%}",
             f"{one.for_none}{unit}",
         )
     console.print(table)
